@@ -1,0 +1,48 @@
+PYTHON ?= python3
+BIN := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo up down check test test-slow bench faults
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/.installed  ## create .venv with everything, at the versions of constraints.txt (PYTHON=python3.12 chooses another)
+
+.venv/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "PYTHON = $(PYTHON): Python 3.11 or newer is needed; install it, or name one: make PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "PYTHON = $(PYTHON): it cannot create virtual environments; on Debian: apt-get install python3-venv" >&2; exit 2; }
+	@echo 'installing into .venv; on Linux the package index holds the CUDA build of torch, several GB' >&2
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv >&2
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all]' >&2
+	@touch $@
+
+demo: install  ## agent logs to a released version, for real, on this machine (SEED=3 repeats one, JSON=1 prints one object)
+	@$(BIN)/rlfleet demo $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json)
+
+up: install  ## start Postgres, Valkey, workers, beat, Flower and the gateway on this machine
+	@$(BIN)/rlfleet up
+
+down: install  ## stop what `make up` started, in order; data stay
+	@$(BIN)/rlfleet down
+
+check: install  ## lint, formatting, types and import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
+
+test: install  ## the tests that take minutes together
+	@$(BIN)/python -m pytest -m 'not slow'
+
+test-slow: install  ## the tests that take minutes each
+	@$(BIN)/python -m pytest -m slow
+
+bench:  ## not measured yet: exits 2
+	@echo "make bench: there is no benchmark yet" >&2; exit 2
+
+faults:  ## not injected yet: exits 2
+	@echo "make faults: there is no fault injection yet" >&2; exit 2

@@ -1,0 +1,36 @@
+"""What runs when. Data only: name, period, task, expiry, and the reason for each line.
+
+Each entry rings the same level-triggered planner or reconciler; a tick is taken once however many beats run,
+and a missed tick is not made up, because the next one sees everything that is missing.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from celery.schedules import crontab
+
+ENTRIES: dict[str, dict[str, Any]] = {
+    # Closes the hours that are over and asks for their collection; a minute late is soon enough for an hour.
+    "collect": {"task": "rlfleet.plan", "schedule": crontab(), "args": ("collect", 60), "options": {"expires": 55}},
+    # Asks for scores of what was collected since; mostly done already by the task that collected.
+    "score": {"task": "rlfleet.plan", "schedule": crontab(), "args": ("score", 60), "options": {"expires": 55}},
+    # Trains hours on all that is scored and not yet trained, once a day, when traffic is low in most places.
+    "train": {
+        "task": "rlfleet.plan",
+        "schedule": crontab(hour="3", minute="10"),
+        "args": ("train", 86_400),
+        "options": {"expires": 3600},
+    },
+    # Asks for evaluations and decisions that are missing, after a child or an engine was away.
+    "evaluate": {"task": "rlfleet.plan", "schedule": crontab(), "args": ("evaluate", 60), "options": {"expires": 55}},
+    # Takes back jobs whose holder is gone and rings what nobody answered; recovery is lease + this period.
+    "reconcile": {
+        "task": "rlfleet.reconcile",
+        "schedule": timedelta(seconds=10),
+        "options": {"expires": 10},
+    },
+    # Brings a device's child process back while no job runs, so that serving does not wait for the next job.
+    "tend": {"task": "rlfleet.tend", "schedule": timedelta(seconds=30), "options": {"expires": 30}},
+}

@@ -1,0 +1,1 @@
+"""Postgres: tables, typed queries by noun, migrations. Postgres is the queue of record."""

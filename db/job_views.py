@@ -1,0 +1,99 @@
+"""Jobs as people and machines are told about them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from db.jobs import State
+from db.session import transaction
+from rl.records import utc
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A job as people are told about it."""
+
+    job_id: int
+    kind: str
+    line: str
+    state: str
+    attempt: int
+    fence: int
+    inputs: dict[str, Any]
+    result: dict[str, Any] | None
+    error: str | None
+    waits_for: list[int]
+    progress: dict[str, Any] | None
+
+    def __str__(self) -> str:
+        about = ",".join(map(str, self.inputs.get("windows", []))) or self.inputs.get("window") or ""
+        text_ = f"job {self.job_id} {self.kind} {self.line} {about}".rstrip() + f": {self.state}"
+        if self.result and "version" in self.result:
+            text_ += f" {self.result['version']}"
+        if self.waits_for:
+            text_ += " after job " + ", ".join(map(str, self.waits_for))
+        return text_ + (f" ({self.error})" if self.error and self.state != State.SUCCEEDED else "")
+
+
+SUMMARY = """
+    select j.id, j.kind, l.name, j.state, j.attempt, j.fence, j.inputs, j.result, j.error,
+           array(select d.id from rlfleet.jobs d
+                  where d.id = any(j.after) and d.state <> 'succeeded' and j.state = 'queued' order by d.id),
+           j.progress
+      from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id
+"""
+
+
+def summary(job_id: int) -> Summary | None:
+    """What became of the job, or None if there is no such job."""
+    with transaction() as session:
+        row = session.execute(text(SUMMARY + " where j.id = :job_id"), {"job_id": job_id}).one_or_none()
+    return Summary(*row) if row else None
+
+
+def listing(state: str | None = None, limit: int = 100) -> list[Summary]:
+    """The newest jobs first, optionally of one state."""
+    where = " where j.state = :state" if state else ""
+    with transaction() as session:
+        rows = session.execute(
+            text(SUMMARY + where + " order by j.id desc limit :limit"), {"state": state, "limit": limit}
+        ).all()
+    return [Summary(*row) for row in rows]
+
+
+def counts() -> dict[str, int]:
+    """Jobs by state; a state with none is 0."""
+    with transaction() as session:
+        rows = session.execute(text("select state, count(*) from rlfleet.jobs group by state")).all()
+    return {state.value: 0 for state in State} | {str(row[0]): int(row[1]) for row in rows}
+
+
+def training_of(session: Session, line_id: int, window: str) -> int | None:
+    """The newest training job on that window, if there is one."""
+    row = session.execute(
+        text("""
+            select id from rlfleet.jobs
+             where kind = 'train' and line_id = :line_id and inputs -> 'windows' @> to_jsonb(cast(:window as text))
+             order by id desc limit 1
+        """),
+        {"line_id": line_id, "window": window},
+    ).one_or_none()
+    return int(row[0]) if row else None
+
+
+def events(job_id: int) -> list[dict[str, Any]]:
+    """The job's history, oldest first; moments are ISO 8601."""
+    with transaction() as session:
+        rows = session.execute(
+            text("""
+                select from_state, to_state, fence, attempt, owner, reason, at
+                  from rlfleet.job_events where job_id = :job_id order by id
+            """),
+            {"job_id": job_id},
+        ).all()
+    names = ("from", "to", "fence", "attempt", "owner", "reason")
+    return [dict(zip(names, row[:6], strict=True)) | {"at": utc(row[6])} for row in rows]

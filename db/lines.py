@@ -1,0 +1,60 @@
+"""Lines and runs: what they are configured to do."""
+
+from __future__ import annotations
+
+from sqlalchemy import select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.tables import Line, Run
+from rl.config import LineConfig, RunConfig
+from rl.errors import InvalidInput
+
+
+def put(session: Session, name: str, config: LineConfig) -> int:
+    """Create the line, or give it this config. Returns its id."""
+    values = {"name": name, "config": config.model_dump(mode="json")}
+    statement = insert(Line).values(values).on_conflict_do_update(index_elements=["name"], set_=values)
+    return int(session.execute(statement.returning(Line.id)).scalar_one())
+
+
+def named(session: Session, name: str) -> Line:
+    """The line called ``name``.
+
+    Raises:
+        InvalidInput: there is none; the message lists those there are.
+    """
+    line = session.scalar(select(Line).where(Line.name == name))
+    if line is None:
+        known = ", ".join(session.scalars(select(Line.name).order_by(Line.name))) or "none yet"
+        raise InvalidInput("line", name, f"no such line; known lines: {known}")
+    return line
+
+
+def config_of(line: Line) -> LineConfig:
+    """The line's config, parsed."""
+    return LineConfig.model_validate(line.config)
+
+
+def start_run(session: Session, line_id: int, config: RunConfig, base_version_id: int) -> int:
+    """The id of the run called ``config.name``, created if it is not there.
+
+    Raises:
+        InvalidInput: a run of that name exists with another config.
+    """
+    values = {
+        "line_id": line_id,
+        "name": config.name,
+        "config": config.model_dump(mode="json"),
+        "base_version_id": base_version_id,
+    }
+    session.execute(insert(Run).values(values).on_conflict_do_nothing(index_elements=["name"]))
+    run = session.scalars(select(Run).where(Run.name == config.name)).one()
+    if run.config != values["config"] or run.line_id != line_id:
+        raise InvalidInput("run.name", config.name, "a run of this name exists with another config; choose a new name")
+    return run.id
+
+
+def end_run(session: Session, run_id: int, state: str, reason: str) -> None:
+    """The run is over: ``finished`` or ``stopped``, with the reason in words."""
+    session.execute(update(Run).where(Run.id == run_id, Run.state == "running").values(state=state, reason=reason))

@@ -1,0 +1,99 @@
+"""Jobs: intent, lease and outcome; the events that replay to their state; slots of the schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import ARRAY, BIGINT, JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.tables.base import Base, CreatedAt, Json, Key, Moment
+
+
+class Job(Base):
+    """One row per (kind, line, inputs, config) over all states: a planner cannot loop.
+
+    ``fence`` grows on every claim and is checked by every write of the holder. ``after`` lists jobs that
+    must have succeeded first.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        UniqueConstraint("kind", "line_id", "dedup_key"),
+        CheckConstraint("state in ('queued','running','succeeded','failed','dead','cancelled')", name="state"),
+        CheckConstraint("(state = 'running') = (lease_until is not null)", name="lease"),
+        CheckConstraint("attempt between 0 and max_attempts", name="attempt"),
+        Index("ix_jobs_due", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
+        Index(
+            "uq_jobs_training_serial",
+            "line_id",
+            unique=True,
+            postgresql_where=text("state = 'running' and kind = 'train'"),
+        ),
+    )
+
+    id: Mapped[Key]
+    kind: Mapped[str]
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
+    dedup_key: Mapped[str]
+    queue: Mapped[str]
+    inputs: Mapped[Json]
+    config: Mapped[Json]
+    after: Mapped[list[int]] = mapped_column(ARRAY(BIGINT), server_default="{}")
+    priority: Mapped[int] = mapped_column(Integer, server_default="100")
+    state: Mapped[str] = mapped_column(server_default="queued")
+    attempt: Mapped[int] = mapped_column(Integer, server_default="0")
+    max_attempts: Mapped[int] = mapped_column(Integer, server_default="3")
+    interruptions: Mapped[int] = mapped_column(Integer, server_default="0")
+    fence: Mapped[int] = mapped_column(server_default="0")
+    owner: Mapped[str | None]
+    lease_until: Mapped[Moment | None]
+    run_at: Mapped[Moment] = mapped_column(server_default=text("now()"))
+    last_sent_at: Mapped[Moment | None]
+    sends: Mapped[int] = mapped_column(Integer, server_default="0")
+    cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    progress: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    error: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+    started_at: Mapped[Moment | None]
+    finished_at: Mapped[Moment | None]
+
+
+class JobEvent(Base):
+    """One change of a job's state, fence or attempt, written by a trigger; replaying them gives the row."""
+
+    __tablename__ = "job_events"
+
+    id: Mapped[Key]
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    from_state: Mapped[str | None]
+    to_state: Mapped[str]
+    fence: Mapped[int]
+    attempt: Mapped[int] = mapped_column(Integer)
+    owner: Mapped[str | None]
+    reason: Mapped[str | None]
+    at: Mapped[CreatedAt]
+
+
+class ScheduleSlot(Base):
+    """One tick of one schedule entry, taken once however many beats run."""
+
+    __tablename__ = "schedule_slots"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    slot_at: Mapped[Moment] = mapped_column(primary_key=True)
+    taken_at: Mapped[CreatedAt]
+
+
+class Engine(Base):
+    """An engine that serves versions: where it is and when it last said so."""
+
+    __tablename__ = "engines"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    url: Mapped[str]
+    device: Mapped[str]
+    pid: Mapped[int] = mapped_column(Integer)
+    seen_at: Mapped[CreatedAt]

@@ -1,0 +1,56 @@
+"""Lines, runs and windows: what is collected, in which order, and how far each has come."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.tables.base import Base, CreatedAt, Json, Key, Moment
+
+
+class Line(Base):
+    """One lineage of versions: a base model and the population of agents it serves."""
+
+    __tablename__ = "lines"
+
+    id: Mapped[Key]
+    name: Mapped[str] = mapped_column(unique=True)
+    config: Mapped[Json]
+    created_at: Mapped[CreatedAt]
+
+
+class Run(Base):
+    """A chain of windows on environments, with its config as given and how it ended."""
+
+    __tablename__ = "runs"
+    __table_args__ = (CheckConstraint("state in ('running','finished','stopped')", name="state"),)
+
+    id: Mapped[Key]
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"), index=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    config: Mapped[Json]
+    state: Mapped[str] = mapped_column(server_default="running")
+    reason: Mapped[str | None]
+    base_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id", use_alter=True))
+    created_at: Mapped[CreatedAt]
+    finished_at: Mapped[Moment | None]
+
+
+class Window(Base):
+    """A bucket of trajectories: ``open -> closed -> collected -> scored -> trained | skipped``."""
+
+    __tablename__ = "windows"
+    __table_args__ = (
+        UniqueConstraint("line_id", "name"),
+        CheckConstraint("state in ('open','closed','collected','scored','trained','skipped')", name="state"),
+    )
+
+    id: Mapped[Key]
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"), index=True)
+    name: Mapped[str]
+    state: Mapped[str] = mapped_column(server_default="open")
+    reason: Mapped[str | None]
+    round: Mapped[int | None]
+    created_at: Mapped[CreatedAt]
+    ends_at: Mapped[Moment | None]

@@ -1,0 +1,164 @@
+"""Datasets, checkpoints, versions, their evaluations and verdicts, decisions and releases."""
+
+from __future__ import annotations
+
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Integer, SmallInteger, UniqueConstraint, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.tables.base import Base, CreatedAt, Json, Key, Moment
+
+
+class Dataset(Base):
+    """Exactly what one training job reads: frozen once, identified by the hash of its rows."""
+
+    __tablename__ = "datasets"
+
+    id: Mapped[Key]
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    sha256: Mapped[str]
+    manifest: Mapped[Json]
+    created_at: Mapped[CreatedAt]
+
+
+class DatasetWindow(Base):
+    """A window whose trajectories are in a dataset."""
+
+    __tablename__ = "dataset_windows"
+
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    window_id: Mapped[int] = mapped_column(ForeignKey("windows.id"), primary_key=True)
+
+
+class DatasetTrajectory(Base):
+    """A trajectory of a dataset with the score and the group it was frozen with."""
+
+    __tablename__ = "dataset_trajectories"
+
+    dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
+    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.trajectory_id"), primary_key=True)
+    group: Mapped[str]
+    score: Mapped[float] = mapped_column(Double)
+
+
+class Checkpoint(Base):
+    """Weights that a training job wrote: full, or an adapter on the full weights in ``base_uri``."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        UniqueConstraint("job_id", "step"),
+        CheckConstraint("kind in ('full','adapter')", name="kind"),
+    )
+
+    id: Mapped[Key]
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"))
+    fence: Mapped[int]
+    step: Mapped[int] = mapped_column(Integer)
+    kind: Mapped[str]
+    uri: Mapped[str]
+    base_uri: Mapped[str]
+    sha256: Mapped[str]
+    metrics: Mapped[Json]
+    created_at: Mapped[CreatedAt]
+
+
+class Version(Base):
+    """A trained artifact with a number in its line: ``candidate -> ready | rejected``.
+
+    ``number`` counts from 0 and is shown as ``v1.0.<number>``.
+    """
+
+    __tablename__ = "versions"
+    __table_args__ = (
+        UniqueConstraint("line_id", "number"),
+        CheckConstraint("state in ('candidate','ready','rejected')", name="state"),
+    )
+
+    id: Mapped[Key]
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
+    number: Mapped[int] = mapped_column(Integer)
+    name: Mapped[str] = mapped_column(unique=True)
+    state: Mapped[str] = mapped_column(server_default="candidate")
+    reason: Mapped[str | None]
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    fence: Mapped[int]
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"))
+    parent_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    base_model: Mapped[str]
+    manifest: Mapped[Json]
+    created_at: Mapped[CreatedAt]
+
+
+class Evaluation(Base):
+    """One version's checkpoint on one task set; ``k`` of ``n`` verdicts were right."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (UniqueConstraint("checkpoint_id", "task_set_hash", "judge", "prompt_hash"),)
+
+    id: Mapped[Key]
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    fence: Mapped[int]
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"), index=True)
+    checkpoint_id: Mapped[int] = mapped_column(ForeignKey("checkpoints.id"))
+    task_set: Mapped[Json]
+    task_set_hash: Mapped[str]
+    judge: Mapped[str]
+    prompt_hash: Mapped[str]
+    ids_sha256: Mapped[str]
+    k: Mapped[int] = mapped_column(Integer)
+    n: Mapped[int] = mapped_column(Integer)
+    missing: Mapped[int] = mapped_column(Integer)
+    created_at: Mapped[CreatedAt]
+
+
+class Verdict(Base):
+    """Right or wrong on one held-out scenario; null is "no verdict", which is not "wrong"."""
+
+    __tablename__ = "verdicts"
+
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"), primary_key=True)
+    scenario_id: Mapped[str] = mapped_column(primary_key=True)
+    sample: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    right: Mapped[bool | None]
+    content_hash: Mapped[str]
+    turns: Mapped[int] = mapped_column(Integer)
+
+
+class Decision(Base):
+    """Why a version was or was not released: the policy, the evidence and what would have changed it."""
+
+    __tablename__ = "decisions"
+
+    id: Mapped[Key]
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
+    run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
+    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    fence: Mapped[int]
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    stable_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    policy: Mapped[str]
+    released: Mapped[bool]
+    reason: Mapped[str]
+    evidence: Mapped[Json]
+    created_at: Mapped[CreatedAt]
+
+
+class Release(Base):
+    """The only path to traffic: which version of a line gets which share. ``ended_at`` is null while it holds."""
+
+    __tablename__ = "releases"
+    __table_args__ = (
+        CheckConstraint("stage in ('canary','stable')", name="stage"),
+        CheckConstraint("share between 0 and 100", name="share"),
+        Index("uq_releases_live", "line_id", "stage", unique=True, postgresql_where=text("ended_at is null")),
+    )
+
+    id: Mapped[Key]
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
+    version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
+    decision_id: Mapped[int | None] = mapped_column(ForeignKey("decisions.id"))
+    stage: Mapped[str]
+    share: Mapped[int] = mapped_column(SmallInteger)
+    reason: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    ended_at: Mapped[Moment | None]

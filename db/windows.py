@@ -1,0 +1,74 @@
+"""Windows: opening, closing and moving them along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.tables import Window
+from rl.errors import UnknownWindow
+from rl.windows import WindowId
+
+
+def ensure(session: Session, line_id: int, window: WindowId, *, state: str = "open", run_id: int | None = None) -> int:
+    """The id of the window, created in ``state`` if it is not there."""
+    values = {
+        "line_id": line_id,
+        "name": window.text,
+        "run_id": run_id,
+        "round": window.round,
+        "ends_at": window.ends_at,
+        "state": state,
+    }
+    session.execute(insert(Window).values(values).on_conflict_do_nothing(index_elements=["line_id", "name"]))
+    return named(session, line_id, window.text).id
+
+
+def find(session: Session, line_id: int, name: str) -> Window | None:
+    """The window called ``name`` on that line, if there is one."""
+    return session.scalar(select(Window).where(Window.line_id == line_id, Window.name == name))
+
+
+def named(session: Session, line_id: int, name: str) -> Window:
+    """The window called ``name`` on that line.
+
+    Raises:
+        UnknownWindow: there is none; the message names the newest there are.
+    """
+    window = find(session, line_id, name)
+    if window is None:
+        newest = select(Window.name).where(Window.line_id == line_id).order_by(Window.id.desc()).limit(3)
+        known = ", ".join(session.scalars(newest)) or "none yet"
+        raise UnknownWindow("window_id", name, f"no such window on this line; the newest are: {known}")
+    return window
+
+
+def close_past(session: Session) -> list[str]:
+    """Close every open window whose hour is over by the database's clock. Returns their names."""
+    statement = (
+        update(Window)
+        .where(Window.state == "open", Window.ends_at <= func.now())
+        .values(state="closed")
+        .returning(Window.name)
+    )
+    return list(session.scalars(statement))
+
+
+def move(session: Session, window_id: int, state: str, reason: str | None = None) -> None:
+    """Put the window in ``state``."""
+    session.execute(update(Window).where(Window.id == window_id).values(state=state, reason=reason))
+
+
+def on_line(session: Session, line_id: int, names: Sequence[str] | None = None) -> list[Window]:
+    """The line's windows, oldest first, or only those called ``names``."""
+    query = select(Window).where(Window.line_id == line_id).order_by(Window.id)
+    return list(session.scalars(query.where(Window.name.in_(names)) if names is not None else query))
+
+
+def database_now(session: Session) -> datetime:
+    """The database's clock, which decides when an hour is over."""
+    return session.execute(select(func.now())).scalar_one()

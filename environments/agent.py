@@ -1,0 +1,164 @@
+"""A chat client for agents: OpenAI's chat completions, spoken to a gateway or straight to an engine.
+
+A rollout makes thousands of small calls next to an engine that wants the same cores, so a call costs as little
+here as httpx allows: no client layer (cookies, redirects, proxies), headers built once, and one transport per
+connection, because httpx's own pool walks all of its connections on every request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
+
+from rl.errors import EngineUnavailable, PermanentError
+from rl.records import Message
+
+if TYPE_CHECKING:
+    import httpx
+
+BUSY = frozenset({429, 503})
+"""The server asks for patience: it is full, or it is draining."""
+
+CONNECT_SECONDS = 5.0
+FIRST_BACKOFF_SECONDS = 0.1
+LONGEST_BACKOFF_SECONDS = 5.0
+
+
+class ChatClient:
+    """Sends chat completions as one agent. Use it as an async context manager, in one event loop.
+
+    ``base_url`` is OpenAI's: ``http://host:port/v1``; ``/v1`` is added when there is no path. A busy server
+    (429, 503) is asked again after its ``Retry-After`` for at most ``patience_seconds``; a server that cannot
+    be reached, or that fails, for at most ``outage_seconds``. ``timeout_seconds`` bounds the wait for one reply.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str,
+        model: str,
+        temperature: float,
+        max_tokens: int,
+        agent_id: str,
+        *,
+        patience_seconds: float = 120.0,
+        outage_seconds: float = 5.0,
+        timeout_seconds: float = 120.0,
+    ) -> None:
+        import httpx
+
+        path = urlsplit(base_url).path.rstrip("/") or "/v1"
+        self._url = httpx.URL(base_url).copy_with(path=f"{path}/chat/completions")
+        self._request = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
+        self._headers = {
+            "Content-Type": "application/json",
+            "Authorization": f"Bearer {api_key}",
+            "User-Agent": "rlfleet",
+            "X-Agent-Id": agent_id,
+        }
+        limits = {"connect": CONNECT_SECONDS, "read": timeout_seconds, "write": timeout_seconds, "pool": None}
+        self._extensions = {"timeout": limits}
+        self._patience_seconds = patience_seconds
+        self._outage_seconds = outage_seconds
+        self._ssl = httpx.create_ssl_context() if self._url.scheme == "https" else False
+        self._idle: list[httpx.AsyncHTTPTransport] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._idle:
+            await self._idle.pop().aclose()
+
+    async def complete(
+        self, messages: Sequence[Message], *, trajectory_id: str, turn: int, call_id: str, seed: int | None = None
+    ) -> str:
+        """The content of the model's reply; empty where it has none.
+
+        Every attempt carries the same ``call_id``, so that a gateway records the call once.
+
+        Raises:
+            EngineUnavailable: no reply within the bounds.
+            PermanentError: the server refuses the request, or answers something other than a completion.
+        """
+        headers = {"X-Trajectory-Id": trajectory_id, "X-Turn": str(turn), "X-Call-Id": call_id}
+        body: dict[str, Any] = {**self._request, "messages": [m.model_dump(exclude_none=True) for m in messages]}
+        if seed is not None:
+            body["seed"] = seed
+        status, answer = await self._persist(self._headers | headers, json.dumps(body).encode())
+        if status != 200:
+            raise PermanentError(f"{self._url} refused the call with {status}: {_explain(answer)}")
+        return _content(answer, str(self._url))
+
+    async def _persist(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
+        """Status and body of the first answer that is not a busy or a failing server's."""
+        started = heard = time.monotonic()
+        backoff = FIRST_BACKOFF_SECONDS
+        while True:
+            status, wait, answer = await self._attempt(headers, body)
+            if status != 0 and status not in BUSY and status < 500:
+                return status, answer
+            now = time.monotonic()
+            if status in BUSY:
+                heard, remaining = now, started + self._patience_seconds - now
+            else:
+                remaining = heard + self._outage_seconds - now
+            wait = wait or backoff
+            if wait > remaining:
+                said = f"answers {status}: {_explain(answer)}" if status else f"does not answer: {_explain(answer)}"
+                raise EngineUnavailable(f"{self._url} {said} (given up after {now - started:.1f} s)")
+            await asyncio.sleep(wait)
+            backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
+
+    async def _attempt(self, headers: dict[str, str], body: bytes) -> tuple[int, float, bytes]:
+        """Status (0 when nothing answered), the seconds that the server asks to wait, and the body."""
+        import httpx
+
+        request = httpx.Request("POST", self._url, headers=headers, content=body, extensions=self._extensions)
+        transport = self._idle.pop() if self._idle else self._connect()
+        try:
+            response = await transport.handle_async_request(request)
+            return response.status_code, _retry_after(response), await response.aread()
+        except httpx.TransportError as error:
+            return 0, 0.0, f"{type(error).__name__} {error}".strip().encode()
+        finally:
+            self._idle.append(transport)
+
+    def _connect(self) -> httpx.AsyncHTTPTransport:
+        import httpx
+
+        one = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        return httpx.AsyncHTTPTransport(verify=self._ssl, limits=one, trust_env=False)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds of the ``Retry-After`` header; 0 where it is missing or a date."""
+    text = response.headers.get("retry-after", "")
+    return float(text) if text.replace(".", "", 1).isdigit() else 0.0
+
+
+def _explain(answer: bytes) -> str:
+    """The server's own words: OpenAI's ``error.message``, FastAPI's ``detail``, or the start of the body."""
+    try:
+        parsed = json.loads(answer)
+        error = parsed.get("error", parsed.get("detail"))
+        return str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, AttributeError, KeyError):
+        return answer[:200].decode(errors="replace")
+
+
+def _content(answer: bytes, url: str) -> str:
+    try:
+        return str(json.loads(answer)["choices"][0]["message"].get("content") or "")
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise PermanentError(
+            f"{url} answered 200 with something other than a chat completion: {answer[:120]!r}; "
+            "point base_url at an OpenAI-compatible server"
+        ) from error

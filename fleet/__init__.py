@@ -1,0 +1,1 @@
+"""Start, supervise and inspect all of it on one machine."""

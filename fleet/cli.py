@@ -1,0 +1,227 @@
+"""The ``rlfleet`` command."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from rl.errors import InvalidInput, RlfleetError, StartError
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
+app.add_typer(jobs_app, name="jobs")
+console = Console()
+errors = Console(stderr=True)
+
+Line = Annotated[str, typer.Option(help="the line of versions")]
+AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
+
+
+def main() -> None:
+    """Run the command; an error of ours ends it with its own words and exit code 1, wrong input with 2."""
+    try:
+        app()
+    except InvalidInput as error:
+        errors.print(f"rlfleet: {error}", highlight=False, markup=False, soft_wrap=True)
+        raise SystemExit(2) from None
+    except RlfleetError as error:
+        errors.print(f"rlfleet: {error}", highlight=False, markup=False, soft_wrap=True)
+        raise SystemExit(1) from None
+    except KeyboardInterrupt:
+        errors.print("rlfleet: stopped; nothing is left running, and the same command goes on from here")
+        raise SystemExit(130) from None
+
+
+@app.command()
+def demo(
+    seed: Annotated[int, typer.Option(min=0, max=999, help="another seed is another agent, model and scenarios")] = 0,
+    json_path: Annotated[Path | None, typer.Option("--json", help="write the outcome there")] = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="start anew instead of going on")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="a tenth of everything: shows the way, learns little")] = False,
+) -> None:
+    """An agent's logs become a released version, on this machine, in a few minutes."""
+    from fleet.demo.play import play
+
+    raise typer.Exit(0 if play(console, seed, json_path, fresh=fresh, quick=quick) else 1)
+
+
+@app.command()
+def up() -> None:
+    """Start what is missing: servers, workers, two beats, Flower, gateway. Ctrl-C stops all of it in order."""
+    from fleet.running import Fleet
+
+    with Fleet(os.environ) as fleet:
+        fleet.start()
+        for line in fleet.plan.lines():
+            console.print(f"device    {line}", highlight=False)
+        console.print(f"gateway   {fleet.plan.gateway_url}/v1\nflower    {fleet.plan.flower_url}", highlight=False)
+        console.print(f'home      {fleet.home.path}\nshell     eval "$(rlfleet env)"', highlight=False)
+        while True:
+            fleet.poll()
+            time.sleep(0.2)
+
+
+@app.command()
+def down() -> None:
+    """Stop what `rlfleet up` started on this machine. Data stay."""
+    from fleet.home import holder
+
+    pid = holder(os.environ)
+    if pid is None:
+        raise StartError("no fleet runs here; RLFLEET_HOME names another one")
+    os.kill(pid, signal.SIGTERM)
+    while holder(os.environ) == pid:
+        time.sleep(0.2)
+    console.print(f"stopped (pid {pid})")
+
+
+@app.command()
+def env() -> None:
+    """Print what another shell needs to reach the fleet: eval "$(rlfleet env)"."""
+    connect()
+    for name in ("DATABASE_URL", "REDIS_URL"):
+        typer.echo(f"export {name}={shlex.quote(os.environ[name])}")
+
+
+@app.command()
+def train(window_id: str, line: Line = "main") -> None:
+    """Record that a window is to be trained on, then ring. Works while Redis is down: it is rung later."""
+    from db import job_views
+    from rl.errors import BrokerUnavailable
+    from tasks.requests import request
+    from tasks.ring import ring
+
+    connect()
+    job_id = request(window_id, line)
+    try:
+        ring()
+    except BrokerUnavailable as error:
+        errors.print(f"recorded, and rung later: {error}", highlight=False, markup=False)
+    console.print(str(job_views.summary(job_id)), highlight=False, markup=False)
+
+
+@app.command()
+def reconcile(once: Annotated[bool, typer.Option("--once", help="one pass, then exit")] = False) -> None:
+    """Take back what nobody holds, ask for what is missing, ring what is due; for ever, or once."""
+    from db.jobs import reap
+    from tasks.ring import advance
+    from worker.settings import settings
+
+    connect()
+    while True:
+        console.print(f"took back {len(reap())}, rang {len(advance())}")
+        if once:
+            return
+        time.sleep(settings().tick_seconds)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Lines, their windows by state, what is live, and jobs by state. Exit code 1 when a job failed or is dead."""
+    from db import job_views
+    from db.status import lines
+
+    connect()
+    counts, found = job_views.counts(), lines()
+    good = counts["failed"] + counts["dead"] == 0
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, "ok": good, "jobs": counts, "lines": found}))
+    else:
+        table = Table("line", "windows", "versions", "stable", "share")
+        for one in found:
+            windows = ", ".join(f"{count} {state}" for state, count in one["windows"].items())
+            table.add_row(one["line"], windows, str(one["versions"]), one["stable"] or "-", f"{one['share']} %")
+        console.print(table)
+        console.print("jobs: " + ", ".join(f"{count} {state}" for state, count in counts.items()), highlight=False)
+    raise typer.Exit(0 if good else 1)
+
+
+@jobs_app.command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="only of this state")] = None, as_json: AsJson = False
+) -> None:
+    """The newest jobs first."""
+    from db import job_views
+
+    connect()
+    found = job_views.listing(state)
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, "jobs": [vars(one) for one in found]}))
+        return
+    for one in found:
+        console.print(str(one), highlight=False, markup=False, soft_wrap=True)
+
+
+@jobs_app.command("show")
+def show_job(job_id: int, as_json: AsJson = False) -> None:
+    """One job with its history."""
+    from db import job_views
+
+    connect()
+    found = job_views.summary(job_id)
+    if found is None:
+        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
+    events = job_views.events(job_id)
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, "job": vars(found), "events": events}))
+        return
+    console.print(str(found), highlight=False, markup=False, soft_wrap=True)
+    for event in events:
+        console.print(_event_line(event), highlight=False, markup=False, soft_wrap=True)
+
+
+@jobs_app.command("requeue")
+def requeue_job(job_id: int) -> None:
+    """Give a failed, dead or cancelled job new attempts."""
+    from db import jobs
+    from tasks.ring import ring
+
+    connect()
+    if not jobs.requeue(job_id):
+        raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
+    ring()
+    console.print(f"job {job_id}: queued")
+
+
+@jobs_app.command("cancel")
+def cancel_job(job_id: int) -> None:
+    """Cancel a queued job at once; ask the worker of a running one to stop."""
+    from db import jobs
+
+    connect()
+    state = jobs.cancel(job_id)
+    if state is None:
+        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
+    console.print(f"job {job_id}: {state}{', asked to stop' if state == 'running' else ''}")
+
+
+def connect() -> None:
+    """Point this process at the servers: ``DATABASE_URL`` and ``REDIS_URL``, or the fleet that runs here.
+
+    Raises:
+        StartError: neither is set and no fleet runs here.
+    """
+    from fleet.home import home_path, read_endpoints
+
+    if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
+        return
+    found = read_endpoints(home_path(os.environ))
+    if found is None:
+        raise StartError("no fleet runs here: start one with `rlfleet up`, or set DATABASE_URL and REDIS_URL")
+    os.environ.setdefault("DATABASE_URL", found.database_url)
+    os.environ.setdefault("REDIS_URL", found.redis_url)
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    moved = f"{event['from'] or 'new'} -> {event['to']}"
+    why = f" ({event['reason']})" if event["reason"] else ""
+    return f"  {event['at']}  {moved:24} fence {event['fence']} attempt {event['attempt']}{why}"

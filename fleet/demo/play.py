@@ -1,0 +1,87 @@
+"""The demo as a command: resume or start anew, measure, report."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from db.overview import Facts
+from fleet.demo import recipe, report
+from fleet.demo.story import Story
+from fleet.demo.view import View
+from fleet.running import Fleet
+from rl.errors import StartError
+
+
+def play(console: Console, seed: int, json_path: Path | None, *, fresh: bool, quick: bool) -> bool:
+    """Run the demo to its end and print what came of it. Whether the chosen version was released."""
+    size = recipe.QUICK if quick else recipe.Size()
+    with Fleet(os.environ) as fleet:
+        fleet.start()
+        view = View(console, size)
+        story = Story(fleet, seed, size, _attempt(fleet.home.path / "demo", seed, fresh), view)
+        _announce(console, story)
+        with _timed(story.folder), view:
+            facts = story.tell()
+        outcome = _report(story, facts)
+        files = report.draw(outcome, story.folder)
+    report.closing_words(outcome, story.folder, files, fleet.home.path, console)
+    if json_path is not None:
+        report.write_json(outcome, json_path)
+    return bool(outcome.json()["released"])
+
+
+def _announce(console: Console, story: Story) -> None:
+    going_on = story.logs.exists()
+    words = "goes on where it was; --fresh (make demo FRESH=1) starts anew" if going_on else "starts"
+    console.print(f"{story.name} {words}; everything lies in {story.fleet.home.path}", highlight=False)
+
+
+def _attempt(folder: Path, seed: int, fresh: bool) -> int:
+    """The number of this seed's newest attempt, or of a new one."""
+    taken = [1] + [int(path.name.split("-")[2]) for path in folder.glob(f"demo-{seed}-*")]
+    exists = (folder / f"demo-{seed}").exists()
+    return max(taken) + (1 if fresh and exists else 0)
+
+
+@contextmanager
+def _timed(folder: Path) -> Iterator[None]:
+    """Add what the block took to the demo's seconds, so that an interrupted demo is charged for both halves."""
+    started = time.monotonic()
+    try:
+        yield
+    finally:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "seconds.json").write_text(json.dumps(_seconds(folder) + time.monotonic() - started))
+
+
+def _seconds(folder: Path) -> float:
+    file = folder / "seconds.json"
+    return float(json.loads(file.read_text())) if file.exists() else 0.0
+
+
+def _report(story: Story, facts: Facts) -> report.Report:
+    chosen = (facts.decision or {}).get("version")
+    base = facts.result(f"{story.name}-v1.0.0", "held_out")
+    final = facts.result(str(chosen), "held_out")
+    if base is None or final is None:
+        raise StartError(f"the run of {story.name} ended without a held-out comparison; see `rlfleet jobs list`")
+    seconds = _seconds(story.folder)
+    return report.Report(story.seed, facts, base, final, _logging_agent(story), seconds, story.stages)
+
+
+def _logging_agent(story: Story) -> tuple[int, int]:
+    """The logging agent on the same held-out scenarios."""
+    from environments.careless import play as play_carelessly
+    from rl.records import ScenarioRef
+
+    task_set = recipe.run(story.size, story.seed, story.name).held_out
+    seeds = range(task_set.first_seed, task_set.first_seed + task_set.count)
+    refs = [ScenarioRef(environment=task_set.environment, split="held_out", seed=seed) for seed in seeds]
+    return sum(play_carelessly(ref, story.seed) for ref in refs), len(refs)

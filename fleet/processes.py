@@ -1,0 +1,147 @@
+"""The processes of a fleet on one machine: what `rlfleet up` and the demo start, and what a container runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fleet.home import Endpoints, Home
+from fleet.process import Process
+from fleet.settings import FleetSettings
+from rl.errors import StartError
+
+ROOT = Path(__file__).resolve().parent.parent
+"""Where the packages lie; every process starts here, so that an uninstalled checkout works too."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is started where: the environment that all processes share, the devices, and the addresses."""
+
+    environ: Mapping[str, str]
+    devices: tuple[str, ...]
+    gateway_url: str
+    flower_url: str
+    state: Path
+
+    def lines(self) -> list[str]:
+        """The device plan, for people."""
+        return [f"{device or 'cpu'}=serve+train" for device in self.devices]
+
+
+def devices(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """``RLFLEET_DEVICES``, or the UUID of every NVIDIA GPU, or ``cpu``."""
+    named = FleetSettings.read(environ).devices
+    if named:
+        return tuple(part.strip() for part in named.split(",") if part.strip())
+    if shutil.which("nvidia-smi") is None:
+        return ("cpu",)
+    listed = subprocess.run(
+        ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return tuple(line.strip() for line in listed.stdout.splitlines() if line.strip()) or ("cpu",)
+
+
+def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
+    """Everything that the processes need to know.
+
+    Raises:
+        StartError: a port is taken.
+    """
+    here = FleetSettings.read(environ)
+    for name, port in (("RLFLEET_GATEWAY_PORT", here.gateway_port), ("RLFLEET_FLOWER_PORT", here.flower_port)):
+        _check_free(name, port)
+    gateway = f"http://127.0.0.1:{here.gateway_port}"
+    shared = dict(environ) | {
+        "DATABASE_URL": endpoints.database_url,
+        "REDIS_URL": endpoints.redis_url,
+        "RLFLEET_STATE": str(home.path),
+        "RLFLEET_ARTIFACTS": environ.get("RLFLEET_ARTIFACTS") or str(home.path / "artifacts"),
+        "RLFLEET_GATEWAY_URL": gateway,
+        "RLFLEET_ENGINE_KEY": home.secret("engine.key"),
+        "FLOWER_BASIC_AUTH": f"rlfleet:{home.secret('flower.password')}",
+        "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS") or "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    return Plan(shared, devices(environ), gateway, f"http://127.0.0.1:{here.flower_port}", home.path)
+
+
+def processes(chosen: Plan) -> list[Process]:
+    """CPU workers, a GPU worker for each device, two beats, Flower and the gateway, in the order of starting."""
+    gpu = [_gpu_worker(chosen, number, device) for number, device in enumerate(chosen.devices)]
+    cpu = [_worker(chosen, queue, queue) for queue in ("collect", "score", "maint")]
+    beats = [_beat(chosen, number) for number in (1, 2)]
+    return [*gpu, _gateway(chosen), *cpu, *beats, _flower(chosen)]
+
+
+def _celery(chosen: Plan, name: str, *words: str, env: Mapping[str, str] | None = None) -> Process:
+    argv = [sys.executable, "-m", "celery", "-A", "worker.app", *words]
+    return Process(name, argv, dict(chosen.environ) | dict(env or {}), stop_timeout=30.0, cwd=ROOT)
+
+
+def _worker(chosen: Plan, name: str, queue: str, env: Mapping[str, str] | None = None) -> Process:
+    words = ["worker", "-Q", queue, "-n", f"{name}@%h", "-c", "1", "--include", "worker.lifecycle,tasks"]
+    # SIGTERM leads to the soft shutdown, which gives a task its time and then lets it release its job.
+    quiet = ["--without-mingle", "--without-gossip", "-l", "INFO"]
+    return _celery(chosen, f"worker-{name}", *words, *quiet, env={"REMAP_SIGTERM": "SIGQUIT", **(env or {})})
+
+
+def _gpu_worker(chosen: Plan, number: int, device: str) -> Process:
+    visible = {} if device == "cpu" else {"CUDA_VISIBLE_DEVICES": device}
+    return _worker(chosen, f"gpu{number}", "gpu", {"RLFLEET_DEVICE": device, **visible})
+
+
+def _beat(chosen: Plan, number: int) -> Process:
+    schedule = chosen.state / f"beat-{number}.db"
+    return _celery(chosen, f"beat-{number}", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
+
+
+def _flower(chosen: Plan) -> Process:
+    port = chosen.flower_url.rsplit(":", 1)[1]
+    words = ["flower", "--address=127.0.0.1", f"--port={port}", "--persistent=True"]
+    return _celery(chosen, "flower", *words, f"--db={chosen.state / 'flower.db'}", "--state_save_interval=60000")
+
+
+def _gateway(chosen: Plan) -> Process:
+    port = chosen.gateway_url.rsplit(":", 1)[1]
+    argv = [sys.executable, "-m", "uvicorn", "gateway.app:app", "--host", "127.0.0.1", "--port", port]
+    return Process("gateway", [*argv, "--no-access-log"], chosen.environ, cwd=ROOT)
+
+
+def answers(url: str) -> Callable[[], bool]:
+    """Whether something answers HTTP at ``url``, whatever it says."""
+
+    def ask() -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own loopback addresses
+                return True
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
+
+    return ask
+
+
+def _check_free(name: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise StartError(
+                f"{name} = {port}: the port is taken ({os.strerror(error.errno or 0)}); stop what listens there, "
+                f"or set {name} to a free one"
+            ) from error

@@ -1,0 +1,43 @@
+"""Where the servers of one machine are, or should be started: the environment variables of this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rl.errors import InvalidSettings
+
+
+class ServerSettings(BaseModel):
+    """The variables, each under its own name. A variable that is set to the empty string counts as unset."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    home: Path | None = Field(None, alias="RLFLEET_HOME")
+    run_as: str | None = Field(None, alias="RLFLEET_RUN_AS")
+    database_url: str | None = Field(None, alias="DATABASE_URL", repr=False)
+    redis_url: str | None = Field(None, alias="REDIS_URL", repr=False)
+    postgres_port: int | None = Field(None, alias="RLFLEET_POSTGRES_PORT", ge=1, le=65535)
+    redis_port: int | None = Field(None, alias="RLFLEET_REDIS_PORT", ge=1, le=65535)
+    postgres_bin: Path | None = Field(None, alias="PG_BIN")
+    path: str | None = Field(None, alias="PATH")
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Self:
+        """Raises ``InvalidSettings`` for the first variable that cannot be used."""
+        try:
+            return cls.model_validate({name: value for name, value in environ.items() if value})
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise InvalidSettings(str(first["loc"][0]), first["input"], first["msg"]) from None
+
+
+class FleetSettings(ServerSettings):
+    """What `rlfleet up` adds to the servers: the devices it uses and the ports that people visit."""
+
+    devices: str | None = Field(None, alias="RLFLEET_DEVICES", description="cpu, or GPU UUIDs, comma-separated")
+    gateway_port: int = Field(8300, alias="RLFLEET_GATEWAY_PORT", ge=1, le=65535)
+    flower_port: int = Field(5555, alias="RLFLEET_FLOWER_PORT", ge=1, le=65535)

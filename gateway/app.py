@@ -1,0 +1,84 @@
+"""The gateway's HTTP surface: ``uvicorn gateway.app:app --no-access-log``. Handlers are functions of a request.
+
+FastAPI's parameter and response models are left out on purpose: a fleet's own rollouts send thousands of calls
+a minute through here, and each is parsed once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from db.releases import LineReleases
+from gateway import access
+from gateway.completions import Completions
+from gateway.errors import openai_error
+from gateway.health import health
+from gateway.settings import GatewaySettings, settings
+from rl.errors import DatabaseUnavailable
+
+
+def create_app(given: GatewaySettings | None = None) -> FastAPI:
+    """The application. Settings are read when it starts, not when it is made; ``given`` replaces them."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.completions = completions = Completions(given.checked() if given else settings())
+        try:
+            yield
+        finally:
+            await completions.close()
+
+    app = FastAPI(title="rlfleet gateway", lifespan=lifespan, openapi_url=None)
+    app.add_route("/health", show_health, methods=["GET"])
+    app.add_route("/v1/models", list_models, methods=["GET"])
+    app.add_route("/v1/chat/completions", complete_chat, methods=["POST"])
+    for kind in (HTTPException, DatabaseUnavailable, Exception):
+        app.add_exception_handler(kind, openai_error)
+    return app
+
+
+async def show_health(request: Request) -> JSONResponse:
+    """200 when the database and an engine answer, else 503; the body says which does not. Needs no key."""
+    state = await health(_completions(request).engines)
+    body = {"status": "ok" if state.is_good else "unavailable"} | dataclasses.asdict(state)
+    return JSONResponse(body, 200 if state.is_good else 503)
+
+
+async def list_models(request: Request) -> JSONResponse:
+    """Lines with their live releases, then the versions that these name."""
+    completions = _completions(request)
+    access.check(request, completions.keys)
+    lines = (await completions.catalog.snapshot()).lines.values()
+    versions = sorted({release.version for line in lines for release in line.releases})
+    models = [_line_model(line) for line in lines] + [_model(version) for version in versions]
+    return JSONResponse({"object": "list", "data": models})
+
+
+async def complete_chat(request: Request) -> Response:
+    """A chat completion by the version that the line's releases choose, recorded before it is given."""
+    return await _completions(request).reply(request)
+
+
+def _completions(request: Request) -> Completions:
+    completions: Completions = request.app.state.completions
+    return completions
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "rlfleet"}
+
+
+def _line_model(line: LineReleases) -> dict[str, Any]:
+    live = [{"stage": one.stage, "share": one.share, "version": one.version} for one in line.releases]
+    return _model(line.line) | {"releases": live}
+
+
+app = create_app()

@@ -1,0 +1,57 @@
+"""Errors as OpenAI's clients understand them: ``{"error": {"message", "type", "param", "code"}}``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+
+from rl.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 2
+"""What a caller is told to wait when nothing says how long: about as long as an engine takes to come back."""
+
+
+class Refusal(HTTPException):
+    """An answer without a completion. ``code`` is one word for programs, ``message`` tells people what to do."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(status, message, headers)
+        self.code = code
+
+
+def bad_request(param: str, remedy: str) -> Refusal:
+    """400: ``param`` cannot be used."""
+    return Refusal(400, "invalid_request", f"{param}: {remedy}")
+
+
+def unknown_model(name: str, remedy: str) -> Refusal:
+    """404, with the code that OpenAI gives."""
+    return Refusal(404, "model_not_found", f"the model {name!r} does not exist: {remedy}")
+
+
+def unavailable(code: str, message: str, retry_after: str | None = None) -> Refusal:
+    """503: the same call may work after ``retry_after`` seconds."""
+    return Refusal(503, code, message, {"Retry-After": retry_after or str(RETRY_AFTER_SECONDS)})
+
+
+KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error"}
+
+
+def openai_error(_: Request, error: Exception) -> JSONResponse:
+    """The answer for any exception that a handler raised."""
+    if isinstance(error, DatabaseUnavailable):
+        log.error("%s", error)
+        error = unavailable(
+            "database_unavailable", "the database did not answer, so nothing can be recorded; try again"
+        )
+    if not isinstance(error, HTTPException):
+        error = Refusal(500, "internal_error", "the gateway failed; its log has the traceback")
+    kind = KINDS.get(error.status_code, "server_error" if error.status_code >= 500 else "invalid_request_error")
+    body = {"message": error.detail, "type": kind, "param": None, "code": getattr(error, "code", None)}
+    return JSONResponse({"error": body}, error.status_code, error.headers)

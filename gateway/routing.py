@@ -1,0 +1,103 @@
+"""Who answers a call: pure functions from what is released and configured to a route.
+
+A call of a **version** is answered by it in any state but ``rejected``, so that a run can play a candidate, and by
+nothing else: another model's answer in the middle of an episode would spoil it as training data.
+A call of a **line** is decided in this order:
+
+1. ``USE_RL_MODEL`` off: the base model.
+2. ``RL_MODEL_VERSION`` names a ready version of this line: that version, for ``RL_ROLLOUT_PERCENTAGE`` of agents.
+   A name that is unknown, or a version that is not ready, stops every line: a typing error must not pass silently.
+3. The live releases. An agent has a fixed place in [0, 100) on its line; below the canary's share it gets the
+   canary, else below the stable share the stable version, else the base model. A share is the smaller of the
+   release row's and ``RL_ROLLOUT_PERCENTAGE``, so an agent that has a version keeps it while shares grow.
+4. No live release: the base model as a **fallback**, which ``RL_FALLBACK_TO_BASE`` can forbid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from db.releases import LineReleases, NamedVersion
+from gateway.errors import Refusal, unknown_model
+
+BASE = "base"
+"""What the answer's ``X-Rlfleet-Version`` says when no version of ours spoke."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The settings that bear on the choice. ``pinned`` is what the database says of ``pin``."""
+
+    use_rl_model: bool = True
+    pin: str = ""
+    pinned: NamedVersion | None = None
+    rollout_percentage: float = 100
+
+
+@dataclass(frozen=True)
+class Route:
+    """The answer's origin: a version with its checkpoint, or the base model when ``version`` is ``base``.
+
+    ``is_fallback`` says that the base model stands in for lack of a version, and ``why`` says in words why it is
+    the base model. ``is_exact`` says that the caller named the version: nothing else may answer in its place.
+    """
+
+    line: str
+    base_model: str
+    version: str = BASE
+    uri: str = ""
+    is_fallback: bool = False
+    is_exact: bool = False
+    why: str = ""
+
+
+def place(line: str, agent: str) -> float:
+    """The agent's fixed place in [0, 100) on the line: the first 53 bits of a SHA-256, evenly spread."""
+    head = hashlib.sha256(f"{line}\0{agent}".encode()).digest()[:8]
+    return (int.from_bytes(head, "big") >> 11) * 100 / 2**53
+
+
+def of_version(version: NamedVersion) -> Route:
+    """The route of a call that names the version.
+
+    Raises:
+        Refusal: 404, the version is rejected.
+    """
+    if version.state == "rejected":
+        raise unknown_model(version.name, f"it was rejected ({version.reason or 'no reason was given'}); name another")
+    return Route(version.line, version.base_model, version.name, version.uri, is_exact=True)
+
+
+def of_line(line: LineReleases, agent: str, rules: Rules) -> Route:
+    """The route of a call that names the line.
+
+    Raises:
+        Refusal: 503, ``RL_MODEL_VERSION`` cannot be used.
+    """
+    outside = Route(line.line, line.base_model, why="this agent is outside the released share")
+    if not rules.use_rl_model:
+        return Route(line.line, line.base_model, why="USE_RL_MODEL is off")
+    at = place(line.line, agent)
+    if rules.pin and (pinned := _checked_pin(rules)).line == line.line:
+        inside = Route(line.line, line.base_model, pinned.name, pinned.uri)
+        return inside if at < rules.rollout_percentage else outside
+    for release in line.releases:
+        if at < min(release.share, rules.rollout_percentage):
+            return Route(line.line, line.base_model, release.version, release.uri)
+    if not line.releases:
+        why = f"the line {line.line!r} has no released version yet"
+        return Route(line.line, line.base_model, is_fallback=True, why=why)
+    return outside
+
+
+def _checked_pin(rules: Rules) -> NamedVersion:
+    if rules.pinned is None or rules.pinned.state != "ready":
+        what = "there is no such version" if rules.pinned is None else f"it is {rules.pinned.state}"
+        raise Refusal(
+            503,
+            "invalid_pin",
+            f"RL_MODEL_VERSION = {rules.pin!r}: {what}; name a ready version, or unset it and restart the gateway",
+            {"Retry-After": "60"},
+        )
+    return rules.pinned

@@ -1,0 +1,1 @@
+"""The only torch: tokens, objectives, trainer, engine, and the resident child of a device."""

@@ -1,0 +1,148 @@
+"""Checkpoint folders: safetensors only, complete or not there at all.
+
+A folder is written under a temporary name, synced to disk and renamed. It holds
+
+* ``model.safetensors`` with ``config.json`` and the tokenizer, or ``adapter_model.safetensors`` with
+  ``adapter_config.json``: what any engine can load;
+* ``optimizer.safetensors``: Adam's moments and step, from which the next job goes on;
+* ``checkpoint.json``: schema, step, kind, base, parent, sha256 and the training config.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from peft import get_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from gpu.device import named_failures
+from rl.errors import InvalidInput
+
+RECORD = "checkpoint.json"
+OPTIMIZER = "optimizer.safetensors"
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+)
+HASHED = (".safetensors", ".json", ".jinja", ".txt", ".model")
+
+
+def write(
+    out: Path,
+    model: Any,
+    step: int,
+    base: str,
+    parent: str | None,
+    config: Mapping[str, object],
+    optimizer: Mapping[str, Tensor],
+) -> tuple[Path, Literal["full", "adapter"], str]:
+    """Write ``out/step-<step>`` and return its path, its kind and the SHA-256 of its contents.
+
+    ``base`` is where full weights and tokenizer come from. A folder of that name from an attempt before
+    is replaced.
+
+    Raises:
+        DiskFull: there was no room; nothing is left behind under the final name.
+    """
+    final = out / f"step-{step:06d}"
+    writing = out / f".{final.name}.{os.getpid()}.writing"
+    kind: Literal["full", "adapter"] = "adapter" if hasattr(model, "peft_config") else "full"
+    try:
+        with named_failures("writing a checkpoint"):
+            writing.mkdir(parents=True)
+            write_adapter(writing, model, base) if kind == "adapter" else write_full(writing, model, Path(base))
+            save_file(dict(optimizer), writing / OPTIMIZER)
+            sha256 = digest(writing)
+            record = {"schema": 1, "step": step, "kind": kind, "base": base, "parent": parent, "sha256": sha256}
+            (writing / RECORD).write_text(json.dumps({**record, "config": config}, indent=1))
+            _sync(writing)
+            if final.exists():
+                shutil.rmtree(final)
+            writing.rename(final)
+            _sync_folder(out)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)
+    return final, kind, sha256
+
+
+def write_full(folder: Path, model: Any, tokenizer_from: Path | None) -> None:
+    """Weights and config of a transformers model into ``folder``, with the tokenizer files of another."""
+    model.save_pretrained(folder)
+    for name in TOKENIZER if tokenizer_from else ():
+        source = Path(tokenizer_from or folder) / name
+        if source.is_file():
+            shutil.copyfile(source, folder / name)
+
+
+def write_adapter(folder: Path, model: Any, base: str) -> None:
+    """An adapter in peft's format. Module names are sorted: peft keeps them in a set, and the hash must not vary."""
+    tensors = {name: tensor.detach().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = model.peft_config["default"].to_dict()
+    config.update(base_model_name_or_path=base, inference_mode=True)
+    plain = {key: sorted(value) if isinstance(value, set) else value for key, value in config.items()}
+    (folder / "adapter_config.json").write_text(json.dumps(plain, indent=1, sort_keys=True, default=str))
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """What ``checkpoint.json`` says; empty for a folder that another tool wrote."""
+    path = folder / RECORD
+    return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+
+def read_optimizer(folder: Path) -> dict[str, Tensor]:
+    """Adam's state by name; empty where there is none."""
+    path = folder / OPTIMIZER
+    return load_file(path) if path.is_file() else {}
+
+
+def base_of(adapter: Path) -> str:
+    """The folder with the full weights that ``adapter`` was trained on.
+
+    Raises:
+        InvalidInput: it names none.
+    """
+    config = json.loads((adapter / "adapter_config.json").read_text())
+    base = read_record(adapter).get("base") or config.get("base_model_name_or_path")
+    if not base or not Path(base).is_dir():
+        raise InvalidInput("base", base, f"{adapter} was trained on a folder that is not here; name the base")
+    return str(base)
+
+
+def digest(folder: Path) -> str:
+    """SHA-256 over names and contents of the safetensors, config and tokenizer files, in name order."""
+    total = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in HASHED and path.name != RECORD:
+            with path.open("rb") as file:
+                total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def _sync(folder: Path) -> None:
+    """Make sure that every file, and the folder that names them, is on disk."""
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,197 @@
+"""The policies on one device: base models, versions by name, and models to train.
+
+Versions share the tensors of their base, but each has its own tree of modules with its own adapter. The
+active adapter of a peft model is state of the whole model; one tree for all would let a rollout of one
+version be answered by another's weights whenever two threads disagree. A tree costs a few kilobytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import threading
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from gpu.checkpoints import base_of
+from gpu.device import DeviceLock, named_failures
+from gpu.tokens import ChatTokens, load_tokens
+from rl.config import Lora
+from rl.errors import InvalidInput
+
+MERGED_BYTES = 256 << 20
+"""Adapters on a base of at most this many bytes are served from a merged copy of the weights."""
+
+
+@dataclass(frozen=True, eq=False)
+class Base:
+    """Full weights and the tokenizer they speak with."""
+
+    path: str
+    model: PreTrainedModel
+    tokens: ChatTokens
+
+
+@dataclass(frozen=True, eq=False)
+class Version:
+    """A policy that can be served. ``model`` shares its weights with ``base``, or owns a merged copy."""
+
+    name: str
+    path: str
+    kind: Literal["full", "adapter"]
+    base: Base
+    model: Any
+
+    @property
+    def tokens(self) -> ChatTokens:
+        return self.base.tokens
+
+
+class Policy:
+    """Everything loaded on one device, under one lock that engine and trainer take in turn."""
+
+    def __init__(self, device: torch.device, max_bases: int = 2, merged_bytes: int = MERGED_BYTES) -> None:
+        self.device = device
+        self.lock = DeviceLock()
+        self.max_bases = max_bases
+        self.merged_bytes = merged_bytes
+        self._bases: OrderedDict[str, Base] = OrderedDict()
+        self._versions: dict[str, Version] = {}
+        self._loading = threading.Lock()
+
+    def names(self) -> list[str]:
+        """The versions that can be asked for, oldest first."""
+        return list(self._versions)
+
+    def version(self, name: str) -> Version | None:
+        """The version called ``name``, if it is loaded."""
+        return self._versions.get(name)
+
+    @contextlib.contextmanager
+    def using(self, version: Version) -> Iterator[Any]:
+        """The version's model, while this thread has the device."""
+        with self.lock, named_failures(f"running {version.name}"), torch.inference_mode():
+            yield version.model
+
+    def load(self, name: str, path: str, base: str | None = None) -> Version:
+        """Serve the folder at ``path``, full weights or an adapter, under ``name``; again with the same path is fine.
+
+        ``base`` overrides the base an adapter names, for checkpoints that were moved.
+
+        Raises:
+            InvalidInput: the folder is no policy, the name is another's, or there is no room for its base.
+        """
+        folder = Path(path).resolve()
+        with self._loading:
+            known = self._versions.get(name)
+            if known and known.path == str(folder):
+                return known
+            if known:
+                raise InvalidInput("lora_name", name, f"it is loaded from {known.path}; unload it first")
+            with self.lock, named_failures(f"loading {name}"):
+                version = self._build(name, folder, base)
+            self._versions[name] = version
+            return version
+
+    def unload(self, name: str) -> bool:
+        """Forget ``name``; whether it was there. Requests that are being answered are finished with it."""
+        with self._loading:
+            return self._versions.pop(name, None) is not None
+
+    def trainable(self, base: str, parent: str | None, lora: Lora | None, seed: int) -> tuple[Any, ChatTokens]:
+        """A model of its own to train, in train mode, and its tokenizer.
+
+        With ``lora``: the base's shared, frozen tensors under a new adapter or that of ``parent``. Without:
+        a full 32-bit copy of ``parent``, or of ``base`` where there is none.
+
+        Raises:
+            InvalidInput: the parent is of another kind, or its adapter of another shape.
+        """
+        with self._loading, self.lock, named_failures("loading the model to train"):
+            if lora is None:
+                folder = Path(parent or base).resolve()
+                model = _read_model(folder, torch.float32, self.device)
+                return model.train(), load_tokens(folder)
+            shared = self._base(str(Path(base).resolve()))
+            if parent is not None:
+                adapted = _adapted(_sharing(shared.model), Path(parent), trainable=True)
+                _check_shape(adapted, lora, parent)
+            else:
+                adapted = _fresh_adapter(_sharing(shared.model), lora, seed)
+            return adapted.train(), shared.tokens
+
+    def _build(self, name: str, folder: Path, base: str | None) -> Version:
+        if not (folder / "adapter_config.json").is_file():
+            full = self._base(str(folder))
+            return Version(name, str(folder), "full", full, full.model)
+        shared = self._base(str(Path(base or base_of(folder)).resolve()))
+        if _bytes(shared.model) > self.merged_bytes:
+            return Version(name, str(folder), "adapter", shared, _adapted(_sharing(shared.model), folder).eval())
+        merged = _adapted(copy.deepcopy(shared.model), folder).merge_and_unload()  # type: ignore[operator]
+        return Version(name, str(folder), "adapter", shared, merged.eval())
+
+    def _base(self, path: str) -> Base:
+        """The base at ``path``; an unused one makes room for it."""
+        if path in self._bases:
+            return self._bases[path]
+        used = {version.base.path for version in self._versions.values()}
+        for unused in [p for p in self._bases if p not in used][: max(0, len(self._bases) - self.max_bases + 1)]:
+            del self._bases[unused]
+        if len(self._bases) >= self.max_bases:
+            remedy = f"{self.max_bases} bases are in use on {self.device}; unload the versions of one first"
+            raise InvalidInput("base", path, remedy)
+        folder = Path(path)
+        dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
+        loaded = Base(path, _read_model(folder, dtype, self.device).eval(), load_tokens(folder))
+        self._bases[path] = loaded
+        return loaded
+
+
+def _read_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
+    """Full weights from safetensors; nothing that could carry code is ever read."""
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise InvalidInput("path", str(folder), "the folder must hold config.json and safetensors weights")
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
+    )
+    return model.to(device)  # type: ignore[arg-type]
+
+
+def _sharing(model: PreTrainedModel) -> PreTrainedModel:
+    """A second tree of modules over the very same tensors."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
+
+
+def _adapted(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:
+    if not (folder / "adapter_model.safetensors").is_file():
+        raise InvalidInput("path", str(folder), "the folder must hold adapter_model.safetensors")
+    return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+
+
+def _fresh_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> Any:
+    """A new adapter on every linear layer of the body; it changes nothing yet, because B is zero."""
+    config = LoraConfig(
+        r=lora.rank, lora_alpha=lora.alpha, target_modules="all-linear", lora_dropout=0.0, task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return get_peft_model(model, config)
+
+
+def _check_shape(model: PeftModel, lora: Lora, parent: str) -> None:
+    config: Any = model.peft_config["default"]
+    if (config.r, config.lora_alpha) != (lora.rank, lora.alpha):
+        remedy = f"{parent} has rank {config.r} and alpha {config.lora_alpha}; a child must keep them"
+        raise InvalidInput("lora", f"rank {lora.rank}, alpha {lora.alpha}", remedy)
+
+
+def _bytes(model: PreTrainedModel) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())

@@ -1,0 +1,117 @@
+"""Every error the project raises on purpose. The type decides what happens to the job.
+
+RlfleetError
+├── PermanentError            the job fails at once; a person or changed inputs must act
+│   ├── InvalidInput          names the field, the value and the remedy
+│   │   ├── MalformedWindow   the text is not a window id
+│   │   ├── UnknownWindow     no such window on that line
+│   │   ├── InvalidRow        one row of a source; quarantined and counted, the job goes on
+│   │   └── InvalidSettings   an environment variable or a config file
+│   ├── OffPolicyRefused      data that this objective must not be trained on
+│   ├── TrainingDiverged      a loss or gradient that is not finite
+│   └── NoTrainingData        a dataset with nothing to learn from
+├── TransientError            the job runs again after a back-off, while attempts are left
+│   ├── BrokerUnavailable     the message was not sent
+│   ├── DatabaseUnavailable   nothing was read or written
+│   ├── EngineUnavailable     no engine answered, or it is draining
+│   ├── ChildLost             the device's child process died or stalled
+│   ├── OutOfMemory           the device ran out of memory
+│   └── DiskFull              an artifact could not be written
+├── Fenced                    another holder has the job; stop and write nothing
+├── Cancelled                 a person asked for it; stop and write nothing
+└── StartError                a process of the fleet could not be started; says what to do
+"""
+
+from __future__ import annotations
+
+
+class RlfleetError(Exception):
+    """Something went wrong that the project knows by name."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or type(self).__name__).strip())
+
+
+class PermanentError(RlfleetError):
+    """Running it again cannot help."""
+
+
+class InvalidInput(PermanentError):
+    """A value that cannot be used."""
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        self.field, self.value, self.remedy = field, value, remedy
+        shown = repr(value)
+        shown = shown if len(shown) <= 120 else shown[:117] + "..."
+        super().__init__(f"{field} = {shown}: {remedy}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.field, self.value, self.remedy)
+
+
+class MalformedWindow(InvalidInput):
+    """The text is not a window id."""
+
+
+class UnknownWindow(InvalidInput):
+    """No such window on that line."""
+
+
+class InvalidRow(InvalidInput):
+    """One row of a source that cannot be used."""
+
+
+class InvalidSettings(InvalidInput):
+    """An environment variable or a config value that cannot be used."""
+
+
+class OffPolicyRefused(PermanentError):
+    """An on-policy objective was given calls of another model, or calls without log-probabilities."""
+
+
+class TrainingDiverged(PermanentError):
+    """A loss or a gradient is not finite."""
+
+
+class NoTrainingData(PermanentError):
+    """The dataset holds nothing to learn from."""
+
+
+class TransientError(RlfleetError):
+    """Running it again may help."""
+
+
+class BrokerUnavailable(TransientError):
+    """The message broker did not take the message."""
+
+
+class DatabaseUnavailable(TransientError):
+    """The database did not answer."""
+
+
+class EngineUnavailable(TransientError):
+    """No engine answered."""
+
+
+class ChildLost(TransientError):
+    """The device's child process died or stalled."""
+
+
+class OutOfMemory(TransientError):
+    """The device ran out of memory."""
+
+
+class DiskFull(TransientError):
+    """There is no room left for an artifact."""
+
+
+class Fenced(RlfleetError):
+    """The lease was lost to another holder."""
+
+
+class Cancelled(RlfleetError):
+    """The job was cancelled."""
+
+
+class StartError(RlfleetError):
+    """A process of the fleet could not be started."""

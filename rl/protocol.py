@@ -1,0 +1,137 @@
+"""The wire formats: names that travel in Celery messages, and what a device's child and its supervisor say.
+
+The child reads one JSON object a line on its command descriptor and writes one a line on its progress
+descriptor; stdout belongs to libraries. Both sides refuse another ``schema``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+SCHEMA: Final = 1
+
+QUEUES = ("collect", "score", "maint", "gpu")
+
+TASK_QUEUES = {
+    "rlfleet.collect": "collect",
+    "rlfleet.score": "score",
+    "rlfleet.decide": "score",
+    "rlfleet.train": "gpu",
+    "rlfleet.train_window": "gpu",
+    "rlfleet.evaluate": "gpu",
+    "rlfleet.tend": "gpu",
+    "rlfleet.plan": "maint",
+    "rlfleet.reconcile": "maint",
+}
+"""Task name to queue. The names are the wire format: one is never changed without an alias."""
+
+
+class Line(BaseModel):
+    """One line of the conversation with a child."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    schema_version: Literal[1] = Field(SCHEMA, alias="schema", serialization_alias="schema")
+
+    def line(self) -> bytes:
+        """The JSON object and a newline, ready to be written."""
+        return self.model_dump_json(by_alias=True).encode() + b"\n"
+
+
+class TrainCommand(Line):
+    """Train on ``dataset`` (a JSON-lines file of ``DatasetRow``) and write a checkpoint folder under ``out``.
+
+    ``base`` is a folder with full weights and a tokenizer. ``parent`` is the adapter folder to go on from,
+    its optimizer state included; None starts a fresh adapter, or trains the full weights when the config
+    has no ``lora``. ``config`` is a ``TrainConfig`` as JSON.
+    """
+
+    command: Literal["train"] = "train"
+    job: int
+    fence: int
+    dataset: str
+    out: str
+    base: str
+    parent: str | None = None
+    config: dict[str, object]
+
+
+class StopCommand(Line):
+    """Finish what is running at the next step boundary and exit 0."""
+
+    command: Literal["stop"] = "stop"
+
+
+Command = Annotated[TrainCommand | StopCommand, Field(discriminator="command")]
+
+
+class Ready(Line):
+    """The child owns its device and serves at ``url``."""
+
+    event: Literal["ready"] = "ready"
+    pid: int
+    device: str
+    url: str
+
+
+class Progress(Line):
+    """``step`` of ``total`` optimizer steps are done. Metrics are finite floats."""
+
+    event: Literal["progress"] = "progress"
+    job: int
+    fence: int
+    step: int
+    total: int
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class CheckpointWritten(Line):
+    """A complete checkpoint lies in ``path``; ``sha256`` is over its safetensors and config files."""
+
+    event: Literal["checkpoint"] = "checkpoint"
+    job: int
+    fence: int
+    step: int
+    path: str
+    kind: Literal["full", "adapter"]
+    sha256: str
+    metrics: dict[str, float] = Field(default_factory=dict)
+
+
+class Done(Line):
+    """The command is finished; ``manifest`` holds what was really used and what was skipped and why."""
+
+    event: Literal["done"] = "done"
+    job: int
+    fence: int
+    manifest: dict[str, object] = Field(default_factory=dict)
+
+
+class Failed(Line):
+    """The command failed with the named error of ``rl.errors``; the child lives on."""
+
+    event: Literal["failed"] = "failed"
+    job: int
+    fence: int
+    error: str
+    message: str
+
+
+Event = Annotated[Ready | Progress | CheckpointWritten | Done | Failed, Field(discriminator="event")]
+
+COMMANDS: TypeAdapter[Command] = TypeAdapter(Command)
+EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
+
+
+class DatasetRow(BaseModel):
+    """One trajectory of a frozen dataset, as the child reads it: one JSON object a line.
+
+    ``group`` names the (window, scenario) it is compared in. ``calls`` are ``rl.records.Call`` dumps.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    trajectory_id: str
+    group: str
+    score: float
+    calls: list[dict[str, object]]

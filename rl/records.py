@@ -1,0 +1,112 @@
+"""What a trajectory is, once normalised: the one shape that sources write and everything else reads."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError("must be a finite number")
+    return value
+
+
+Finite = Annotated[float, AfterValidator(_finite)]
+
+
+class Record(BaseModel):
+    """Immutable, and strict about names: an unknown field is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Message(Record):
+    """One chat message in OpenAI's shape."""
+
+    role: Literal["system", "user", "assistant", "tool"]
+    content: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class Call(Record):
+    """One call of a language model: what it was sent, what it said, and which model spoke.
+
+    ``prompt_token_ids``, ``token_ids`` and ``logprobs`` are the engine's own (vLLM's names) and are None
+    together when the model that spoke is not ours. ``logprobs[i]`` belongs to ``token_ids[i]`` and is
+    natural-log, at the temperature it was sampled with.
+    """
+
+    call_id: str
+    turn: int = Field(ge=0)
+    model: str
+    messages: list[Message]
+    response: Message
+    prompt_token_ids: list[int] | None = None
+    token_ids: list[int] | None = None
+    logprobs: list[float] | None = None
+    temperature: float | None = None
+    finish_reason: str | None = None
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether the call carries everything an on-policy objective needs."""
+        return bool(self.prompt_token_ids and self.token_ids) and self.logprobs is not None
+
+
+class Trajectory(Record):
+    """One episode of one agent on one scenario, with its calls in turn order."""
+
+    trajectory_id: str
+    scenario_id: str
+    agent_id: str
+    started_at: AwareDatetime
+    ended_at: AwareDatetime
+    reward: Finite
+    calls: list[Call]
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class Quarantined(Record):
+    """A row of a source that could not be used: where it was, which field, and why."""
+
+    source: str
+    row: str
+    field: str
+    reason: str
+    excerpt: str = ""
+
+
+class Sequence(Record):
+    """Tokens to train on: ``mask[i]`` is 1 where ``ids[i]`` was spoken by the policy.
+
+    ``logprobs[i]`` is 0 where the mask is 0. ``episode`` indexes the trajectory it belongs to.
+    """
+
+    episode: int
+    ids: list[int]
+    mask: list[int]
+    logprobs: list[float]
+
+
+class ScenarioRef(Record):
+    """A scenario of an environment, addressed by (environment, split, seed)."""
+
+    environment: str
+    split: Literal["train", "validation", "held_out"]
+    seed: int = Field(ge=0)
+
+    @property
+    def id(self) -> str:
+        return f"{self.environment}/{self.split}/{self.seed}"
+
+
+def utc(value: datetime) -> str:
+    """ISO 8601 to the second with a Z, as shown to people."""
+    return value.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,51 @@
+"""The device's engine: announcing it, and having it serve a version's checkpoint."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from rl.errors import EngineUnavailable
+from rl.protocol import Ready
+from worker.child import resident
+from worker.settings import settings
+
+
+def announce() -> Ready:
+    """Make sure that the child runs, and write down where it serves.
+
+    Raises:
+        ChildLost: it could not be started.
+    """
+    from db import engines
+    from db.session import transaction
+
+    ready = resident().wait_ready()
+    name = f"{socket.gethostname()}/{ready.device}"
+    with transaction() as session:
+        engines.announce(session, name, ready.url, ready.device, ready.pid)
+    return ready
+
+
+async def serve_version(version: str, uri: str) -> str:
+    """Load the checkpoint at ``uri`` under the version's name. Returns the engine's URL.
+
+    Raises:
+        EngineUnavailable: the engine does not answer, or cannot load it.
+    """
+    import httpx
+
+    url = announce().url
+    headers = {"Authorization": f"Bearer {settings().engine_key}"}
+    try:
+        async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
+            answer = await client.post(
+                f"{url}/v1/load_lora_adapter", json={"lora_name": version, "lora_path": uri}, headers=headers
+            )
+    except httpx.TransportError as error:
+        raise EngineUnavailable(
+            f"the engine at {url} does not answer: {error!r} (pid of this worker {os.getpid()})"
+        ) from error
+    if answer.status_code != 200:
+        raise EngineUnavailable(f"the engine cannot load {version} from {uri}: {answer.text[:300]}")
+    return url

@@ -1,0 +1,83 @@
+"""What people and services ask for: ``request`` records the jobs first and rings afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from db.tables import Line, Window
+
+
+def request(window_id: str, line: str = "main") -> int:
+    """Record that the window is to be trained on, and the earlier jobs too. Returns the id of the training job.
+
+    Calling it again gives the same id. Ring with ``tasks.ring.ring``; the reconciler rings in any case.
+
+    Raises:
+        MalformedWindow: ``window_id`` is not a window id.
+        UnknownWindow: no such window on the line, and its source has no row of that hour.
+        InvalidInput: no such line, or the line does not say how to collect or train.
+    """
+    from db import lines, planning
+    from db.session import transaction
+    from rl import planner
+
+    with transaction() as session:
+        row = lines.named(session, line)
+        window = _window(session, row, window_id)
+        state = planning.line_state(session, row)
+        seen = next((one for one in state.windows if one.name == window.name), None)
+        if seen is None:
+            return _trained_by(session, row, window)
+        after: tuple[int, ...] = ()
+        if seen.state in ("open", "closed"):
+            collect = planner.collect(state, seen)
+            after = (planning.request(session, row.id, collect, not_before=window.ends_at),)
+        if seen.state in ("open", "closed", "collected"):
+            after = (planning.request(session, row.id, planner.score(seen), after),)
+        return planning.request(session, row.id, planner.train(state, seen), after)
+
+
+def _window(session: Session, line: Line, window_id: str) -> Window:
+    """The window's row; an hour that only the source knows of is opened here, closed already when it is over."""
+    import sources
+    from db import lines, windows
+    from rl.windows import parse
+
+    parsed = parse(window_id)
+    found = windows.find(session, line.id, parsed.text)
+    url = lines.config_of(line).source
+    if found is None and parsed.ends_at is not None and url is not None and sources.connect(url).holds(parsed):
+        over = parsed.ends_at <= windows.database_now(session)
+        windows.ensure(session, line.id, parsed, state="closed" if over else "open")
+    return found or windows.named(session, line.id, parsed.text)
+
+
+def _trained_by(session: Session, line: Line, window: Window) -> int:
+    """The job that trained a window of a run that has ended."""
+    from db.job_views import training_of
+
+    job_id = training_of(session, line.id, window.name)
+    if job_id is None:
+        raise InvalidInput("window_id", window.name, "its run has ended without training on it; start a new run")
+    return job_id
+
+
+def daily_training() -> list[int]:
+    """Ask for training on every scored hour that was not trained on, on lines that say how. Returns job ids."""
+    from db import planning, windows
+    from db.session import transaction
+
+    with transaction() as session:
+        waiting = [
+            (window.name, line.name)
+            for line in planning.lines(session)
+            if line.config.get("train")
+            for window in windows.on_line(session, line.id)
+            if window.state == "scored" and window.run_id is None
+        ]
+    return [request(window, line) for window, line in waiting]

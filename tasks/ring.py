@@ -1,0 +1,50 @@
+"""From rows to messages: the planner asks for what is missing, the dispatcher rings what is due."""
+
+from __future__ import annotations
+
+from worker.app import app
+
+RESEND_SECONDS = 60.0
+"""A job that was rung and not claimed for this long is rung again."""
+
+CAPACITY = {"collect": 2, "score": 2, "gpu": 2, "maint": 2}
+"""Jobs that a queue's workers can do at once; twice as many are rung, the rest wait in Postgres in order."""
+
+
+def advance(line: str | None = None, stages: frozenset[str] | None = None) -> list[int]:
+    """Create the jobs that are missing on the line (or on all), then ring what is due. Returns the ids rung."""
+    from db import planning, windows
+    from db.session import transaction
+    from rl.planner import OpenRound, plan
+
+    with transaction() as session:
+        windows.close_past(session)
+        for one in planning.lines(session):
+            if line not in (None, one.name):
+                continue
+            for want in plan(planning.line_state(session, one)):
+                if isinstance(want, OpenRound):
+                    planning.open_round(session, one.id, want)
+                elif stages is None or want.kind in stages:
+                    planning.request(session, one.id, want)
+        session.flush()
+    return ring()
+
+
+def ring() -> list[int]:
+    """Send a message for every job that is due. Returns their ids.
+
+    Raises:
+        BrokerUnavailable: the broker is away; the jobs stay due.
+    """
+    from db import jobs
+    from rl.errors import BrokerUnavailable
+
+    due = jobs.due(RESEND_SECONDS, CAPACITY)
+    for place, (job_id, kind) in enumerate(due):
+        try:
+            app.tasks[f"rlfleet.{kind}"].apply_async((job_id,))
+        except BrokerUnavailable:
+            jobs.unsend([one for one, _ in due[place:]])
+            raise
+    return [job_id for job_id, _ in due]

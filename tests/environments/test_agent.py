@@ -1,0 +1,201 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from environments.agent import ChatClient
+from rl.errors import EngineUnavailable, PermanentError
+from rl.records import Message
+
+MESSAGES = [Message(role="system", content="Act."), Message(role="user", content="You see: nothing")]
+Answer = tuple[int, dict[str, str], bytes]
+
+
+def _completion(content: str | None) -> Answer:
+    message = {"role": "assistant", "content": content}
+    body = {"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    return 200, {}, json.dumps(body).encode()
+
+
+class Server(ThreadingHTTPServer):
+    """Answers from ``script``, its last entry for ever; None hangs up. Keeps what it was sent."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Answering)
+        self.script: list[Answer | None] = []
+        self.seen: list[tuple[str, dict[str, str], dict[str, Any]]] = []
+        self.connections = 0
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class Answering(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Server
+
+    def setup(self) -> None:
+        self.server.connections += 1
+        super().setup()
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        self.server.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        script = self.server.script
+        answer = script.pop(0) if len(script) > 1 else script[0]
+        if answer is None:
+            self.close_connection = True
+            return
+        status, headers, content = answer
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(content))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def _ask(url: str, times: int = 1, seed: int | None = None, **bounds: float) -> list[str]:
+    async def ask() -> list[str]:
+        async with ChatClient(url, "secret", "agent-v2", 0.7, 6, "agent-7", **bounds) as chat:
+            return [
+                await chat.complete(MESSAGES, trajectory_id="t-1", turn=turn, call_id=f"t-1-{turn}", seed=seed)
+                for turn in range(times)
+            ]
+
+    return asyncio.run(ask())
+
+
+def test_a_call_carries_its_identity_and_what_was_asked(server: Server) -> None:
+    server.script = [_completion("turn left")]
+    assert _ask(server.url, seed=11) == ["turn left"]
+    [(path, headers, body)] = server.seen
+    assert path == "/v1/chat/completions"
+    assert headers["authorization"] == "Bearer secret"
+    assert headers["host"] == f"127.0.0.1:{server.server_port}"
+    assert {name: headers[f"x-{name}"] for name in ("trajectory-id", "turn", "call-id", "agent-id")} == {
+        "trajectory-id": "t-1",
+        "turn": "0",
+        "call-id": "t-1-0",
+        "agent-id": "agent-7",
+    }
+    assert body == {
+        "model": "agent-v2",
+        "temperature": 0.7,
+        "max_tokens": 6,
+        "seed": 11,
+        "messages": [{"role": "system", "content": "Act."}, {"role": "user", "content": "You see: nothing"}],
+    }
+
+
+def test_no_seed_is_sent_when_none_is_given(server: Server) -> None:
+    server.script = [_completion("")]
+    assert _ask(f"{server.url}/v1/") == [""]
+    assert "seed" not in server.seen[0][2]
+    assert server.seen[0][0] == "/v1/chat/completions"
+
+
+def test_a_reply_without_content_is_empty(server: Server) -> None:
+    server.script = [_completion(None)]
+    assert _ask(server.url) == [""]
+
+
+def test_the_connection_is_kept(server: Server) -> None:
+    server.script = [_completion("turn left")]
+    assert _ask(server.url, times=5) == ["turn left"] * 5
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_is_asked_again_when_it_says(server: Server, status: int) -> None:
+    busy = (status, {"Retry-After": "0.2"}, b"{}")
+    server.script = [busy, busy, _completion("turn left")]
+    started = time.monotonic()
+    assert _ask(server.url, outage_seconds=0) == ["turn left"]
+    assert 0.4 <= time.monotonic() - started < 2
+    assert [headers["x-call-id"] for _, headers, _ in server.seen] == ["t-1-0"] * 3
+
+
+def test_patience_ends_without_waiting_in_vain(server: Server) -> None:
+    server.script = [(503, {"Retry-After": "30"}, b'{"detail": "draining"}')]
+    started = time.monotonic()
+    with pytest.raises(EngineUnavailable, match="answers 503: draining"):
+        _ask(server.url, patience_seconds=10)
+    assert time.monotonic() - started < 5
+    assert len(server.seen) == 1
+
+
+def test_a_busy_server_without_retry_after_is_asked_ever_less_often(server: Server) -> None:
+    server.script = [(429, {}, b"slow down")]
+    with pytest.raises(EngineUnavailable, match="answers 429: slow down"):
+        _ask(server.url, patience_seconds=0.8)
+    assert len(server.seen) == 4  # at 0, 0.1, 0.3 and 0.7 s
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "said"),
+    [
+        (400, b'{"error": {"message": "no such model: agent-v2", "type": "invalid"}}', "no such model: agent-v2"),
+        (401, b'{"error": "wrong key"}', "wrong key"),
+        (404, b'{"detail": "Not Found"}', "Not Found"),
+        (422, b"<html>what</html>", "<html>what</html>"),
+        (418, b"[]", r"\[\]"),
+        (307, b"", "307"),
+    ],
+)
+def test_a_refusal_is_permanent_in_the_servers_words(server: Server, status: int, answer: bytes, said: str) -> None:
+    server.script = [(status, {}, answer)]
+    with pytest.raises(PermanentError, match=f"refused the call with {status}: .*{said}|{said}: "):
+        _ask(server.url)
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("answer", [b"hello", b"{}", b'{"choices": []}', b'{"choices": [{"message": null}]}', b"3"])
+def test_something_else_than_a_completion_is_permanent(server: Server, answer: bytes) -> None:
+    server.script = [(200, {}, answer)]
+    with pytest.raises(PermanentError, match="other than a chat completion"):
+        _ask(server.url)
+
+
+def test_a_failing_or_lost_server_is_tried_again_briefly(server: Server) -> None:
+    server.script = [None, (502, {}, b"bad gateway"), _completion("turn left")]
+    assert _ask(server.url) == ["turn left"]
+    assert len(server.seen) == 3
+    server.script = [(500, {}, b"oops")]
+    with pytest.raises(EngineUnavailable, match="answers 500: oops"):
+        _ask(server.url, outage_seconds=0.2)
+
+
+def test_nobody_there_is_an_unavailable_engine() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(EngineUnavailable, match=r"does not answer: ConnectError.*given up after"):
+            _ask(url, outage_seconds=0.3)
+
+
+def test_a_reply_that_takes_too_long_is_an_unavailable_engine() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(EngineUnavailable, match="ReadTimeout"):
+            _ask(url, outage_seconds=0.1, timeout_seconds=0.2)

@@ -1,0 +1,106 @@
+"""An engine that says what a test wants, over the real protocol; and servers on free ports."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+
+@dataclass
+class FakeEngine:
+    """Knows ``versions``; loads what it is asked to from ``loadable``; answers 503 while it drains.
+
+    Each answer is different: its first token is the number of the answer.
+    """
+
+    versions: set[str] = field(default_factory=set)
+    loadable: set[str] = field(default_factory=set)
+    is_draining: bool = False
+    has_tokens: bool = True
+    key: str = ""
+    asked: list[dict[str, Any]] = field(default_factory=list)
+    loads: list[dict[str, str]] = field(default_factory=list)
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/health", self.health),
+                Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/v1/load_lora_adapter", self.load, methods=["POST"]),
+            ]
+        )
+
+    async def health(self, _: Request) -> JSONResponse:
+        return JSONResponse({}, 503 if self.is_draining else 200)
+
+    async def load(self, request: Request) -> JSONResponse:
+        body = await request.json()
+        self.loads.append(body)
+        if body["lora_path"] not in self.loadable:
+            return JSONResponse({"error": {"message": "no such folder"}}, 400)
+        self.versions.add(body["lora_name"])
+        return JSONResponse({"status": "ok"})
+
+    async def complete(self, request: Request) -> JSONResponse:
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            return JSONResponse({"error": {"message": "wrong key"}}, 401)
+        if self.is_draining:
+            return JSONResponse({"error": {"message": "draining"}}, 503, {"Retry-After": "7"})
+        body = await request.json()
+        if self.versions and body["model"] not in self.versions:
+            return JSONResponse({"error": {"message": "unknown model"}}, 404)
+        self.asked.append(body)
+        return JSONResponse(self.completion(body["model"], len(self.asked)))
+
+    def completion(self, model: str, number: int) -> dict[str, Any]:
+        logprobs = [-0.25, -1.5]
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": f"go to the red ball {number}", "refusal": None},
+            "finish_reason": "stop",
+            "logprobs": {"content": [{"token": "t", "logprob": one, "top_logprobs": []} for one in logprobs]},
+        }
+        answer = {
+            "id": f"cmpl-{number}",
+            "object": "chat.completion",
+            "created": 1,
+            "model": model,
+            "choices": [choice],
+        }
+        if self.has_tokens:
+            answer["prompt_token_ids"] = [5, 6, 7]
+            choice["token_ids"] = [number, 2]
+        return answer
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The URL of ``app``, served in a thread of this process until the block ends."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
+    server = uvicorn.Server(config)
+    started = threading.Event()
+    startup = server.startup
+
+    async def startup_then_tell(*arguments: Any, **named: Any) -> None:
+        await startup(*arguments, **named)
+        started.set()
+
+    server.startup = startup_then_tell  # type: ignore[method-assign]
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert started.wait(10)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()

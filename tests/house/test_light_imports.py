@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HEAVY = {"alembic", "db", "fastapi", "gpu", "numpy", "peft", "psycopg2", "scipy", "sqlalchemy", "torch", "transformers"}
+
+
+def _loaded_by(statement: str) -> set[str]:
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split())
+
+
+def test_a_service_can_enqueue_without_the_database_or_torch() -> None:
+    assert _loaded_by("from tasks import train_window") & HEAVY == set()
+
+
+def test_beat_and_the_worker_app_load_no_task() -> None:
+    loaded = _loaded_by("import beat_schedule, worker, worker.app")
+    assert {name for name in loaded if name.split(".")[0] == "tasks"} == set()
+    assert loaded & HEAVY == set()
+
+
+def test_rl_does_no_io() -> None:
+    modules = sorted(path.stem for path in (ROOT / "rl").glob("*.py") if path.stem != "__init__")
+    loaded = _loaded_by("import " + ", ".join(f"rl.{name}" for name in modules))
+    assert loaded & {"celery", "httpx", "pydantic_settings", "redis", "sqlalchemy", "torch"} == set()

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+TARGETS = {"help", "install", "demo", "up", "down", "check", "test", "test-slow", "bench", "faults"}
+
+
+def _make(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["make", *argv], cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def test_help_names_every_target() -> None:
+    shown = set(re.findall(r"^  make (\S+) +\S", _make("help").stdout, re.MULTILINE))
+    assert shown == TARGETS == set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_demo_passes_its_variables_on() -> None:
+    assert _make("-n", "demo").stdout.splitlines()[-1].split() == [".venv/bin/rlfleet", "demo"]
+    dry = _make("-n", "demo", "SEED=3", "JSON=1").stdout.splitlines()[-1]
+    assert dry.split() == [".venv/bin/rlfleet", "demo", "--seed", "3", "--json"]
+
+
+@pytest.mark.parametrize("target", ["bench", "faults"])
+def test_what_does_not_exist_says_so_and_fails(target: str) -> None:
+    run = _make("-s", target)
+    assert run.returncode == 2
+    assert run.stdout == ""
+    assert run.stderr.startswith(f"make {target}: there is no ")
+
+
+def test_an_old_python_is_refused_before_anything_is_created(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    old = tmp_path / "python3.9"
+    old.write_text("#!/bin/sh\nexit 1\n")
+    old.chmod(0o755)
+    run = _make("install", f"PYTHON={old}", cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.startswith(f"PYTHON = {old}: Python 3.11 or newer is needed")
+    assert not (tmp_path / ".venv").exists()

@@ -1,0 +1,172 @@
+"""The resident child of a device: it holds the weights, serves, and trains; this side supervises it.
+
+Commands and events are JSON lines on two descriptors of their own. The child is started from the main thread,
+because Linux kills it (PDEATHSIG) when the thread that started it ends. It owns the device by a file lock, so an
+orphan and its successor never share one. What breaks without the child: torch in a Celery process would make
+every worker heavy, and one CUDA fault would take the worker, its heartbeat and its queue down with it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rl.errors import ChildLost
+from rl.protocol import EVENTS, Done, Event, Failed, Line, Ready, TrainCommand
+
+START_SECONDS = 120.0
+TICK_SECONDS = 1.0
+
+
+class Child:
+    """One child process of one device. Not thread-safe: one task at a time talks to it."""
+
+    def __init__(self, device: str, state: Path) -> None:
+        self.device, self.state = device, state
+        self.ready: Ready | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._commands = self._events = -1
+        self._buffer = b""
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the process if it does not run. Returns at once; ``wait_ready`` waits."""
+        if self.alive:
+            return
+        self._close()
+        (self.state / "logs").mkdir(parents=True, exist_ok=True)
+        command_read, self._commands = os.pipe()
+        self._events, event_write = os.pipe()
+        with (self.state / "logs" / f"child-{self.device}.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*self._argv, "--commands-fd", str(command_read), "--events-fd", str(event_write)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(command_read, event_write),
+                start_new_session=True,
+            )
+        os.close(command_read)
+        os.close(event_write)
+
+    def wait_ready(self) -> Ready:
+        """The child's address, once it owns its device and serves; starts it if need be.
+
+        Raises:
+            ChildLost: it exited, or was not ready in time; its log says why.
+        """
+        self.start()
+        deadline = time.monotonic() + START_SECONDS
+        while self.ready is None:
+            if time.monotonic() > deadline:
+                self.kill()
+                raise ChildLost(
+                    f"the child of {self.device} was not ready within {START_SECONDS:.0f} s; see {self.log}"
+                )
+            event = self._next(TICK_SECONDS)
+            if isinstance(event, Ready):
+                self.ready = event
+        return self.ready
+
+    def train(self, command: TrainCommand) -> Iterator[Event | None]:
+        """Send the command and yield its events until ``Done`` or ``Failed``; None about once a second in between.
+
+        Raises:
+            ChildLost: the process died.
+        """
+        self.wait_ready()
+        self._send(command)
+        while True:
+            event = self._next(TICK_SECONDS)
+            if event is not None and getattr(event, "job", None) not in (None, command.job):
+                continue  # left over from a command that this worker gave up on
+            yield event
+            if isinstance(event, Done | Failed):
+                return
+
+    def kill(self) -> None:
+        """Kill the process and everything it started. The next use starts a new one."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._close()
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """Ask the process to exit, and kill it when it does not."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout)
+        self.kill()
+
+    @property
+    def log(self) -> Path:
+        """Where the child's output goes."""
+        return self.state / "logs" / f"child-{self.device}.log"
+
+    @property
+    def _argv(self) -> list[str]:
+        words = ["--device", self.device, "--state", str(self.state), "--parent", str(os.getpid())]
+        return [sys.executable, "-m", "gpu.child", *words]
+
+    def _send(self, line: Line) -> None:
+        try:
+            os.write(self._commands, line.line())
+        except OSError as error:
+            raise ChildLost(f"the child of {self.device} does not read commands ({error}); see {self.log}") from error
+
+    def _next(self, timeout: float) -> Event | None:
+        if b"\n" not in self._buffer:
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._events, selectors.EVENT_READ)
+                if not selector.select(timeout):
+                    return None
+            chunk = os.read(self._events, 1 << 16)
+            if not chunk:
+                code = self._process.wait() if self._process else None
+                self._close()
+                raise ChildLost(f"the child of {self.device} exited with {code}; see {self.log}")
+            self._buffer += chunk
+            if b"\n" not in self._buffer:
+                return None
+        line, self._buffer = self._buffer.split(b"\n", 1)
+        try:
+            return EVENTS.validate_json(line)
+        except ValidationError as error:
+            self.kill()
+            raise ChildLost(f"the child of {self.device} said {line[:200]!r}, which is not an event") from error
+
+    def _close(self) -> None:
+        for descriptor in (self._commands, self._events):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._commands = self._events = -1
+        self._process, self.ready, self._buffer = None, None, b""
+
+
+_resident: Child | None = None
+
+
+def resident() -> Child:
+    """The child of this process's device (``RLFLEET_DEVICE``), made on first use."""
+    global _resident  # noqa: PLW0603 - one device, one child, for the life of the process
+    if _resident is None:
+        from worker.settings import settings
+
+        here = settings()
+        _resident = Child(here.device or "cpu", here.state.resolve())
+    return _resident
