@@ -8,20 +8,20 @@ export OMP_NUM_THREADS ?= 1
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/.installed  ## create .venv with everything, at the versions of constraints.txt (PYTHON=python3.12 chooses another)
+install: .venv/.installed  ## create .venv with everything, as in constraints.txt (PYTHON=python3.12 chooses one)
 
 .venv/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
-		|| { echo "PYTHON = $(PYTHON): Python 3.11 or newer is needed; install it, or name one: make PYTHON=python3.11" >&2; exit 2; }
+		|| { echo "PYTHON = $(PYTHON): Python 3.11 or newer is needed; name one: make PYTHON=python3.11" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-		|| { echo "PYTHON = $(PYTHON): it cannot create virtual environments; on Debian: apt-get install python3-venv" >&2; exit 2; }
+		|| { echo "PYTHON = $(PYTHON): it has no venv; on Debian: apt-get install python3-venv" >&2; exit 2; }
 	@echo 'installing into .venv; on Linux the package index holds the CUDA build of torch, several GB' >&2
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv >&2
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all]' >&2
 	@touch $@
 
-demo: install  ## agent logs to a released version, for real, on this machine (SEED=3 repeats one, JSON=1 prints one object)
-	@$(BIN)/rlfleet demo $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json)
+demo: install  ## from an agent's logs to a released version, on this machine (SEED=3, JSON=FILE)
+	@$(BIN)/rlfleet demo $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json '$(JSON)')
 
 up: install  ## start Postgres, Valkey, workers, beat, Flower and the gateway on this machine
 	@$(BIN)/rlfleet up

@@ -57,10 +57,9 @@ class ChatClient:
         self._request = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
         self._headers = {
             "Content-Type": "application/json",
-            "Authorization": f"Bearer {api_key}",
             "User-Agent": "rlfleet",
             "X-Agent-Id": agent_id,
-        }
+        } | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
         limits = {"connect": CONNECT_SECONDS, "read": timeout_seconds, "write": timeout_seconds, "pool": None}
         self._extensions = {"timeout": limits}
         self._patience_seconds = patience_seconds

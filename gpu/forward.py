@@ -94,6 +94,6 @@ def _head(head: Any, hidden: Tensor, targets: Tensor, temperature: float) -> tup
         return score(hidden, targets)
     pieces = [
         checkpoint(score, states, wanted, use_reentrant=False)
-        for states, wanted in zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
+        for states, wanted in zip(torch.split(hidden, HEAD_ROWS), torch.split(targets, HEAD_ROWS), strict=True)
     ]
     return torch.cat([p[0] for p in pieces]), torch.stack([p[1] for p in pieces]).sum()

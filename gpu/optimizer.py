@@ -12,6 +12,8 @@ from torch import Tensor
 from rl.config import Optimizer
 from rl.errors import InvalidInput, TrainingDiverged
 
+MOMENTS = ("exp_avg", "exp_avg_sq")
+
 
 class AdamW:
     """AdamW over a model's trainable parameters, with the learning rate of its config at each step.
@@ -66,8 +68,8 @@ class AdamW:
         """Moments by parameter name and the step count, ready for safetensors."""
         saved = {"step": torch.tensor(self.step, dtype=torch.int64)}
         for name, parameter in self.named.items():
-            moments = self.adam.state.get(parameter)
-            for key in ("exp_avg", "exp_avg_sq") if moments else ():
+            moments: dict[str, Tensor] = self.adam.state.get(parameter) or {}
+            for key in MOMENTS if moments else ():
                 saved[f"{key}.{name}"] = moments[key].detach().contiguous()
         return saved
 

@@ -51,6 +51,7 @@ class Version:
 
     @property
     def tokens(self) -> ChatTokens:
+        """The tokenizer it speaks with."""
         return self.base.tokens
 
 
@@ -134,7 +135,7 @@ class Policy:
         shared = self._base(str(Path(base or base_of(folder)).resolve()))
         if _bytes(shared.model) > self.merged_bytes:
             return Version(name, str(folder), "adapter", shared, _adapted(_sharing(shared.model), folder).eval())
-        merged = _adapted(copy.deepcopy(shared.model), folder).merge_and_unload()  # type: ignore[operator]
+        merged: Any = _adapted(copy.deepcopy(shared.model), folder).merge_and_unload()
         return Version(name, str(folder), "adapter", shared, merged.eval())
 
     def _base(self, path: str) -> Base:
@@ -161,7 +162,9 @@ def _read_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTr
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder, dtype=dtype, attn_implementation="sdpa", local_files_only=True, use_safetensors=True
     )
-    return model.to(device)  # type: ignore[arg-type]
+    moved: Any = model
+    loaded: PreTrainedModel = moved.to(device)
+    return loaded
 
 
 def _sharing(model: PreTrainedModel) -> PreTrainedModel:

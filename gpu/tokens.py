@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,9 @@ class ChatTokens:
         if not tokenizer.chat_template or tokenizer.eos_token is None:
             raise InvalidInput("tokenizer", tokenizer.name_or_path, "it needs a chat template and an end-of-turn token")
         self.tokenizer = tokenizer
+        self._template: Callable[..., Any] = tokenizer.apply_chat_template
         self.eos_text = str(tokenizer.eos_token)
-        self.eos_id = int(tokenizer.convert_tokens_to_ids(self.eos_text))
+        self.eos_id: int = tokenizer.eos_token_id
         self._ids_of_text: OrderedDict[str, list[int]] = OrderedDict()
         self._words: dict[int, str] = {}
         self._lock = threading.Lock()
@@ -46,7 +47,7 @@ class ChatTokens:
     def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None) -> str:
         """The text of the conversation, up to where the assistant speaks."""
         try:
-            text = self.tokenizer.apply_chat_template(
+            text = self._template(
                 list(messages), tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=True
             )
         except Exception as error:
@@ -71,7 +72,7 @@ class ChatTokens:
         """
         messages = [_plain(message) for message in call.messages]
         prompt_text = self.render(messages)
-        whole = str(self.tokenizer.apply_chat_template([*messages, _plain(call.response)], tokenize=False))
+        whole = str(self._template([*messages, _plain(call.response)], tokenize=False))
         end = whole.find(self.eos_text, len(prompt_text))
         if not whole.startswith(prompt_text) or end < 0:
             remedy = "the chat template must end the assistant's turn with the end-of-turn token"

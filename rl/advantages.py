@@ -50,4 +50,5 @@ def _constant(reward: NDArray[np.float64], member: NDArray[np.int64], n_groups: 
     low, high = np.full(n_groups, np.inf), np.full(n_groups, -np.inf)
     np.minimum.at(low, member, reward)
     np.maximum.at(high, member, reward)
-    return low == high
+    constant: NDArray[np.bool_] = low == high
+    return constant

@@ -1,6 +1,7 @@
-"""A real Postgres for tests: `from tests.conftest_database import *` in a folder's conftest.py, then ask for `database`.
+"""A real Postgres for tests, and rows to begin with.
 
-The server is the one in DATABASE_URL, else our own embedded one, started once a session.
+A folder's conftest.py says ``from tests.conftest_database import database, database_url, postgres_url``; its tests
+ask for ``database``. The server is the one in DATABASE_URL, else our own embedded one, started when first asked for.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
+from sqlalchemy import text, update
+from sqlalchemy.orm import Session
 
+from db import jobs, lines, versions
 from db import session as db_session
 from db import settings as db_settings
 from db.migrate import migrate
+from db.tables import Base, Checkpoint, Line, Version
+from rl.config import LineConfig
 
 __all__ = ["database", "database_url", "postgres_url"]
 
@@ -84,3 +90,37 @@ def _execute(url: str, statement: str) -> None:
         connection.cursor().execute(statement)
     finally:
         connection.close()
+
+
+def add_line(session: Session, name: str = "main", base_model: str = "random-qwen3") -> Line:
+    """A line without versions."""
+    lines.put(session, name, LineConfig(base_model=base_model))
+    return lines.named(session, name)
+
+
+def add_version(session: Session, line: Line, state: str = "ready", prefix: str = "babylon-agent") -> Version:
+    """The line's next version, in ``state``; its checkpoint is at /checkpoints/<name>."""
+    job = jobs.Spec("train", line.id, inputs={"n": secrets.token_hex(4)}, config={}, queue="gpu")
+    checkpoint = versions.NewCheckpoint(1, "adapter", "", "/base", "0" * 64, {})
+    version = versions.add(
+        session,
+        line=line,
+        prefix=prefix,
+        job_id=jobs.request(session, job),
+        fence=1,
+        checkpoints=[checkpoint],
+        parent_id=None,
+        base_model="random-qwen3",
+        manifest={},
+    )
+    session.execute(
+        update(Checkpoint).where(Checkpoint.id == version.checkpoint_id).values(uri=f"/checkpoints/{version.name}")
+    )
+    versions.set_state(session, [version.id], state, "set by a test")
+    return version
+
+
+def empty(session: Session) -> None:
+    """Take every row away."""
+    names = ", ".join(str(table) for table in Base.metadata.sorted_tables)
+    session.execute(text(f"truncate {names} restart identity cascade"))

@@ -31,10 +31,11 @@ def play(console: Console, seed: int, json_path: Path | None, *, fresh: bool, qu
             facts = story.tell()
         outcome = _report(story, facts)
         files = report.draw(outcome, story.folder)
+        summary = outcome.json()
     report.closing_words(outcome, story.folder, files, fleet.home.path, console)
     if json_path is not None:
-        report.write_json(outcome, json_path)
-    return bool(outcome.json()["released"])
+        report.write_json(summary, json_path)
+    return bool(summary["released"])
 
 
 def _announce(console: Console, story: Story) -> None:

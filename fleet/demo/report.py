@@ -72,11 +72,11 @@ def _count(k: int, n: int) -> dict[str, Any]:
     return {"k": k, "n": n, "low": round(low, 4), "high": round(high, 4)}
 
 
-def write_json(report: Report, path: Path) -> None:
-    """Write the report, whole or not at all."""
+def write_json(summary: Mapping[str, Any], path: Path) -> None:
+    """Write the outcome, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.tmp")
-    scratch.write_text(json.dumps(report.json(), indent=1) + "\n")
+    scratch.write_text(json.dumps(summary, indent=1) + "\n")
     scratch.replace(path)
 
 

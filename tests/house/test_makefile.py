@@ -21,8 +21,8 @@ def test_help_names_every_target() -> None:
 
 def test_demo_passes_its_variables_on() -> None:
     assert _make("-n", "demo").stdout.splitlines()[-1].split() == [".venv/bin/rlfleet", "demo"]
-    dry = _make("-n", "demo", "SEED=3", "JSON=1").stdout.splitlines()[-1]
-    assert dry.split() == [".venv/bin/rlfleet", "demo", "--seed", "3", "--json"]
+    dry = _make("-n", "demo", "SEED=3", "JSON=out.json").stdout.splitlines()[-1]
+    assert dry.split() == [".venv/bin/rlfleet", "demo", "--seed", "3", "--json", "'out.json'"]
 
 
 @pytest.mark.parametrize("target", ["bench", "faults"])

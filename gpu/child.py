@@ -1,0 +1,215 @@
+"""The resident child of a device: it owns the device's lock, serves, and trains on command.
+
+``python -m gpu.child --device cpu --state DIR --commands-fd N --events-fd M --parent PID`` reads commands
+and writes events of ``rl.protocol``, one JSON object a line. It dies with its parent, waits for an orphan
+that still holds the device, and imports torch only once the device is its own. A command that fails is
+reported and the child lives on; a stop command, a closed command descriptor and SIGTERM end it with exit
+code 0 at the next step boundary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import fcntl
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from rl.errors import InvalidInput, PermanentError, RlfleetError, StartError
+from rl.protocol import COMMANDS, Event, Failed, Ready, StopCommand, TrainCommand
+
+if TYPE_CHECKING:
+    from gpu.policy import Policy
+
+THREADS_VARIABLE = "RLFLEET_TORCH_THREADS"
+PR_SET_PDEATHSIG = 1
+LOCK_SECONDS = 30.0
+LOCK_TICK_SECONDS = 0.1
+ORPHAN_TICK_SECONDS = 1.0
+
+
+def main() -> None:
+    """The command line."""
+    args = _arguments()
+    die_with(args.parent)
+    try:
+        held = lock_device(args.state, args.device)
+    except StartError as error:
+        sys.exit(f"gpu.child: {error}")
+    threads = os.environ.get(THREADS_VARIABLE, "1")
+    os.environ.setdefault("OMP_NUM_THREADS", threads)
+    commands = Commands(args.commands_fd)
+    signal.signal(signal.SIGTERM, lambda number, frame: commands.stop())
+    serve(args.device, int(threads), commands, Events(args.events_fd))
+    held.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of torch and of the server may still hold what interpreter shutdown tears down.
+    os._exit(0)
+
+
+def die_with(parent: int) -> None:
+    """Arrange to be killed when the parent dies; exits at once if it is dead already."""
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) != 0:
+            raise StartError(f"prctl(PR_SET_PDEATHSIG) failed: {os.strerror(ctypes.get_errno())}")
+    else:
+        threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
+    if os.getppid() != parent:
+        sys.exit(f"gpu.child: parent {parent} is gone")
+
+
+def lock_device(state: Path, device: str, seconds: float = LOCK_SECONDS) -> BinaryIO:
+    """The exclusive lock on ``device``, held while the returned file is open.
+
+    Raises:
+        StartError: another process kept it for ``seconds``.
+    """
+    path = state / "devices" / f"{device.replace(':', '-')}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a+b")
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.seek(0)
+                owner = file.read().decode(errors="replace").strip() or "unknown"
+                file.close()
+                raise StartError(f"{device} is in use by process {owner}; stop it, or see {path}") from None
+            time.sleep(LOCK_TICK_SECONDS)
+            continue
+        file.truncate(0)
+        file.write(f"{os.getpid()}\n".encode())
+        file.flush()
+        return file
+
+
+class Commands:
+    """Commands as they come in; also knows, while one is carried out, that the child is to stop."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "rb")
+        # SimpleQueue, because a signal handler may put while the same thread waits in get.
+        self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        threading.Thread(target=self._read, name="commands", daemon=True).start()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether a stop command, the end of the commands, or SIGTERM has come."""
+        return self._stopping.is_set()
+
+    def stop(self) -> None:
+        """End after what is running."""
+        self._stopping.set()
+        self._queue.put(None)
+
+    def next(self) -> bytes | None:
+        """The next line; None when it is time to stop."""
+        line = self._queue.get()
+        return None if self.stopping else line
+
+    def _read(self) -> None:
+        for line in self._file:
+            if line.strip() and _is_stop(line):
+                break
+            self._queue.put(line)
+        self.stop()
+
+
+class Events:
+    """Events as whole lines, from any thread."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._file = os.fdopen(descriptor, "wb", buffering=0)
+        self._lock = threading.Lock()
+
+    def emit(self, event: Event) -> None:
+        """Write one line; a closed descriptor is an error, because nobody would learn what became of the job."""
+        with self._lock:
+            line = memoryview(event.line())
+            while line:
+                line = line[self._file.write(line) :]
+
+
+def serve(device: str, threads: int, commands: Commands, events: Events) -> None:
+    """Serve on a loopback port and carry out commands until told to stop."""
+    import torch
+
+    from gpu.device import torch_device
+    from gpu.engine import EngineServer
+    from gpu.policy import Policy
+
+    torch.set_num_threads(threads)
+    policy = Policy(torch_device(device))
+    server = EngineServer(policy)
+    events.emit(Ready(pid=os.getpid(), device=device, url=server.start()))
+    while (line := commands.next()) is not None:
+        carry_out(line, policy, commands, events)
+    server.stop()
+
+
+def carry_out(line: bytes, policy: Policy, commands: Commands, events: Events) -> None:
+    """Run one command; what it raises becomes a ``Failed`` event."""
+    from gpu.trainer import train
+
+    job = fence = 0
+    try:
+        command = _parse(line)
+        job, fence = command.job, command.fence
+        train(command, policy, events.emit, lambda: commands.stopping)
+    except RlfleetError as error:
+        events.emit(Failed(job=job, fence=fence, error=type(error).__name__, message=str(error)))
+    except Exception as error:
+        if type(error).__name__ in ("AcceleratorError", "BrokenPipeError"):
+            raise  # a broken device cannot be used again, and a closed descriptor has nobody behind it
+        traceback.print_exc()
+        message = f"{type(error).__name__}: {error}"
+        events.emit(Failed(job=job, fence=fence, error=PermanentError.__name__, message=message))
+
+
+def _parse(line: bytes) -> TrainCommand:
+    try:
+        command = COMMANDS.validate_json(line)
+    except ValueError as error:
+        raise InvalidInput("command", line[:80], f"not a command of this schema: {error}") from error
+    assert isinstance(command, TrainCommand)  # noqa: S101
+    return command
+
+
+def _is_stop(line: bytes) -> bool:
+    try:
+        return isinstance(COMMANDS.validate_json(line), StopCommand)
+    except ValueError:
+        return False
+
+
+def _watch_parent(parent: int) -> None:
+    """Where the kernel cannot do it: die when the parent is gone."""
+    while os.getppid() == parent:
+        time.sleep(ORPHAN_TICK_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m gpu.child", description=__doc__)
+    parser.add_argument("--device", required=True, help="cpu, or a CUDA device such as cuda:0")
+    parser.add_argument("--state", type=Path, required=True, help="folder of the fleet's state")
+    parser.add_argument("--commands-fd", type=int, required=True)
+    parser.add_argument("--events-fd", type=int, required=True)
+    parser.add_argument("--parent", type=int, required=True, help="process that must stay alive")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

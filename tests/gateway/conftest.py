@@ -1,0 +1,77 @@
+"""A gateway over real HTTP with a line, versions and engines in a real database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from db import calls, engines, releases
+from db.session import transaction
+from db.tables import Release
+from gateway.app import create_app
+from gateway.settings import GatewaySettings
+from rl import records
+from tests.conftest_database import add_line, add_version, database, database_url, empty, postgres_url
+from tests.gateway.doubles import FakeEngine, served
+
+__all__ = ["database", "database_url", "postgres_url"]
+
+
+class World:
+    """The rows a test begins with and the servers it starts: versions 0 (stable), 1 (ready), 2 and 3 (not)."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        with transaction() as session:
+            empty(session)
+            self.line = add_line(session)
+            states = ["ready", "ready", "candidate", "rejected"]
+            self.versions = [add_version(session, self.line, state) for state in states]
+        self.names = [version.name for version in self.versions]
+
+    def release(self, number: int, *, share: int = 100, stage: str = "stable") -> None:
+        version_id = self.versions[number].id
+        with transaction() as session:
+            if stage == "stable":
+                releases.replace_stable(session, self.line.id, version_id, None, share, "a test")
+            else:
+                values = {"line_id": self.line.id, "version_id": version_id, "stage": stage, "share": share}
+                session.add(Release(**values, reason="a test"))
+
+    def serve(self, app: Any) -> str:
+        return self._stack.enter_context(served(app))
+
+    def announce(self, name: str, url: str) -> None:
+        with transaction() as session:
+            engines.announce(session, name, url, "cpu", 1)
+
+    def engine(self, name: str = "cpu@test", **fields: Any) -> FakeEngine:
+        engine = FakeEngine(**fields)
+        self.announce(name, self.serve(engine.app()))
+        return engine
+
+    def gateway(self, **variables: str) -> httpx.Client:
+        """A client of a new gateway with these environment variables and no others."""
+        url = self.serve(create_app(GatewaySettings(**variables)))
+        return self._stack.enter_context(httpx.Client(base_url=url, trust_env=False, timeout=30))
+
+    def calls(self, trajectory_id: str = "t1") -> list[records.Call]:
+        with transaction() as session:
+            return calls.of_trajectories(session, [trajectory_id])[trajectory_id]
+
+    def count(self) -> int:
+        with transaction() as session:
+            return int(session.execute(text("select count(*) from rlfleet.calls")).scalar_one())
+
+
+@pytest.fixture
+def world(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    for field in GatewaySettings.model_fields.values():
+        monkeypatch.delenv(str(field.validation_alias), raising=False)
+    with ExitStack() as stack:
+        yield World(stack)

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from gateway.settings import Capture, GatewaySettings, settings
+from rl.errors import InvalidSettings
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for field in GatewaySettings.model_fields.values():
+        monkeypatch.delenv(str(field.validation_alias), raising=False)
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def test_on_a_laptop_nothing_needs_to_be_set() -> None:
+    assert settings().keys == ()
+    assert settings().use_rl_model
+    assert settings().capture is Capture.REQUIRED
+
+
+def test_production_needs_keys_and_has_the_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_ENV", "production")
+    with pytest.raises(InvalidSettings, match="RLFLEET_GATEWAY_KEYS"):
+        settings()
+
+    monkeypatch.setenv("RLFLEET_GATEWAY_KEYS", " one , two,")
+    assert settings().keys == (b"one", b"two")
+    assert not settings().use_rl_model
+    settings.cache_clear()
+    monkeypatch.setenv("USE_RL_MODEL", "true")
+    assert settings().use_rl_model
+
+
+def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for field in GatewaySettings.model_fields.values():
+        monkeypatch.setenv(str(field.validation_alias), "")
+    assert settings() == GatewaySettings()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RL_ROLLOUT_PERCENTAGE", "150"),
+        ("USE_RL_MODEL", "perhaps"),
+        ("RLFLEET_CAPTURE", "sometimes"),
+        ("UPSTREAM_BASE_URL", "localhost"),
+        ("RLFLEET_ENV", "prod"),
+    ],
+)
+def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings, match=f"{name} = '{value}'"):
+        settings()
+
+
+def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RLFLEET_GATEWAY_KEYS", "RLFLEET_ENGINE_KEY", "UPSTREAM_API_KEY"):
+        monkeypatch.setenv(name, "hush")
+    assert "hush" not in repr(settings())

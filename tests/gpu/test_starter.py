@@ -1,0 +1,29 @@
+"""The starter policy from nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from gpu.checkpoints import digest
+from gpu.starter import build
+from rl.errors import InvalidInput
+
+
+def test_the_command_line_is_deterministic_by_seed(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps(text) + "\n" for text in ["turn left", "move forward 12"] * 30))
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        command = [sys.executable, "-m", "gpu.starter", "--texts", texts, "--out", tmp_path / name, "--seed", str(seed)]
+        subprocess.run(list(map(str, command)), check=True)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
+    weights = load_file(tmp_path / "a" / "model.safetensors")
+    assert sum(tensor.numel() for tensor in weights.values()) > 600_000
+
+
+def test_no_texts_no_starter(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="at least one text"):
+        build([], tmp_path, 0)
