@@ -215,6 +215,8 @@ def finish(session: Session, claim: Claim, effect: Callable[[Session], Mapping[s
 def fail(claim: Claim, error: str, *, retry: bool) -> State:
     """End this attempt: queued again after a back-off while attempts are left, else ``failed`` or ``dead``.
 
+    A job that somebody asked to cancel is not tried again: it is ``cancelled``.
+
     Raises:
         Fenced: another holder has the job.
     """
@@ -223,9 +225,11 @@ def fail(claim: Claim, error: str, *, retry: bool) -> State:
             text("""
                 update rlfleet.jobs
                    set state = case when not :retry then 'failed'
+                                    when cancel_requested then 'cancelled'
                                     when attempt >= max_attempts then 'dead' else 'queued' end,
                        lease_until = null, last_sent_at = null, error = :error,
-                       finished_at = case when :retry and attempt < max_attempts then null else now() end,
+                       finished_at = case when :retry and attempt < max_attempts and not cancel_requested then null
+                                          else now() end,
                        run_at = now() + make_interval(secs => least(300, power(2, attempt)))
                  where id = :job_id and fence = :fence and state = 'running' returning state
             """),
@@ -242,7 +246,9 @@ def release(claim: Claim, reason: str) -> bool:
         row = session.execute(
             text("""
                 update rlfleet.jobs
-                   set state = 'queued', attempt = attempt - 1, interruptions = interruptions + 1,
+                   set state = case when cancel_requested then 'cancelled' else 'queued' end,
+                       finished_at = case when cancel_requested then now() end,
+                       attempt = attempt - 1, interruptions = interruptions + 1,
                        lease_until = null, last_sent_at = null, error = :reason
                  where id = :job_id and fence = :fence and state = 'running' returning 1
             """),

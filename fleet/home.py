@@ -18,7 +18,6 @@ import fcntl
 import json
 import os
 import secrets
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -193,8 +192,9 @@ def cannot_use(path: Path, error: OSError) -> StartError:
 
 def disk_full(path: Path) -> StartError:
     """The error to raise when there is no room left for ``path``."""
-    free = shutil.disk_usage(path).free / 2**20
-    return StartError(f"the disk that holds {path} is full ({free:.0f} MiB free): make room, or move RLFLEET_HOME")
+    left = os.statvfs(path)
+    free = f"{left.f_bavail * left.f_frsize / 2**20:.0f} MiB and {left.f_favail} files free"
+    return StartError(f"there is no room left on the disk that holds {path} ({free}): make some, or move RLFLEET_HOME")
 
 
 def _create(path: Path, mode: int) -> None:

@@ -172,7 +172,7 @@ def complete(process: Process, home: Home) -> None:
     try:
         status = popen.wait(process.start_timeout)
     except subprocess.TimeoutExpired:
-        raise _failure(process.name, log, offset, f"took more than {process.start_timeout:.0f} s") from None
+        raise _failure(process.name, log, offset, f"took more than {process.start_timeout:g} s") from None
     finally:
         kill_group(popen.pid)
         popen.wait()

@@ -99,8 +99,9 @@ def _worker(chosen: Plan, name: str, queue: str, env: Mapping[str, str] | None =
 
 
 def _gpu_worker(chosen: Plan, number: int, device: str) -> Process:
-    visible = {} if device == "cpu" else {"CUDA_VISIBLE_DEVICES": device}
-    return _worker(chosen, f"gpu{number}", "gpu", {"RLFLEET_DEVICE": device, **visible})
+    if device == "cpu":
+        return _worker(chosen, f"gpu{number}", "gpu", {"RLFLEET_DEVICE": device})
+    return _worker(chosen, f"gpu{number}", "gpu", {"RLFLEET_DEVICE": f"gpu{number}", "CUDA_VISIBLE_DEVICES": device})
 
 
 def _beat(chosen: Plan, number: int) -> Process:

@@ -113,5 +113,5 @@ def _wait_until_ready(child: Child) -> None:
         if status is not None:
             raise child.failure(f"ended with status {status} before it was ready")
         if time.monotonic() > deadline:
-            raise child.failure(f"was not ready after {child.process.start_timeout:.0f} s")
+            raise child.failure(f"was not ready after {child.process.start_timeout:g} s")
         time.sleep(POLL_SECONDS)

@@ -60,7 +60,10 @@ class Completions:
             call = self._call(caller, asked, line, version, parse_answer(answer.body))
             if not await self.recorder.record(call):
                 return await asyncio.to_thread(_repeated, caller)
-        return Response(answer.body, answer.status, caller.headers(version), answer.media_type)
+        headers = caller.headers(version)
+        if answer.retry_after is not None:
+            headers["Retry-After"] = answer.retry_after
+        return Response(answer.body, answer.status, headers, answer.media_type)
 
     async def _route(self, model: str, caller: Caller) -> Route:
         snapshot, settings = await self.catalog.snapshot(), self.settings

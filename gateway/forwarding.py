@@ -22,6 +22,9 @@ TIMEOUT = {"connect": 2.0, "read": 600.0, "write": 30.0, "pool": 600.0}
 
 HEALTH_SECONDS = 2.0
 
+KEY_REFUSED = (401, 403)
+"""Not passed on: the caller would take its own key for the wrong one."""
+
 EXTENSIONS = {"timeout": TIMEOUT}
 
 ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=3.0)
@@ -32,11 +35,12 @@ LOST = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteEr
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a server said: its status, body and type, as they are passed on."""
+    """What a server said: its status, body, type and ``Retry-After``, as they are passed on."""
 
     status: int
     body: bytes
     media_type: str
+    retry_after: str | None
 
 
 class Engines:
@@ -73,6 +77,8 @@ class Engines:
         if answer.status == 404:
             await self._load(url, version, uri)
             answer = await self._send("POST", url, "/v1/chat/completions", body)
+        if answer.status in KEY_REFUSED:
+            raise EngineUnavailable(f"answered {answer.status}: RLFLEET_ENGINE_KEY is not the engine's")
         if answer.status == 404 or answer.status >= 500:
             raise EngineUnavailable(f"answered {answer.status}: {_excerpt(answer.body)}")
         return answer
@@ -112,7 +118,7 @@ class Engines:
             raise EngineUnavailable(f"took too long ({type(error).__name__})") from error
         finally:
             idle.append(transport)
-        return Answer(response.status_code, content, response.headers.get("content-type", "application/json"))
+        return _answer(response, content)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -143,11 +149,19 @@ class Upstream:
             raise unavailable(
                 "upstream_unavailable", f"UPSTREAM_BASE_URL did not answer ({type(error).__name__})"
             ) from error
-        return Answer(response.status_code, response.content, response.headers.get("content-type", "application/json"))
+        if response.status_code in KEY_REFUSED:
+            raise unavailable("upstream_unavailable", "the server at UPSTREAM_BASE_URL refused UPSTREAM_API_KEY")
+        return _answer(response, response.content)
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
+
+
+def _answer(response: httpx.Response, content: bytes) -> Answer:
+    headers = response.headers
+    media_type = headers.get("content-type", "application/json")
+    return Answer(response.status_code, content, media_type, headers.get("retry-after"))
 
 
 def _excerpt(body: bytes) -> str:

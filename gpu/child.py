@@ -145,12 +145,14 @@ class Events:
 def serve(device: str, threads: int, commands: Commands, events: Events) -> None:
     """Serve on a loopback port and carry out commands until told to stop."""
     import torch
+    from transformers.utils.logging import disable_progress_bar
 
     from gpu.device import torch_device
     from gpu.engine import EngineServer
     from gpu.policy import Policy
 
     torch.set_num_threads(threads)
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     policy = Policy(torch_device(device))
     server = EngineServer(policy)
     events.emit(Ready(pid=os.getpid(), device=device, url=server.start()))

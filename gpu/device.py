@@ -70,5 +70,9 @@ def named_failures(doing: str) -> Iterator[None]:
 
 
 def torch_device(name: str) -> torch.device:
-    """``cpu``, or one CUDA device by its name in a device plan (``cuda``, ``cuda:1``, ``gpu1``)."""
-    return torch.device(name.replace("gpu", "cuda:") if name.startswith("gpu") else name)
+    """The device that the plan calls ``name``.
+
+    ``cpu`` and torch's own names (``cuda:1``) mean themselves. ``gpu<n>`` is the n-th of a plan: its worker sees
+    that one alone, through ``CUDA_VISIBLE_DEVICES``, so here it is the first.
+    """
+    return torch.device("cuda:0" if name.startswith("gpu") else name)

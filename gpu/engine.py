@@ -12,6 +12,7 @@ import contextlib
 import hmac
 import itertools
 import json
+import logging
 import os
 import socket
 import threading
@@ -29,6 +30,8 @@ from gpu.generate import Completion, Request
 from gpu.policy import Policy, Version
 from gpu.scheduler import Scheduler
 from rl.errors import EngineUnavailable, InvalidInput, RlfleetError
+
+log = logging.getLogger(__name__)
 
 KEY_VARIABLE = "RLFLEET_ENGINE_KEY"
 RETRY_SECONDS = "1"
@@ -121,6 +124,9 @@ class Engine:
                 return _error(429, str(error), "RateLimitError", "queue_full")
             except RlfleetError as error:
                 return _error(503, str(error), type(error).__name__, None)
+            except Exception:
+                log.exception("%s failed", request.url.path)
+                return _error(500, "The engine failed; its log says why.", "InternalServerError", None)
 
         return guarded
 

@@ -134,9 +134,9 @@ class Policy:
             return Version(name, str(folder), "full", full, full.model)
         shared = self._base(str(Path(base or base_of(folder)).resolve()))
         if _bytes(shared.model) > self.merged_bytes:
-            return Version(name, str(folder), "adapter", shared, _adapted(_sharing(shared.model), folder).eval())
-        merged: Any = _adapted(copy.deepcopy(shared.model), folder).merge_and_unload()
-        return Version(name, str(folder), "adapter", shared, merged.eval())
+            return Version(name, str(folder), "adapter", shared, _adapted(_sharing(shared.model), folder))
+        adapted: Any = _adapted(copy.deepcopy(shared.model), folder)
+        return Version(name, str(folder), "adapter", shared, adapted.merge_and_unload().eval())
 
     def _base(self, path: str) -> Base:
         """The base at ``path``; an unused one makes room for it."""
@@ -150,9 +150,9 @@ class Policy:
             raise InvalidInput("base", path, remedy)
         folder = Path(path)
         dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
-        loaded = Base(path, _read_model(folder, dtype, self.device).eval(), load_tokens(folder))
-        self._bases[path] = loaded
-        return loaded
+        model: Any = _read_model(folder, dtype, self.device)
+        self._bases[path] = Base(path, model.eval(), load_tokens(folder))
+        return self._bases[path]
 
 
 def _read_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:
@@ -176,7 +176,8 @@ def _sharing(model: PreTrainedModel) -> PreTrainedModel:
 def _adapted(model: PreTrainedModel, folder: Path, trainable: bool = False) -> PeftModel:
     if not (folder / "adapter_model.safetensors").is_file():
         raise InvalidInput("path", str(folder), "the folder must hold adapter_model.safetensors")
-    return PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=trainable)
+    return adapted.train(trainable)
 
 
 def _fresh_adapter(model: PreTrainedModel, lora: Lora, seed: int) -> Any:

@@ -26,11 +26,15 @@ if TYPE_CHECKING:
 
 log = get_task_logger(__name__)
 
+BEAT_SECONDS = 2.0
+"""People look at the progress that a beat stores, so it is renewed far more often than a lease needs."""
+
 
 class Lease:
     """Renews a claim while the work moves.
 
-    ``beat`` is cheap and can be called as often as is convenient: it writes every quarter of a lease. A database
+    ``beat`` is cheap and can be called as often as is convenient: it writes every two seconds, or every quarter of
+    a shorter lease. A database
     that is away is tolerated until the lease has run out on this machine's own clock.
     """
 
@@ -48,7 +52,7 @@ class Lease:
         from db import jobs
 
         now = time.monotonic()
-        if now - self._renewed < self.seconds / 4:
+        if now - self._renewed < min(self.seconds / 4, BEAT_SECONDS):
             return
         try:
             jobs.heartbeat(self.claim, self.seconds, progress)

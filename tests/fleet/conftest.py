@@ -23,7 +23,7 @@ from fleet.servers import Servers
 ROOT = Path(__file__).parents[2]
 # Everything is imported before the change of user, who may not be able to read this interpreter's library.
 DRIVER = """
-import encodings.idna, json, os, select, sys, time
+import email.parser, encodings.idna, json, os, select, sys
 from fleet.home import Home
 from fleet.servers import Servers
 uid = int(sys.argv[1])

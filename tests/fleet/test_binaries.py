@@ -106,7 +106,7 @@ def test_a_wheel_in_a_private_folder_is_copied_and_runs(folder: Path) -> None:
 def test_a_system_program_out_of_reach_is_refused(folder: Path) -> None:
     program = _programs(folder / "private", "postgres") / "postgres"
     program.parent.chmod(0o700)
-    with pytest.raises(StartError, match="stranger cannot execute .*: set RLFLEET_RUN_AS"):
+    with pytest.raises(StartError, match=r"stranger cannot execute .*: set RLFLEET_RUN_AS"):
         reachable(Binary(program), STRANGER, folder / "dist")
 
 

@@ -99,7 +99,7 @@ def test_a_folder_that_its_account_cannot_reach_is_refused(tmp_path: Path) -> No
     tmp_path.chmod(0o700)
     with Home.open({"RLFLEET_HOME": str(tmp_path / "home")}) as home:
         stranger = Account("stranger", 54321, 54321, switch=False)
-        with pytest.raises(StartError, match="stranger cannot enter .*: set RLFLEET_HOME"):
+        with pytest.raises(StartError, match=r"stranger cannot enter .*: set RLFLEET_HOME"):
             home.folder("pg", stranger)
     assert _mode(tmp_path) == 0o700
 
@@ -114,4 +114,4 @@ def test_a_folder_of_another_account_is_refused(folder: Path) -> None:
 
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     full = home_module.cannot_use(tmp_path, OSError(28, "No space left on device"))
-    assert str(full).startswith(f"the disk that holds {tmp_path} is full (")
+    assert str(full).startswith(f"there is no room left on the disk that holds {tmp_path} (")

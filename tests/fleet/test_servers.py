@@ -7,6 +7,7 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,8 +35,11 @@ def _refused(environ: dict[str, str]) -> str:
     """The message of the StartError that these variables lead to."""
     with Home.open(environ) as home:
         servers = Servers(home, environ)
-        with pytest.raises(StartError) as caught:
-            servers.start()
+        try:
+            with pytest.raises(StartError) as caught:
+                servers.start()
+        finally:
+            servers.stop()
         assert not home.path.joinpath("endpoints.json").exists()
     return str(caught.value)
 
@@ -243,12 +247,19 @@ def test_a_server_that_is_not_there_is_named_without_its_password(
         assert "hush" not in message
 
 
-def test_a_wrong_password_or_another_server_is_noticed_at_start(servers: Servers, folder: Path) -> None:
-    theirs = servers.start()
-    home = {"RLFLEET_HOME": str(folder / "other")}
-    port = _port(theirs.redis_url)
-    assert "invalid username-password pair" in _refused({**home, "REDIS_URL": f"redis://:hush@127.0.0.1:{port}/0"})
-    assert "is no Postgres" in _refused({**home, "DATABASE_URL": f"postgresql://me:hush@127.0.0.1:{port}/db"})
+def test_a_wrong_password_of_redis_is_noticed_at_start(servers: Servers, folder: Path) -> None:
+    port = _port(servers.start().redis_url)
+    environ = {"RLFLEET_HOME": str(folder / "other"), "REDIS_URL": f"redis://:hush@127.0.0.1:{port}/0"}
+    assert "invalid username-password pair" in _refused(environ)
+
+
+def test_another_server_than_postgres_is_noticed_at_start(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        code = "import socket; s = socket.socket(fileno=0).accept()[0]; s.recv(8); s.sendall(b'HTTP')"
+        with subprocess.Popen([sys.executable, "-c", code], stdin=listener.fileno()):
+            environ = {"RLFLEET_HOME": str(tmp_path), "DATABASE_URL": f"postgresql://me:hush@127.0.0.1:{port}/db"}
+            assert f"127.0.0.1:{port} cannot be used (what listens there is no Postgres)" in _refused(environ)
 
 
 @pytest.mark.parametrize("url", ["mysql://me:hush@127.0.0.1/db", "hush", "postgresql://me:hu/sh@127.0.0.1/db"])
@@ -307,17 +318,14 @@ def test_the_systems_postgres_works_as_well(folder: Path, rows: Rows) -> None:
 
 @needs_root
 @pytest.mark.platform
-@pytest.mark.parametrize("mebibytes", [30, 70])
-def test_a_full_disk_is_named(folder: Path, mebibytes: int) -> None:
+@pytest.mark.parametrize("limit", ["size=30m", "size=90m,nr_inodes=300"])
+def test_a_full_disk_is_named(folder: Path, limit: str) -> None:
     disk = folder / "disk"
     disk.mkdir()
-    options = ["-o", f"size={mebibytes}m,mode=711"]
-    if subprocess.run(["mount", "-t", "tmpfs", *options, "tmpfs", str(disk)], check=False).returncode:
+    argv = ["mount", "-t", "tmpfs", "-o", f"mode=711,{limit}", "tmpfs", str(disk)]
+    if subprocess.run(argv, check=False).returncode:
         pytest.skip("this root may not mount")
     try:
-        if mebibytes > 64:
-            # Enough to begin with, and not for a whole cluster.
-            (disk / "filler").write_bytes(bytes(5 * 2**20))
-        assert f"the disk that holds {disk}" in _refused({"RLFLEET_HOME": str(disk / "home")})
+        assert f"no room left on the disk that holds {disk}" in _refused({"RLFLEET_HOME": str(disk / "home")})
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 @dataclass
 class FakeEngine:
-    """Knows ``versions``; loads what it is asked to from ``loadable``; answers 503 while it drains.
+    """Knows ``versions``; loads what it is asked to from ``loadable``; answers 503 while it drains, or ``refusal``.
 
     Each answer is different: its first token is the number of the answer.
     """
@@ -26,6 +26,7 @@ class FakeEngine:
     loadable: set[str] = field(default_factory=set)
     is_draining: bool = False
     has_tokens: bool = True
+    refusal: int | None = None
     key: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     loads: list[dict[str, str]] = field(default_factory=list)
@@ -55,6 +56,8 @@ class FakeEngine:
             return JSONResponse({"error": {"message": "wrong key"}}, 401)
         if self.is_draining:
             return JSONResponse({"error": {"message": "draining"}}, 503, {"Retry-After": "7"})
+        if self.refusal is not None:
+            return JSONResponse({"error": {"message": "no"}}, self.refusal, {"Retry-After": "9"})
         body = await request.json()
         if self.versions and body["model"] not in self.versions:
             return JSONResponse({"error": {"message": "unknown model"}}, 404)

@@ -255,13 +255,36 @@ def test_without_a_fallback_the_caller_is_told_to_wait(world: World, variables: 
     assert says in message
 
 
-def test_an_engine_that_refuses_the_request_is_passed_on(world: World) -> None:
+@pytest.mark.parametrize("status", [400, 429])
+def test_what_the_engine_says_of_the_request_is_passed_on(world: World, status: int) -> None:
+    world.engine(refusal=status)
+    world.release(0)
+
+    response = ask(world.gateway())
+
+    assert (response.status_code, response.json()) == (status, {"error": {"message": "no"}})
+    assert response.headers["Retry-After"] == "9"
+    assert world.count() == 0
+
+
+def test_a_wrong_engine_key_is_not_blamed_on_the_caller(world: World) -> None:
     world.engine(key="engine-key")
     world.release(0)
 
-    assert ask(world.gateway()).status_code == 401
+    status, _, message = problem(ask(world.gateway(RLFLEET_ENGINE_KEY="another")))
+    assert status == 503
+    assert "answered 401: RLFLEET_ENGINE_KEY is not the engine's" in message
     assert ask(world.gateway(RLFLEET_ENGINE_KEY="engine-key")).status_code == 200
-    assert world.count() == 1
+
+
+def test_a_wrong_upstream_key_is_not_blamed_on_the_caller(world: World) -> None:
+    upstream = world.serve(FakeEngine(key="upstream-key").app())
+
+    assert problem(ask(world.gateway(UPSTREAM_BASE_URL=f"{upstream}/v1"))) == (
+        503,
+        "upstream_unavailable",
+        "the server at UPSTREAM_BASE_URL refused UPSTREAM_API_KEY",
+    )
 
 
 def test_answers_without_tokens_are_recorded_without_tokens(world: World) -> None:
@@ -304,7 +327,7 @@ def test_the_official_client_works(world: World) -> None:
     world.engine()
     world.release(0)
     gateway = world.gateway(RLFLEET_GATEWAY_KEYS="one,two")
-    with openai.OpenAI(base_url=f"{gateway.base_url}v1", api_key="two", max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{gateway.base_url}/v1", api_key="two", max_retries=0) as client:
         completion = client.chat.completions.create(**completion_arguments(), extra_headers={"X-Trajectory-Id": "t9"})
         raw = client.chat.completions.with_raw_response.create(**completion_arguments())
         models = [model.id for model in client.models.list()]
@@ -317,7 +340,7 @@ def test_the_official_client_works(world: World) -> None:
     assert completion.model == world.names[0] == raw.headers[VERSION]
     assert [call.temperature for call in world.calls("t9")] == [0.5]
     assert models == ["main", world.names[0]]
-    with openai.OpenAI(base_url=f"{gateway.base_url}v1", api_key="three", max_retries=0) as stranger:
+    with openai.OpenAI(base_url=f"{gateway.base_url}/v1", api_key="three", max_retries=0) as stranger:
         with pytest.raises(openai.AuthenticationError, match="RLFLEET_GATEWAY_KEYS"):
             stranger.chat.completions.create(**completion_arguments())
         with pytest.raises(openai.AuthenticationError):

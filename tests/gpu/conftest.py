@@ -20,6 +20,11 @@ from rl.protocol import DatasetRow
 WORDS = ["turn left", "turn right", "move forward", "go to the red ball", "go to the blue key", "You see: wall 4 ahead"]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    # peft 0.21 still asks transformers 5.23 for a property under its old name.
+    config.addinivalue_line("filterwarnings", "ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
@@ -66,16 +71,22 @@ def write_rows(tmp_path: Path) -> Callable[[Sequence[DatasetRow]], str]:
     return write_to_file
 
 
-def foreign_row(number: int, answers: Sequence[str] = ("turn left", "go to the red ball"), score: float = 1.0) -> DatasetRow:
+def foreign_row(
+    number: int, answers: Sequence[str] = ("turn left", "go to the red ball"), score: float = 1.0
+) -> DatasetRow:
     """A trajectory of some other agent: messages, but no tokens."""
     messages: list[dict[str, object]] = [{"role": "system", "content": "Reply with one action."}]
     calls: list[dict[str, object]] = []
     for turn, answer in enumerate(answers):
         messages = [*messages, {"role": "user", "content": f"You see: wall {(number + turn) % 7} ahead"}]
         response = {"role": "assistant", "content": answer}
-        calls.append({"call_id": f"{number}-{turn}", "turn": turn, "model": "x", "messages": messages, "response": response})
+        calls.append(
+            {"call_id": f"{number}-{turn}", "turn": turn, "model": "x", "messages": messages, "response": response}
+        )
         messages = [*messages, response]
-    return DatasetRow(trajectory_id=str(number), group=str(number // 4), score=score, calls=json.loads(json.dumps(calls)))
+    return DatasetRow(
+        trajectory_id=str(number), group=str(number // 4), score=score, calls=json.loads(json.dumps(calls))
+    )
 
 
 @pytest.fixture

@@ -44,7 +44,10 @@ def test_values_and_gradients_match_single_rows(model: Any, shared: int) -> None
     assert forward.common_prefix(ids, 26) == shared
     weights = torch.randn(int(selected.sum()) + 200, generator=torch.Generator().manual_seed(1))
     gradients = []
-    for score in (lambda: forward.log_probs(model, ids, lengths, selected, 0.7).logp, lambda: plain(model, ids, lengths, selected, 0.7)):
+    for score in (
+        lambda: forward.log_probs(model, ids, lengths, selected, 0.7).logp,
+        lambda: plain(model, ids, lengths, selected, 0.7),
+    ):
         model.zero_grad()
         logp = score()
         (logp * weights[: len(logp)]).sum().backward()
