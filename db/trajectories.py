@@ -23,6 +23,7 @@ def insert_trajectories(
     """
     if not trajectories:
         return 0
+    by_id = {one.trajectory_id: one for one in reversed(trajectories)}  # of two with one id the first counts
     rows = [
         {
             "trajectory_id": one.trajectory_id,
@@ -36,7 +37,7 @@ def insert_trajectories(
             "ended_at": one.ended_at,
             "details": one.metadata,
         }
-        for one in trajectories
+        for one in by_id.values()
     ]
     fresh = set(
         session.scalars(
@@ -46,7 +47,7 @@ def insert_trajectories(
             rows,
         )
     )
-    turns = [turn for one in trajectories if one.trajectory_id in fresh for turn in _turns(one)]
+    turns = [turn for key in fresh for turn in _turns(by_id[key])]
     if turns:
         session.execute(insert(Turn), turns)
     return len(fresh)
@@ -64,11 +65,12 @@ def _turns(trajectory: records.Trajectory) -> Iterable[dict[str, Any]]:
         }
 
 
-def insert_quarantine(session: Session, window_id: int, rows: Sequence[records.Quarantined]) -> None:
-    """Keep rows that could not be used, once each."""
-    if rows:
-        values = [row.model_dump() | {"window_id": window_id} for row in rows]
-        session.execute(insert(Quarantine).on_conflict_do_nothing(), values)
+def insert_quarantine(session: Session, line_id: int, window_id: int, rows: Sequence[records.Quarantined]) -> int:
+    """Keep rows that could not be used, once each in a line. Returns how many were not known before."""
+    if not rows:
+        return 0
+    values = [row.model_dump() | {"line_id": line_id, "window_id": window_id} for row in rows]
+    return len(list(session.scalars(insert(Quarantine).on_conflict_do_nothing().returning(Quarantine.id), values)))
 
 
 def quarantine_counts(session: Session, window_id: int) -> dict[str, int]:

@@ -9,9 +9,9 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.tables import Window
+from db.tables import Line, Window
 from rl.errors import UnknownWindow
-from rl.windows import WindowId
+from rl.windows import WindowId, hour_of
 
 
 def ensure(session: Session, line_id: int, window: WindowId, *, state: str = "open", run_id: int | None = None) -> int:
@@ -45,6 +45,14 @@ def named(session: Session, line_id: int, name: str) -> Window:
         known = ", ".join(session.scalars(newest)) or "none yet"
         raise UnknownWindow("window_id", name, f"no such window on this line; the newest are: {known}")
     return window
+
+
+def open_hours(session: Session) -> None:
+    """Open the present hour, by the database's clock, on every line that has a source and is automatic."""
+    hour = hour_of(database_now(session))
+    for line in session.scalars(select(Line)):
+        if line.config.get("source") and line.config.get("automatic", True):
+            ensure(session, line.id, hour)
 
 
 def close_past(session: Session) -> list[str]:

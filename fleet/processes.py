@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -121,15 +120,13 @@ def _gateway(chosen: Plan) -> Process:
     return Process("gateway", [*argv, "--no-access-log"], chosen.environ, cwd=ROOT)
 
 
-def answers(url: str) -> Callable[[], bool]:
-    """Whether something answers HTTP at ``url``, whatever it says."""
+def is_well(url: str) -> Callable[[], bool]:
+    """Whether ``url`` answers 200; a health page answers 503 while something is missing."""
 
     def ask() -> bool:
         try:
-            with urllib.request.urlopen(url, timeout=2):  # noqa: S310 - our own loopback addresses
-                return True
-        except urllib.error.HTTPError:
-            return True
+            with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - our own loopback addresses
+                return bool(answer.status == 200)
         except OSError:
             return False
 

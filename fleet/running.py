@@ -32,6 +32,7 @@ class Fleet:
 
     def __enter__(self) -> Self:
         signal.signal(signal.SIGTERM, _leave)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell hands down an ignored one
         try:
             self.home = Home.open(self._given)
             self._steps.append(self.home.close)

@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 KEY_VARIABLE = "RLFLEET_ENGINE_KEY"
 RETRY_SECONDS = "1"
+KEEP_ALIVE_SECONDS = 75
+"""Longer than clients keep idle connections: whoever closes second loses a request to a closed socket."""
 
 Handler = Callable[[HttpRequest], Awaitable[Response]]
 
@@ -138,7 +140,13 @@ class EngineServer:
         self.scheduler = Scheduler(policy, max_waiting)
         app = Engine(policy, self.scheduler, key or os.environ.get(KEY_VARIABLE)).app()
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, lifespan="off", server_header=False, date_header=False
+            app,
+            log_level="warning",
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self._server = uvicorn.Server(config)
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=2048)

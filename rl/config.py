@@ -124,12 +124,15 @@ class RunConfig(Config):
 class LineConfig(Config):
     """One lineage of versions: the base model it grows from, where its logs are, and how they are trained on.
 
-    ``source`` is a URL such as ``jsonl:///srv/logs/agent.jsonl``; None for a line that only plays runs.
+    ``source`` is a URL such as ``jsonl:///srv/logs/agent.jsonl``; None for a line that only plays runs. With
+    ``automatic``, every hour of the source is a window of its own accord and is trained on once a day; without it,
+    only windows that somebody asks for exist.
     """
 
     base_model: str
     version_prefix: str = "babylon-agent"
     source: str | None = None
+    automatic: bool = True
     train: TrainConfig | None = None
     validation: TaskSet | None = None
 

@@ -19,8 +19,8 @@ EXCERPT = 200
 class JsonLines:
     """Trajectories in a file; the window of a row is the UTC hour it ended in.
 
-    A row whose hour cannot be read is reported with every window, since nobody can say where it belongs;
-    the quarantine keeps it once per window.
+    A row that cannot be used is reported with every window, since nobody can say where it belongs; the quarantine
+    keeps it once.
     """
 
     def __init__(self, path: Path) -> None:

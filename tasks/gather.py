@@ -46,8 +46,8 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
             for call in one.calls
         ]
         calls.insert(session, spoken)
-        trajectories.insert_quarantine(session, row.id, bad)
-        counts = {"trajectories": len(good), "new": fresh, "quarantined": len(bad)}
+        bad_ones = trajectories.insert_quarantine(session, claim.line_id, row.id, bad)
+        counts = {"trajectories": len(good), "new": fresh, "quarantined": bad_ones}
         if good:
             windows.move(session, row.id, "collected")
         else:

@@ -76,7 +76,7 @@ def daily_training() -> list[int]:
         waiting = [
             (window.name, line.name)
             for line in planning.lines(session)
-            if line.config.get("train")
+            if line.config.get("train") and line.config.get("automatic", True)
             for window in windows.on_line(session, line.id)
             if window.state == "scored" and window.run_id is None
         ]

@@ -18,6 +18,7 @@ def advance(line: str | None = None, stages: frozenset[str] | None = None) -> li
     from rl.planner import OpenRound, plan
 
     with transaction() as session:
+        windows.open_hours(session)
         windows.close_past(session)
         for one in planning.lines(session):
             if line not in (None, one.name):

@@ -96,13 +96,14 @@ class Score(Base):
 
 
 class Quarantine(Base):
-    """A row of a source that could not be used, kept with the reason."""
+    """A row of a source that could not be used, kept once with the reason, under the first window that met it."""
 
     __tablename__ = "quarantine"
-    __table_args__ = (UniqueConstraint("window_id", "source", "row", "field"),)
+    __table_args__ = (UniqueConstraint("line_id", "source", "row", "field"),)
 
     id: Mapped[Key]
-    window_id: Mapped[int] = mapped_column(ForeignKey("windows.id"))
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
+    window_id: Mapped[int] = mapped_column(ForeignKey("windows.id"), index=True)
     source: Mapped[str]
     row: Mapped[str]
     field: Mapped[str]

@@ -21,15 +21,17 @@ from rl.errors import StartError
 
 def play(console: Console, seed: int, json_path: Path | None, *, fresh: bool, quick: bool) -> bool:
     """Run the demo to its end and print what came of it. Whether the chosen version was released."""
+    started = time.monotonic()
     size = recipe.QUICK if quick else recipe.Size()
     with Fleet(os.environ) as fleet:
         fleet.start()
         view = View(console, size)
-        story = Story(fleet, seed, size, _attempt(fleet.home.path / "demo", seed, fresh), view)
+        base = f"{'quick' if quick else 'demo'}-{seed}"
+        story = Story(fleet, seed, size, base, _attempt(fleet.home.path / "demo", base, fresh), view)
         _announce(console, story)
-        with _timed(story.folder), view:
+        with _timed(story.folder, started), view:
             facts = story.tell()
-        outcome = _report(story, facts)
+            outcome = _report(story, facts, started)
         files = report.draw(outcome, story.folder)
         summary = outcome.json()
     report.closing_words(outcome, story.folder, files, fleet.home.path, console)
@@ -44,17 +46,16 @@ def _announce(console: Console, story: Story) -> None:
     console.print(f"{story.name} {words}; everything lies in {story.fleet.home.path}", highlight=False)
 
 
-def _attempt(folder: Path, seed: int, fresh: bool) -> int:
-    """The number of this seed's newest attempt, or of a new one."""
-    taken = [1] + [int(path.name.split("-")[2]) for path in folder.glob(f"demo-{seed}-*")]
-    exists = (folder / f"demo-{seed}").exists()
+def _attempt(folder: Path, base: str, fresh: bool) -> int:
+    """The number of this demo's newest attempt, or of a new one."""
+    taken = [1] + [int(path.name.split("-")[2]) for path in folder.glob(f"{base}-*")]
+    exists = (folder / base).exists()
     return max(taken) + (1 if fresh and exists else 0)
 
 
 @contextmanager
-def _timed(folder: Path) -> Iterator[None]:
-    """Add what the block took to the demo's seconds, so that an interrupted demo is charged for both halves."""
-    started = time.monotonic()
+def _timed(folder: Path, started: float) -> Iterator[None]:
+    """Add the time since ``started`` to the demo's, so that an interrupted demo is charged for both halves."""
     try:
         yield
     finally:
@@ -67,14 +68,15 @@ def _seconds(folder: Path) -> float:
     return float(json.loads(file.read_text())) if file.exists() else 0.0
 
 
-def _report(story: Story, facts: Facts) -> report.Report:
+def _report(story: Story, facts: Facts, started: float) -> report.Report:
     chosen = (facts.decision or {}).get("version")
     base = facts.result(f"{story.name}-v1.0.0", "held_out")
     final = facts.result(str(chosen), "held_out")
     if base is None or final is None:
         raise StartError(f"the run of {story.name} ended without a held-out comparison; see `rlfleet jobs list`")
-    seconds = _seconds(story.folder)
-    return report.Report(story.seed, facts, base, final, _logging_agent(story), seconds, story.stages)
+    agent = _logging_agent(story)
+    now = time.monotonic() - started
+    return report.Report(story.seed, facts, base, final, agent, _seconds(story.folder) + now, now, story.stages)
 
 
 def _logging_agent(story: Story) -> tuple[int, int]:

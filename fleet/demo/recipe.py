@@ -28,8 +28,8 @@ class Size:
 
     episodes: int = 2500
     bad_rows: int = 5
-    sft_steps: int = 260
-    rounds: int = 12
+    sft_steps: int = 420
+    rounds: int = 14
     scenarios: int = 32
     group: int = 8
     validation: int = 128
@@ -46,10 +46,11 @@ def line(size: Size, seed: int, name: str, base_model: str, source: str) -> Line
         base_model=base_model,
         version_prefix=name,
         source=source,
+        automatic=False,
         train=SftTrain(
             steps=size.sft_steps,
-            batch_episodes=32,
-            observation_weight=0.5,
+            batch_episodes=16,
+            observation_weight=1.0,
             optimizer=Optimizer(
                 learning_rate=3e-3,
                 schedule="cosine",
@@ -79,7 +80,8 @@ def run(size: Size, seed: int, name: str) -> RunConfig:
         ),
         train=GrpoTrain(
             lora=Lora(rank=16, alpha=32),
-            optimizer=Optimizer(learning_rate=2e-3, warmup_steps=6),
+            mini_batches=4,
+            optimizer=Optimizer(learning_rate=2e-3, warmup_steps=8),
             seed=seed,
         ),
         validation=TaskSet(environment="babyai", split="validation", first_seed=seed * BLOCK, count=size.validation),

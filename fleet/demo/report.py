@@ -19,7 +19,10 @@ SCHEMA = 1
 
 @dataclass(frozen=True)
 class Report:
-    """The demo's outcome. ``base`` is v1.0.0 and ``final`` the chosen version, on the same held-out scenarios."""
+    """The demo's outcome. ``base`` is v1.0.0 and ``final`` the chosen version, on the same held-out scenarios.
+
+    ``seconds`` is what this start of the demo took; ``compute_seconds`` adds what interrupted ones took before it.
+    """
 
     seed: int
     facts: Facts
@@ -27,6 +30,7 @@ class Report:
     final: Judged
     logging_agent: tuple[int, int]
     compute_seconds: float
+    seconds: float
     stages: Mapping[str, float]
 
     def json(self) -> dict[str, Any]:
@@ -46,7 +50,7 @@ class Report:
             "trajectories": facts.trajectories,
             "jobs": {state: facts.jobs.get(state, 0) for state in ("succeeded", "failed", "dead")},
             "compute_seconds": round(self.compute_seconds, 1),
-            "seconds": round(self.compute_seconds, 1),
+            "seconds": round(self.seconds, 1),
             "stages": {name: round(seconds, 1) for name, seconds in self.stages.items()},
             "ids": ids_sha256(facts.line),
         }

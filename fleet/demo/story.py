@@ -16,7 +16,7 @@ from db.overview import Facts, read
 from db.session import transaction
 from fleet.demo import recipe
 from fleet.demo.view import View
-from fleet.processes import ROOT, answers
+from fleet.processes import ROOT, is_well
 from fleet.running import Fleet
 from rl.errors import StartError
 
@@ -31,14 +31,15 @@ class Story:
     fleet: Fleet
     seed: int
     size: recipe.Size
+    base: str
     attempt: int
     view: View
     stages: dict[str, float] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
-        """``demo-<seed>``, with the attempt behind it from the second on."""
-        return f"demo-{self.seed}" + (f"-{self.attempt}" if self.attempt > 1 else "")
+        """``base``, such as ``demo-3``, with the attempt behind it from the second on."""
+        return self.base + (f"-{self.attempt}" if self.attempt > 1 else "")
 
     @property
     def folder(self) -> Path:
@@ -99,8 +100,7 @@ class Story:
         self._python("gpu.starter", "--texts", str(texts), "--out", str(self.starter), "--seed", str(self.seed))
 
     def _wait_for_fleet(self) -> None:
-        self.fleet.wait(answers(f"{self.fleet.plan.gateway_url}/health"), "the gateway's first answer", 120)
-        self.fleet.wait(_engine_known, "the engine's first answer", 180)
+        self.fleet.wait(is_well(f"{self.fleet.plan.gateway_url}/health"), "a gateway with an engine behind it", 240)
 
     def _clone(self) -> None:
         from tasks import train_window
@@ -162,13 +162,6 @@ class Story:
         )
         if done.returncode != 0:
             raise StartError(f"python -m {module} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-
-
-def _engine_known() -> bool:
-    from db import engines
-
-    with transaction() as session:
-        return engines.newest(session) is not None
 
 
 def _texts(logs: Path) -> Iterator[str]:

@@ -53,3 +53,4 @@ def test_reach_is_by_the_first_class_that_matches(
     assert Account("o", uid, 54322, switch=True).may_enter(inner) is owner
     assert Account("g", 54323, status.st_gid, switch=True).may_enter(inner) is group
     assert Account("x", 54323, 54322, switch=True).may_enter(inner) is other
+    inner.chmod(0o700)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
 import socket
 import tempfile
-import time
-from base64 import b64encode
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
+import httpx
 import psutil
 import pytest
 from rich.console import Console
@@ -50,7 +47,7 @@ def story() -> Iterator[Story]:
         with Fleet(environ) as fleet:
             fleet.start()
             started = psutil.Process().children(recursive=True)
-            story = Story(fleet, 7, SIZE, 1, View(Console(quiet=True), SIZE))
+            story = Story(fleet, 7, SIZE, "loop-7", 1, View(Console(quiet=True), SIZE))
             story._logs()
             story._starter()
             story._wait_for_fleet()
@@ -153,14 +150,17 @@ def _kill_gpu_worker() -> None:
 
 
 def _flower(story: Story, path: str) -> dict[str, Any]:
-    credentials = b64encode(story.fleet.plan.environ["FLOWER_BASIC_AUTH"].encode()).decode()
-    deadline = time.monotonic() + 20
-    while True:
-        request = Request(f"{story.fleet.plan.flower_url}{path}", headers={"Authorization": f"Basic {credentials}"})
-        with urlopen(request, timeout=20) as answer:
-            found: dict[str, Any] = json.load(answer)
-        if found or time.monotonic() > deadline:
-            return found
+    """What Flower's API says, once it says something."""
+    name, password = story.fleet.plan.environ["FLOWER_BASIC_AUTH"].split(":")
+    found: dict[str, Any] = {}
+
+    def ask() -> bool:
+        answer = httpx.get(f"{story.fleet.plan.flower_url}{path}", auth=(name, password), timeout=20, trust_env=False)
+        found.update(answer.json())
+        return bool(found)
+
+    story.fleet.wait(ask, f"an answer of Flower to {path}", 30)
+    return found
 
 
 def _free_port() -> int:

@@ -18,6 +18,8 @@ import psycopg2
 import pytest
 import redis
 
+from fleet import external
+from fleet.account import server_account
 from fleet.home import Home, read_endpoints
 from fleet.ports import free_port
 from fleet.process import State
@@ -50,27 +52,30 @@ def _port(url: str) -> int:
     return port
 
 
-def test_a_first_start_makes_a_cluster_and_a_second_finds_its_data(folder: Path, rows: Rows, living: Living) -> None:
-    environ = {"RLFLEET_HOME": str(folder / "new")}
-    for expected in (1, 2):
-        with Home.open(environ) as home:
-            servers = Servers(home, environ)
-            endpoints = servers.start()
-            assert rows(endpoints.database_url) == expected
-            assert redis.Redis.from_url(endpoints.redis_url).incr("kept") == expected
-            assert read_endpoints(home.path) == endpoints
-            assert {s.name: s.state for s in servers.status()} == {"postgres": State.RUNNING, "valkey": State.RUNNING}
-            servers.stop()
-            assert not home.path.joinpath("endpoints.json").exists()
-        assert living(folder) == []
-    for name in ("postgres.password", "valkey.password"):
-        assert stat.S_IMODE((home.path / name).stat().st_mode) == 0o600
+def test_a_later_start_finds_what_the_first_one_stored(environ: dict[str, str], rows: Rows, living: Living) -> None:
+    with Home.open(environ) as home:
+        servers = Servers(home, environ)
+        endpoints = servers.start()
+        assert rows(endpoints.database_url) > 1
+        assert redis.Redis.from_url(endpoints.redis_url).get("first") == b"kept"
+        assert read_endpoints(home.path) == endpoints
+        assert {s.name: s.state for s in servers.status()} == {"postgres": State.RUNNING, "valkey": State.RUNNING}
+        servers.stop()
+        assert living(home.path) == []
+        assert not home.path.joinpath("endpoints.json").exists()
+
+
+def test_what_a_first_start_leaves_is_private_and_whole(prepared: Path) -> None:
+    for name in ("postgres.password", "valkey.password", ".lock", "logs/postgres.log"):
+        assert stat.S_IMODE((prepared / name).stat().st_mode) == 0o600
     for name in ("pg", "pg/18", "valkey", "logs"):
-        assert stat.S_IMODE((home.path / name).stat().st_mode) == 0o700
-    assert not list(home.path.glob("*.new")) + list(home.path.glob("initdb.*")) + list(home.path.glob("pg/*.new"))
+        assert stat.S_IMODE((prepared / name).stat().st_mode) == 0o700
+    found = {path.name for path in prepared.iterdir()}
+    assert found == {".lock", "logs", "pg", "valkey", "postgres.password", "valkey.password"}
+    assert [path.name for path in (prepared / "pg").iterdir()] == ["18"]
 
 
-def test_both_want_the_password_and_listen_on_loopback_alone(servers: Servers, living: Living, folder: Path) -> None:
+def test_both_want_the_password_and_listen_on_loopback_alone(servers: Servers, living: Living, prepared: Path) -> None:
     endpoints = servers.start()
     database = endpoints.database_url.replace("+psycopg2", "")
     assert re.fullmatch(r"postgresql://rlfleet:[\w-]{32}@127\.0\.0\.1:\d+/postgres", database)
@@ -90,7 +95,7 @@ def test_both_want_the_password_and_listen_on_loopback_alone(servers: Servers, l
     for port in (_port(database), _port(endpoints.redis_url)):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", port), 1)
-    command_lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in living(folder)]
+    command_lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in living(prepared)]
     assert len(command_lines) > 2
     assert not [line for line in command_lines if any(secret in line for secret in secrets)]
 
@@ -118,11 +123,9 @@ def test_a_server_that_is_killed_comes_back_on_its_port_with_its_data(
 
 def test_a_killed_supervisor_leaves_no_server_and_no_damage(
     environ: dict[str, str],
-    folder: Path,
     drive: Drive,
     rows: Rows,
     living: Living,
-    eventually: Eventually,
 ) -> None:
     first = drive(environ)
     said = first.said()
@@ -131,7 +134,7 @@ def test_a_killed_supervisor_leaves_no_server_and_no_damage(
     first.kill()
     # Taking the home at once waits for what is left.
     with Home.open(environ) as home:
-        assert living(folder) == []
+        assert living(home.path) == []
         assert time.monotonic() - started < 10
         servers = Servers(home, environ)
         assert rows(servers.start().database_url) == before + 1
@@ -237,12 +240,14 @@ def silent_port() -> Iterator[int]:
     [("DATABASE_URL", "postgresql://me:hush%40@127.0.0.1:{}/db"), ("REDIS_URL", "redis://:hush%40@127.0.0.1:{}/0")],
 )
 def test_a_server_that_is_not_there_is_named_without_its_password(
-    folder: Path, closed_port: int, silent_port: int, name: str, url: str
+    tmp_path: Path, closed_port: int, silent_port: int, name: str, url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert external.SECONDS <= 5
+    monkeypatch.setattr(external, "SECONDS", 0.3)
     for port in (closed_port, silent_port):
         started = time.monotonic()
-        message = _refused({"RLFLEET_HOME": str(folder / "home"), name: url.format(port)})
-        assert time.monotonic() - started < 10
+        message = _refused({"RLFLEET_HOME": str(tmp_path), name: url.format(port)})
+        assert time.monotonic() - started < 2
         assert message.startswith(f"{name}: 127.0.0.1:{port} cannot be used (")
         assert "hush" not in message
 
@@ -270,9 +275,11 @@ def test_a_url_of_something_else_is_refused_and_not_shown(tmp_path: Path, url: s
     assert "hu" not in str(caught.value).replace("authority", "")
 
 
-def test_data_of_another_major_version_is_refused(environ: dict[str, str]) -> None:
-    pg = Path(environ["RLFLEET_HOME"]) / "pg"
-    (pg / "18").rename(pg / "17")
+def test_data_of_another_major_version_is_refused(folder: Path) -> None:
+    environ = {"RLFLEET_HOME": str(folder)}
+    with Home.open(environ) as home:
+        pg = home.folder("pg", server_account(None))
+        (pg / "17").mkdir()
     message = _refused(environ)
     assert f"{pg / '17'} holds data of Postgres 17, and the one found here is 18" in message
     assert "set PG_BIN" in message

@@ -79,7 +79,7 @@ def foreign_row(
     calls: list[dict[str, object]] = []
     for turn, answer in enumerate(answers):
         messages = [*messages, {"role": "user", "content": f"You see: wall {(number + turn) % 7} ahead"}]
-        response = {"role": "assistant", "content": answer}
+        response: dict[str, object] = {"role": "assistant", "content": answer}
         calls.append(
             {"call_id": f"{number}-{turn}", "turn": turn, "model": "x", "messages": messages, "response": response}
         )

@@ -86,7 +86,7 @@ def test_a_conversation_goes_on_from_what_is_known(policy: Policy, version: Vers
     held: list[Completion] = []
 
     def converse(prompt: list[int], seed: int) -> Completion:
-        waiting = deque([Request(prompt, 4, 1.0, seed, lambda done: held.append(done))])  # type: ignore[arg-type]
+        waiting = deque([Request(prompt, 4, 1.0, seed, held.append)])  # type: ignore[arg-type]
         while waiting or decoder.rows:
             with policy.using(version):
                 decoder.admit(waiting)

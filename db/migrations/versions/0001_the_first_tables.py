@@ -240,6 +240,7 @@ def upgrade() -> None:
     op.create_table(
         "quarantine",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
+        sa.Column("line_id", sa.BigInteger(), nullable=False),
         sa.Column("window_id", sa.BigInteger(), nullable=False),
         sa.Column("source", sa.Text(), nullable=False),
         sa.Column("row", sa.Text(), nullable=False),
@@ -247,13 +248,13 @@ def upgrade() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("excerpt", sa.Text(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["line_id"], ["rlfleet.lines.id"], name=op.f("fk_quarantine_line_id")),
         sa.ForeignKeyConstraint(["window_id"], ["rlfleet.windows.id"], name=op.f("fk_quarantine_window_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_quarantine")),
-        sa.UniqueConstraint(
-            "window_id", "source", "row", "field", name=op.f("uq_quarantine_window_id_source_row_field")
-        ),
+        sa.UniqueConstraint("line_id", "source", "row", "field", name=op.f("uq_quarantine_line_id_source_row_field")),
         schema="rlfleet",
     )
+    op.create_index(op.f("ix_quarantine_window_id"), "quarantine", ["window_id"], unique=False, schema="rlfleet")
     op.create_table(
         "trajectories",
         sa.Column("trajectory_id", sa.Text(), nullable=False),
@@ -493,6 +494,7 @@ def downgrade() -> None:
     op.drop_table("versions", schema="rlfleet")
     op.drop_index(op.f("ix_trajectories_window_id_scenario_id"), table_name="trajectories", schema="rlfleet")
     op.drop_table("trajectories", schema="rlfleet")
+    op.drop_index(op.f("ix_quarantine_window_id"), table_name="quarantine", schema="rlfleet")
     op.drop_table("quarantine", schema="rlfleet")
     op.drop_table("dataset_windows", schema="rlfleet")
     op.drop_index(op.f("ix_windows_run_id"), table_name="windows", schema="rlfleet")

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg2
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import inspect
+
+from db import session as db_session
+from db import settings as db_settings
+from db.migrate import alembic_config, migrate
+from db.tables import SCHEMA, Base
+from rl.errors import DatabaseUnavailable
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def nothing(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The URL of a database in which nothing was ever made, and which ``db`` speaks to."""
+    name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
+    server = "postgresql://" + postgres_url.split("://", 1)[1]
+    url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
+    run(server, f"create database {name}")
+    monkeypatch.setenv("DATABASE_URL", url)
+    forget()
+    yield url
+    db_session.engine().dispose()
+    forget()
+    run(server, f"drop database {name} with (force)")
+
+
+def forget() -> None:
+    db_settings.settings.cache_clear()
+    db_session._engine.cache_clear()
+
+
+def run(url: str, statement: str) -> None:
+    connection = psycopg2.connect(url)
+    try:
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+    finally:
+        connection.close()
+
+
+def differences() -> list[object]:
+    """What autogenerate would still write."""
+    options = {
+        "include_schemas": True,
+        "version_table_schema": SCHEMA,
+        "include_name": lambda name, kind, _: name == SCHEMA if kind == "schema" else True,
+    }
+    with db_session.engine().connect() as connection:
+        return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
+
+
+def tables() -> set[str]:
+    return set(inspect(db_session.engine()).get_table_names(schema=SCHEMA))
+
+
+OURS = {table.name for table in Base.metadata.sorted_tables} | {"alembic_version"}
+
+
+def test_from_empty_the_migrations_make_what_the_tables_say(nothing: str) -> None:
+    migrate()
+    assert tables() == OURS
+    assert differences() == []
+    migrate()
+
+
+def test_the_way_down_and_up_again(nothing: str) -> None:
+    migrate()
+    command.downgrade(alembic_config(), "base")
+    assert tables() == {"alembic_version"}
+    migrate()
+    assert differences() == []
+
+
+def test_two_starts_at_once_do_not_race(nothing: str) -> None:
+    environ = os.environ | {"DATABASE_URL": nothing, "PYTHONPATH": str(ROOT)}
+    argv = [sys.executable, "-m", "db.migrate"]
+    starts = [subprocess.Popen(argv, cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [start.communicate(timeout=60)[1] for start in starts]
+    assert [start.returncode for start in starts] == [0, 0], said
+    assert tables() == OURS
+
+
+def test_a_server_that_is_away_is_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://app:secret@127.0.0.1:1/app")
+    forget()
+    with pytest.raises(DatabaseUnavailable, match="did not answer") as caught:
+        migrate()
+    assert "secret" not in str(caught.value)
+    forget()
