@@ -20,8 +20,8 @@ install: .venv/.installed  ## create .venv with everything, as in constraints.tx
 	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[all]' >&2
 	@touch $@
 
-demo: install  ## from an agent's logs to a released version, on this machine (SEED=3, JSON=FILE)
-	@$(BIN)/rlfleet demo $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json '$(JSON)')
+demo: install  ## from an agent's logs to a released version, on this machine (SEED=3 JSON=FILE FRESH=1 QUICK=1)
+	@$(BIN)/rlfleet demo $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json '$(JSON)') $(if $(FRESH),--fresh) $(if $(QUICK),--quick)
 
 up: install  ## start Postgres, Valkey, workers, beat, Flower and the gateway on this machine
 	@$(BIN)/rlfleet up

@@ -28,8 +28,8 @@ class Size:
 
     episodes: int = 2500
     bad_rows: int = 5
-    sft_steps: int = 420
-    rounds: int = 14
+    sft_steps: int = 300
+    rounds: int = 12
     scenarios: int = 32
     group: int = 8
     validation: int = 128
@@ -50,7 +50,7 @@ def line(size: Size, seed: int, name: str, base_model: str, source: str) -> Line
         train=SftTrain(
             steps=size.sft_steps,
             batch_episodes=16,
-            observation_weight=1.0,
+            observation_weight=0.5,
             optimizer=Optimizer(
                 learning_rate=3e-3,
                 schedule="cosine",
