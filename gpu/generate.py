@@ -39,6 +39,11 @@ class Request:
     seed: int
     finished: Callable[[Completion | Exception], None] = lambda result: None
 
+    @property
+    def longest(self) -> int:
+        """How many tokens it may come to, prompt and answer together."""
+        return len(self.prompt) + self.max_tokens
+
 
 @dataclass(frozen=True)
 class Completion:
@@ -97,7 +102,11 @@ class Decoder:
         new: list[Row] = []
         computing: set[tuple[int, ...]] = set()
         later: list[Request] = []
-        while waiting and self._has_room([*self.rows, *new], waiting[0]):
+        longest = max((row.request.longest for row in self.rows), default=0)
+        while waiting:
+            longest = max(longest, waiting[0].longest)
+            if not self._has_room(len(self.rows) + len(new), longest):
+                break
             request = waiting.popleft()
             known = tuple(request.prompt[:-1])
             if known in computing:
@@ -110,11 +119,10 @@ class Decoder:
         if new:
             self._prefill(new)
 
-    def _has_room(self, rows: Sequence[Row], request: Request) -> bool:
-        """Whether one more row fits; the first always does."""
-        longest = max([len(r.prompt) + r.max_tokens for r in (request, *(row.request for row in rows))])
-        fits = (len(rows) + 1) * longest * self.arena.token_bytes <= KEY_VALUE_BYTES
-        return not rows or (fits and len(rows) < self.capacity)
+    def _has_room(self, rows: int, longest: int) -> bool:
+        """Whether one more row fits where the longest has ``longest`` tokens; the first always does."""
+        fits = (rows + 1) * longest * self.arena.token_bytes <= KEY_VALUE_BYTES
+        return not rows or (fits and rows < self.capacity)
 
     def step(self) -> int:
         """Sample one token for every row; how many rows finished."""

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from rl.errors import MalformedWindow
 
-HOUR = re.compile(r"^\d{4}-\d{2}-\d{2}T\d{2}:00$")
-ROUND = re.compile(r"^run/([a-z0-9][a-z0-9_-]{0,63})/(\d{4})$")
+HOUR = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:00", re.ASCII)
+ROUND = re.compile(r"run/([a-z0-9][a-z0-9_-]{0,63})/(\d{4})", re.ASCII)
 REMEDY = "write a UTC hour like 2025-01-15T10:00, or one round of a run like run/demo/0003"
 
 
@@ -36,9 +36,9 @@ def parse(text: object) -> WindowId:
     """
     if not isinstance(text, str):
         raise MalformedWindow("window_id", text, REMEDY)
-    if match := ROUND.match(text):
+    if match := ROUND.fullmatch(text):
         return WindowId(text, run=match[1], round=int(match[2]))
-    if HOUR.match(text):
+    if HOUR.fullmatch(text):
         try:
             return WindowId(text, hour=datetime.strptime(text, "%Y-%m-%dT%H:%M").replace(tzinfo=UTC))
         except ValueError:

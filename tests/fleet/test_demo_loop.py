@@ -43,10 +43,11 @@ def story() -> Iterator[Story]:
         "RLFLEET_TICK_SECONDS": "1",
     }
     _forget()
+    others = set(psutil.Process().children(recursive=True))
     try:
         with Fleet(environ) as fleet:
             fleet.start()
-            started = psutil.Process().children(recursive=True)
+            started = set(psutil.Process().children(recursive=True)) - others
             story = Story(fleet, 7, SIZE, "loop-7", 1, View(Console(quiet=True), SIZE))
             story._logs()
             story._starter()
@@ -55,6 +56,7 @@ def story() -> Iterator[Story]:
                 config = recipe.line(SIZE, 7, story.name, str(story.starter), f"jsonl://{story.logs}")
                 lines.put(rows, story.name, config)
             yield story
+        assert len(started) > 10
         assert [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
     finally:
         os.environ.clear()

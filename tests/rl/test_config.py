@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from rl.config import (
+    GrpoTrain,
+    LineConfig,
+    Optimizer,
+    Release,
+    Rollout,
+    RunConfig,
+    SftTrain,
+    TaskSet,
+    TrainConfig,
+    digest,
+)
+
+TRAIN: TypeAdapter[SftTrain | GrpoTrain] = TypeAdapter(TrainConfig)
+OPTIMIZER = {"learning_rate": 0.001}
+
+
+def run(**fields: Any) -> RunConfig:
+    values = {
+        "name": "demo",
+        "rounds": 2,
+        "rollout": Rollout(environment="babyai", scenarios=4, episodes=2),
+        "train": GrpoTrain(optimizer=Optimizer(learning_rate=0.001)),
+        "validation": TaskSet(environment="babyai", split="validation", count=10),
+        "held_out": TaskSet(environment="babyai", split="held_out", count=10),
+    } | fields
+    return RunConfig(**values)
+
+
+def test_the_objective_chooses_the_config() -> None:
+    assert isinstance(TRAIN.validate_python({"objective": "sft", "optimizer": OPTIMIZER, "steps": 5}), SftTrain)
+    assert isinstance(TRAIN.validate_python({"objective": "grpo", "optimizer": OPTIMIZER}), GrpoTrain)
+    for wrong in ({"objective": "ppo", "optimizer": OPTIMIZER}, {"optimizer": OPTIMIZER, "steps": 5}):
+        with pytest.raises(ValidationError):
+            TRAIN.validate_python(wrong)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"learning_rat": 0.1},
+        {"clip_low": 0.2},
+        {"steps": 0},
+        {"optimizer": {"learning_rate": 0}},
+        {"optimizer": OPTIMIZER | {"momentum": 0.9}},
+        {"lora": {"rank": 0}},
+    ],
+)
+def test_an_unknown_key_or_a_value_out_of_range_is_refused(fields: dict[str, Any]) -> None:
+    base = {"objective": "sft", "optimizer": OPTIMIZER, "steps": 5}
+    with pytest.raises(ValidationError):
+        TRAIN.validate_python(base | fields)
+
+
+@pytest.mark.parametrize("name", ["", "Demo", "a/b", "a b", "-a", "demo\n", "x" * 65])
+def test_a_run_has_a_name_that_a_window_can_carry(name: str) -> None:
+    with pytest.raises(ValidationError):
+        run(name=name)
+
+
+def test_a_release_needs_more_than_a_coin_toss() -> None:
+    assert (Release().min_probability, Release().min_scenarios, Release().share) == (0.95, 200, 100)
+    for fields in ({"min_probability": 0.5}, {"min_probability": 1.0}, {"share": 101}, {"min_scenarios": 0}):
+        with pytest.raises(ValidationError):
+            Release(**fields)  # type: ignore[arg-type]
+
+
+def test_nothing_is_evaluated_on_training_scenarios() -> None:
+    with pytest.raises(ValidationError):
+        TaskSet(environment="babyai", split="train", count=1)  # type: ignore[arg-type]
+
+
+def test_a_group_has_at_least_two_episodes() -> None:
+    with pytest.raises(ValidationError):
+        Rollout(environment="babyai", scenarios=1, episodes=1)
+
+
+def test_a_config_survives_the_job_row() -> None:
+    line = LineConfig(base_model="/m", source="jsonl:///x", train=run().train, validation=run().validation)
+    assert LineConfig.model_validate(line.model_dump(mode="json")) == line
+    assert RunConfig.model_validate(run().model_dump(mode="json")) == run()
+
+
+def test_a_digest_is_of_the_canonical_json() -> None:
+    text = b'[{"a":1,"b":[2.5,null]},"x"]'
+    assert digest({"b": [2.5, None], "a": 1}, "x") == hashlib.sha256(text).hexdigest()
+    assert digest() == hashlib.sha256(b"[]").hexdigest()
+
+
+def test_a_digest_tells_configs_apart_and_sees_models_as_their_json() -> None:
+    config = Release()
+    assert digest(config) == digest({"min_probability": 0.95, "min_scenarios": 200, "share": 100})
+    assert digest(config) != digest(Release(share=50))
+    assert digest("a", "b") != digest("ab")

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from rl.protocol import (
+    COMMANDS,
+    EVENTS,
+    QUEUES,
+    TASK_QUEUES,
+    CheckpointWritten,
+    Command,
+    Done,
+    Event,
+    Failed,
+    Progress,
+    Ready,
+    StopCommand,
+    TrainCommand,
+)
+
+SAID: list[Event] = [
+    Ready(pid=7, device="cpu", url="http://127.0.0.1:1"),
+    Progress(job=1, fence=2, step=3, total=4, metrics={"loss": 0.5}),
+    CheckpointWritten(job=1, fence=2, step=3, path="/c", kind="adapter", sha256="0" * 64),
+    Done(job=1, fence=2, manifest={"skipped": ["t1"]}),
+    Failed(job=1, fence=2, error="OutOfMemory", message="no\nroom"),
+]
+TOLD: list[Command] = [
+    TrainCommand(job=1, fence=2, dataset="/d", out="/o", base="/b", config={"objective": "sft"}),
+    StopCommand(),
+]
+
+
+@pytest.mark.parametrize("event", SAID, ids=lambda event: event.event)
+def test_an_event_is_one_line_and_comes_back(event: Event) -> None:
+    line = event.line()
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line)["schema"] == 1
+    assert EVENTS.validate_json(line) == event
+
+
+@pytest.mark.parametrize("command", TOLD, ids=lambda command: command.command)
+def test_a_command_is_one_line_and_comes_back(command: Command) -> None:
+    assert COMMANDS.validate_json(command.line()) == command
+
+
+def test_the_words_on_the_wire() -> None:
+    assert json.loads(SAID[1].line()) == {
+        "schema": 1,
+        "event": "progress",
+        "job": 1,
+        "fence": 2,
+        "step": 3,
+        "total": 4,
+        "metrics": {"loss": 0.5},
+    }
+    assert json.loads(TOLD[1].line()) == {"schema": 1, "command": "stop"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema": 2}, {"event": "finished"}, {"job": "one"}, {"extra": 1}, {"event": None}],
+    ids=str,
+)
+def test_another_schema_and_unknown_words_are_refused(change: dict[str, object]) -> None:
+    said = json.loads(Done(job=1, fence=2).line())
+    with pytest.raises(ValidationError):
+        EVENTS.validate_python(said | change)
+
+
+def test_every_task_has_a_queue_that_exists() -> None:
+    assert set(TASK_QUEUES.values()) == set(QUEUES)
