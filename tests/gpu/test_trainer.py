@@ -158,7 +158,6 @@ def test_grpo_raises_the_reward(
         assert abs(first["kl"]) < 1e-4
         assert first["clip_share"] == 0
         assert 0 < first["entropy"] < math.log(300)
-    print(means)
     assert 0.2 < means[0] < 0.8
     assert means[-1] > means[0] + 0.15
 
