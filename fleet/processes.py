@@ -115,9 +115,8 @@ def _flower(chosen: Plan) -> Process:
 
 
 def _gateway(chosen: Plan) -> Process:
-    port = chosen.gateway_url.rsplit(":", 1)[1]
-    argv = [sys.executable, "-m", "uvicorn", "gateway.app:app", "--host", "127.0.0.1", "--port", port]
-    return Process("gateway", [*argv, "--no-access-log"], chosen.environ, cwd=ROOT)
+    where = {"RLFLEET_GATEWAY_HOST": "127.0.0.1", "RLFLEET_GATEWAY_PORT": chosen.gateway_url.rsplit(":", 1)[1]}
+    return Process("gateway", [sys.executable, "-m", "gateway"], dict(chosen.environ) | where, cwd=ROOT)
 
 
 def is_well(url: str) -> Callable[[], bool]:

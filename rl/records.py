@@ -44,7 +44,7 @@ class Call(Record):
     """
 
     call_id: str
-    turn: int = Field(ge=0)
+    turn: int = Field(ge=0, lt=2**31)
     model: str
     messages: list[Message]
     response: Message

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
 from rl.errors import InvalidInput, InvalidRow
-from rl.records import Quarantined, Trajectory
+from rl.records import Call, Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
 
 EXCERPT = 200
@@ -35,10 +36,8 @@ class JsonLines:
                 try:
                     trajectory = parse(line)
                 except InvalidRow as error:
-                    row = f"{self.path.name}:{number}"
-                    yield Quarantined(
-                        source="jsonl", row=row, field=error.field, reason=error.remedy, excerpt=line[:EXCERPT]
-                    )
+                    row, excerpt = f"{self.path.name}:{number}", _storable(line.rstrip("\n")[:EXCERPT])
+                    yield Quarantined(source="jsonl", row=row, field=error.field, reason=error.remedy, excerpt=excerpt)
                     continue
                 if hour_of(trajectory.ended_at).text == window.text:
                     yield trajectory
@@ -61,19 +60,57 @@ def connect(url: str) -> JsonLines:
 
 
 def parse(line: str) -> Trajectory:
-    """The trajectory in one line.
+    """The trajectory in one line. A character that Postgres cannot hold is replaced, as ``db.calls`` does.
 
     Raises:
         InvalidRow: it is not JSON, a field is missing or wrong, or no assistant turn is in it.
     """
     try:
-        trajectory = Trajectory.model_validate(json.loads(line))
-    except json.JSONDecodeError as error:
-        raise InvalidRow("line", line[:EXCERPT], f"not JSON: {error.msg}") from None
+        trajectory = Trajectory.model_validate(_decoded(line))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "line"
         raise InvalidRow(field, "<see excerpt>", str(first["msg"])) from None
+    _check(trajectory)
+    return trajectory
+
+
+def _decoded(line: str) -> object:
+    try:
+        return _storable(json.loads(line))
+    except json.JSONDecodeError as error:
+        raise InvalidRow("line", line[:EXCERPT], f"not JSON: {error.msg}") from None
+    except RecursionError:
+        raise InvalidRow("line", line[:EXCERPT], "not JSON: nested too deeply") from None
+    except ValueError:
+        raise InvalidRow("line", line[:EXCERPT], "not JSON: a number has too many digits") from None
+
+
+def _storable(value: Any) -> Any:
+    """NUL becomes U+FFFD, and half of a surrogate pair becomes ``?``."""
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {_storable(key): _storable(one) for key, one in value.items()}
+    return [_storable(one) for one in value] if isinstance(value, list) else value
+
+
+def _check(trajectory: Trajectory) -> None:
+    """What the database would refuse for the whole window is refused here for the row alone."""
+    for field, moment in (("started_at", trajectory.started_at), ("ended_at", trajectory.ended_at)):
+        try:
+            hour_of(moment)
+        except OverflowError:
+            raise InvalidRow(field, "<see excerpt>", "outside of the years that UTC can say") from None
+    for place, call in enumerate(trajectory.calls):
+        if not _tokens_together(call):
+            field, reason = f"calls.{place}.logprobs", "give prompt_token_ids, token_ids and as many logprobs, or none"
+            raise InvalidRow(field, "<see excerpt>", reason)
     if not any(call.response.content or call.response.tool_calls for call in trajectory.calls):
         raise InvalidRow("calls", len(trajectory.calls), "no assistant turn; a trajectory needs at least one")
-    return trajectory
+
+
+def _tokens_together(call: Call) -> bool:
+    if call.prompt_token_ids is None or call.token_ids is None or call.logprobs is None:
+        return call.prompt_token_ids is call.token_ids is call.logprobs
+    return len(call.token_ids) == len(call.logprobs)

@@ -25,6 +25,7 @@ from rl.protocol import EVENTS, Done, Event, Failed, Line, Ready, TrainCommand
 
 START_SECONDS = 120.0
 TICK_SECONDS = 1.0
+EXIT_SECONDS = 5.0
 
 
 class Child:
@@ -91,8 +92,8 @@ class Child:
         self._send(command)
         while True:
             event = self._next(TICK_SECONDS)
-            if event is not None and getattr(event, "job", None) not in (None, command.job):
-                continue  # left over from a command that this worker gave up on
+            if not _belongs_to(event, command):
+                event = None  # left over from a command that this worker gave up on; the caller beats all the same
             yield event
             if isinstance(event, Done | Failed):
                 return
@@ -137,9 +138,7 @@ class Child:
                     return None
             chunk = os.read(self._events, 1 << 16)
             if not chunk:
-                code = self._process.wait() if self._process else None
-                self._close()
-                raise ChildLost(f"the child of {self.device} exited with {code}; see {self.log}")
+                raise ChildLost(f"the child of {self.device} {self._end()}; see {self.log}")
             self._buffer += chunk
             if b"\n" not in self._buffer:
                 return None
@@ -150,12 +149,26 @@ class Child:
             self.kill()
             raise ChildLost(f"the child of {self.device} said {line[:200]!r}, which is not an event") from error
 
+    def _end(self) -> str:
+        """What became of a child that will say nothing more; it is gone afterwards."""
+        code = None
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            code = self._process.wait(EXIT_SECONDS) if self._process else None
+        self.kill()
+        return "closed its events" if code is None else f"exited with {code}"
+
     def _close(self) -> None:
         for descriptor in (self._commands, self._events):
             if descriptor >= 0:
                 os.close(descriptor)
         self._commands = self._events = -1
         self._process, self.ready, self._buffer = None, None, b""
+
+
+def _belongs_to(event: Event | None, command: TrainCommand) -> bool:
+    if event is None or isinstance(event, Ready):
+        return True
+    return (event.job, event.fence) == (command.job, command.fence)
 
 
 _resident: Child | None = None

@@ -48,6 +48,7 @@ def line(size: Size, seed: int, name: str, base_model: str, source: str) -> Line
         source=source,
         automatic=False,
         train=SftTrain(
+            token_budget=1024,
             steps=size.sft_steps,
             batch_episodes=16,
             observation_weight=0.5,
@@ -80,6 +81,7 @@ def run(size: Size, seed: int, name: str) -> RunConfig:
         ),
         train=GrpoTrain(
             lora=Lora(rank=16, alpha=32),
+            token_budget=1024,
             mini_batches=4,
             optimizer=Optimizer(learning_rate=2e-3, warmup_steps=8),
             seed=seed,

@@ -51,6 +51,7 @@ def spoken(**fields: Any) -> dict[str, Any]:
     return one
 
 
+TOKENS = "give prompt_token_ids, token_ids and as many logprobs, or none"
 BAD: Mapping[str, tuple[str, str]] = {
     json.dumps(silent(content="")): ("calls", "no assistant turn; a trajectory needs at least one"),
     json.dumps(silent(tool_calls=[])): ("calls", "no assistant turn; a trajectory needs at least one"),
@@ -62,15 +63,17 @@ BAD: Mapping[str, tuple[str, str]] = {
     "[]": ("line", "Input should be a valid dictionary or instance of Trajectory"),
     "\0" * 40: ("line", "not JSON: Expecting value"),
     "[" * 100_000: ("line", "not JSON: nested too deeply"),
+    "[" * 800 + "]" * 800: ("line", "not JSON: nested too deeply"),
     '{"reward": ' + "9" * 5000 + "}": ("line", "not JSON: a number has too many digits"),
     json.dumps(without("scenario_id")): ("scenario_id", "Field required"),
     json.dumps(row(ended_at="2025-01-15T10:06:00")): ("ended_at", "Input should have timezone info"),
     json.dumps(row(rewrad=1)): ("rewrad", "Extra inputs are not permitted"),
     json.dumps(spoken(turn=-1)): ("calls.0.turn", "Input should be greater than or equal to 0"),
     json.dumps(row(ended_at="0001-01-01T00:30:00+10:00")): ("ended_at", "outside of the years that UTC can say"),
-    json.dumps(row(scenario_id="a\0b")): ("scenario_id", "holds a character that cannot be stored"),
-    json.dumps(row(agent_id="a\ud83db")): ("agent_id", "holds a character that cannot be stored"),
-    json.dumps(row(metadata={"note": ["a\0b"]})): ("metadata", "holds a character that cannot be stored"),
+    json.dumps(row(started_at="9999-12-31T23:30:00-01:00")): ("started_at", "outside of the years that UTC can say"),
+    json.dumps(spoken(turn=2**31)): ("calls.0.turn", "Input should be less than 2147483648"),
+    json.dumps(spoken(token_ids=[1])): ("calls.0.logprobs", TOKENS),
+    json.dumps(spoken(prompt_token_ids=[1], token_ids=[1, 2], logprobs=[-0.5])): ("calls.0.logprobs", TOKENS),
 }
 
 
@@ -125,6 +128,14 @@ def test_a_bad_row_is_quarantined_with_the_field_and_the_reason(tmp_path: Path, 
     assert (bad.field, bad.reason) == BAD[line]
     assert (bad.source, bad.row) == ("jsonl", "agent logs.jsonl:2")
     assert bad.excerpt == line[:200].replace("\0", "\ufffd")
+
+
+def test_a_character_that_cannot_be_stored_is_replaced(tmp_path: Path) -> None:
+    one = row(scenario_id="a\0b", agent_id="a\ud83db", metadata={"no\0te": ["a\0b", 1, None]})
+    (found,) = source(tmp_path, json.dumps(one)).read(HOUR)
+    assert isinstance(found, Trajectory)
+    assert (found.scenario_id, found.agent_id) == ("a\ufffdb", "a?b")
+    assert found.metadata == {"no\ufffdte": ["a\ufffdb", 1, None]}
 
 
 def test_a_bad_row_raises_by_itself() -> None:

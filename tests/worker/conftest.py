@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.conftest_redis import broker, redis_url
+from tests.worker.doubles import make_child
+from worker import settings as worker_settings
+
+__all__ = ["broker", "make_child", "redis_url"]
+
+
+@pytest.fixture(autouse=True)
+def _settings_read_anew() -> Iterator[None]:
+    worker_settings.settings.cache_clear()
+    yield
+    worker_settings.settings.cache_clear()
