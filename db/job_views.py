@@ -97,3 +97,15 @@ def events(job_id: int) -> list[dict[str, Any]]:
         ).all()
     names = ("from", "to", "fence", "attempt", "owner", "reason")
     return [dict(zip(names, row[:6], strict=True)) | {"at": utc(row[6])} for row in rows]
+
+
+def being_trained(session: Session, line_id: int) -> set[str]:
+    """The windows of the line's training jobs that have not ended."""
+    rows = session.execute(
+        text("""
+            select jsonb_array_elements_text(inputs -> 'windows') from rlfleet.jobs
+             where kind = 'train' and line_id = :line_id and state in ('queued', 'running')
+        """),
+        {"line_id": line_id},
+    )
+    return {str(row[0]) for row in rows}

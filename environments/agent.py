@@ -84,7 +84,7 @@ class ChatClient:
         Every attempt carries the same ``call_id``, so that a gateway records the call once.
 
         Raises:
-            EngineUnavailable: no reply within the bounds.
+            EngineUnavailable: no reply within the bounds, or the engine has let the model go meanwhile.
             PermanentError: the server refuses the request, or answers something other than a completion.
         """
         headers = {"X-Trajectory-Id": trajectory_id, "X-Turn": str(turn), "X-Call-Id": call_id}
@@ -92,6 +92,8 @@ class ChatClient:
         if seed is not None:
             body["seed"] = seed
         status, answer = await self._persist(self._headers | headers, json.dumps(body).encode())
+        if status == 404 and b"model_not_found" in answer:
+            raise EngineUnavailable(f"{self._url} does not serve {self._request['model']}: {_explain(answer)}")
         if status != 200:
             raise PermanentError(f"{self._url} refused the call with {status}: {_explain(answer)}")
         return _content(answer, str(self._url))

@@ -56,24 +56,38 @@ class Version:
 
 
 class Policy:
-    """Everything loaded on one device, under one lock that engine and trainer take in turn."""
+    """Everything loaded on one device, under one lock that engine and trainer take in turn.
 
-    def __init__(self, device: torch.device, max_bases: int = 2, merged_bytes: int = MERGED_BYTES) -> None:
+    At most ``max_versions`` on at most ``max_bases`` full models stay loaded; those that were used longest ago make
+    room, and whoever asks for one again loads it again. Requests under way keep what they use.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        max_bases: int = 2,
+        max_versions: int = 16,
+        merged_bytes: int = MERGED_BYTES,
+    ) -> None:
         self.device = device
         self.lock = DeviceLock()
-        self.max_bases = max_bases
+        self.max_bases, self.max_versions = max_bases, max_versions
         self.merged_bytes = merged_bytes
         self._bases: OrderedDict[str, Base] = OrderedDict()
-        self._versions: dict[str, Version] = {}
+        self._versions: OrderedDict[str, Version] = OrderedDict()
         self._loading = threading.Lock()
 
     def names(self) -> list[str]:
-        """The versions that can be asked for, oldest first."""
+        """The versions that can be asked for, the one used longest ago first."""
         return list(self._versions)
 
     def version(self, name: str) -> Version | None:
-        """The version called ``name``, if it is loaded."""
-        return self._versions.get(name)
+        """The version called ``name``, if it is loaded; asking for it counts as use."""
+        version = self._versions.get(name)
+        if version is not None:
+            with contextlib.suppress(KeyError):  # unloaded by another thread just now
+                self._versions.move_to_end(name)
+        return version
 
     @contextlib.contextmanager
     def using(self, version: Version) -> Iterator[Any]:
@@ -87,7 +101,7 @@ class Policy:
         ``base`` overrides the base an adapter names, for checkpoints that were moved.
 
         Raises:
-            InvalidInput: the folder is no policy, the name is another's, or there is no room for its base.
+            InvalidInput: the folder is no policy, or the name is another's.
         """
         folder = Path(path).resolve()
         with self._loading:
@@ -99,6 +113,8 @@ class Policy:
             with self.lock, named_failures(f"loading {name}"):
                 version = self._build(name, folder, base)
             self._versions[name] = version
+            while len(self._versions) > self.max_versions:
+                self._versions.popitem(last=False)
             return version
 
     def unload(self, name: str) -> bool:
@@ -139,15 +155,16 @@ class Policy:
         return Version(name, str(folder), "adapter", shared, adapted.merge_and_unload().eval())
 
     def _base(self, path: str) -> Base:
-        """The base at ``path``; an unused one makes room for it."""
+        """The base at ``path``; the one whose versions were used longest ago makes room for it."""
         if path in self._bases:
             return self._bases[path]
-        used = {version.base.path for version in self._versions.values()}
-        for unused in [p for p in self._bases if p not in used][: max(0, len(self._bases) - self.max_bases + 1)]:
-            del self._bases[unused]
-        if len(self._bases) >= self.max_bases:
-            remedy = f"{self.max_bases} bases are in use on {self.device}; unload the versions of one first"
-            raise InvalidInput("base", path, remedy)
+        used = list(dict.fromkeys(version.base.path for version in reversed(self._versions.values())))
+        kept = used[: self.max_bases - 1]
+        for dropped in [one for one in self._bases if one not in kept]:
+            if len(self._bases) >= self.max_bases:
+                del self._bases[dropped]
+                for version in [one for one in self._versions.values() if one.base.path == dropped]:
+                    self._versions.pop(version.name, None)
         folder = Path(path)
         dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
         model: Any = _read_model(folder, dtype, self.device)

@@ -113,16 +113,18 @@ def score(window: WindowState) -> Want:
     return Want("score", "score", {"window": window.name}, {"method": "reward", "method_version": "1"})
 
 
-def train(line: LineState, window: WindowState) -> Want:
-    """Train on the one window, as its run says, or as its line says.
+def train(line: LineState, *windows: WindowState) -> Want:
+    """Train one version on the windows together: a round as its run says, hours as their line says.
 
     Raises:
         InvalidInput: an hour window on a line that does not say how to train.
     """
-    config: TrainConfig | None = _run(line, window.run).config.train if window.run else line.config.train
+    run = windows[0].run
+    config: TrainConfig | None = _run(line, run).config.train if run else line.config.train
     if config is None:
         raise InvalidInput("line.train", None, f"line {line.name!r} does not say how to train; set [line.train]")
-    return Want("train", "gpu", {"windows": [window.name]}, config.model_dump(mode="json"), TRAIN_FIRST)
+    names = [window.name for window in windows]
+    return Want("train", "gpu", {"windows": names}, config.model_dump(mode="json"), TRAIN_FIRST)
 
 
 def evaluate(version: str, task_set: TaskSet) -> Want:

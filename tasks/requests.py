@@ -68,16 +68,21 @@ def _trained_by(session: Session, line: Line, window: Window) -> int:
 
 
 def daily_training() -> list[int]:
-    """Ask for training on every scored hour that was not trained on, on lines that say how. Returns job ids."""
-    from db import planning, windows
+    """Ask for one version per automatic line, trained on all its scored hours that were not trained on. Job ids."""
+    from db import job_views, planning
     from db.session import transaction
+    from rl import planner
 
+    asked = []
     with transaction() as session:
-        waiting = [
-            (window.name, line.name)
-            for line in planning.lines(session)
-            if line.config.get("train") and line.config.get("automatic", True)
-            for window in windows.on_line(session, line.id)
-            if window.state == "scored" and window.run_id is None
-        ]
-    return [request(window, line) for window, line in waiting]
+        for row in planning.lines(session):
+            state = planning.line_state(session, row)
+            asked_before = job_views.being_trained(session, row.id)
+            waiting = [
+                window
+                for window in state.windows
+                if window.state == "scored" and window.run is None and window.name not in asked_before
+            ]
+            if waiting and state.config.automatic and state.config.train is not None:
+                asked.append(planning.request(session, row.id, planner.train(state, *waiting)))
+    return asked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker.app import app
 
 RESEND_SECONDS = 60.0
-"""A job that was rung and not claimed for this long is rung again."""
+"""A job that was rung and not claimed for this long is rung again; the earlier message has expired by then."""
 
 CAPACITY = {"collect": 2, "score": 2, "gpu": 2, "maint": 2}
 """Jobs that a queue's workers can do at once; twice as many are rung, the rest wait in Postgres in order."""
@@ -44,7 +44,7 @@ def ring() -> list[int]:
     due = jobs.due(RESEND_SECONDS, CAPACITY)
     for place, (job_id, kind) in enumerate(due):
         try:
-            app.tasks[f"rlfleet.{kind}"].apply_async((job_id,))
+            app.tasks[f"rlfleet.{kind}"].apply_async((job_id,), expires=RESEND_SECONDS)
         except BrokerUnavailable:
             jobs.unsend([one for one, _ in due[place:]])
             raise

@@ -182,7 +182,8 @@ def check(model: Model) -> None:
     """The row is the model's, and replaying its events gives the row."""
     with transaction() as session:
         row = session.execute(
-            text("select state, fence, attempt, cancel_requested from rlfleet.jobs where id = :id"), {"id": model.job_id}
+            text("select state, fence, attempt, cancel_requested from rlfleet.jobs where id = :id"),
+            {"id": model.job_id},
         ).one()
         effects = session.execute(
             text("select count(*) from rlfleet.engines where name like :name"), {"name": f"{model.job_id}/%"}

@@ -44,7 +44,9 @@ def test_a_tick_begins_at_a_whole_period() -> None:
     take_slot("train", 86_400)
     with transaction() as session:
         found = session.execute(
-            text("select slot_at = date_trunc('day', now() at time zone 'utc') at time zone 'utc'"
-                 " from rlfleet.schedule_slots")
+            text(
+                "select slot_at = date_trunc('day', now() at time zone 'utc') at time zone 'utc'"
+                " from rlfleet.schedule_slots"
+            )
         ).scalar_one()
     assert found is True

@@ -148,12 +148,16 @@ def test_trajectories_are_read_by_window_scenario_and_id(session: Session, line:
     trajectories.insert_trajectories(session, line, later, "jsonl", [episode("a", scenario_id="s0")])
     mixed = [episode("d", scenario_id="s2"), episode("c", scenario_id="s1"), episode("b", scenario_id="s2")]
     trajectories.insert_trajectories(session, line, window, "jsonl", mixed)
-    found = [(one.window, one.scenario_id, one.trajectory_id, one.score) for one in trajectories.of_windows(
-        session, [later, window]
-    )]
-    assert found == [(HOUR, "s1", "c", None), (HOUR, "s2", "b", None), (HOUR, "s2", "d", None), (
-        "2025-01-15T11:00", "s0", "a", None
-    )]
+    found = [
+        (one.window, one.scenario_id, one.trajectory_id, one.score)
+        for one in trajectories.of_windows(session, [later, window])
+    ]
+    assert found == [
+        (HOUR, "s1", "c", None),
+        (HOUR, "s2", "b", None),
+        (HOUR, "s2", "d", None),
+        ("2025-01-15T11:00", "s0", "a", None),
+    ]
     assert trajectories.of_windows(session, []) == []
 
 

@@ -66,9 +66,14 @@ def test_numbers_have_no_gaps_whoever_asks_at_once() -> None:
 
 def test_a_version_that_was_rolled_back_leaves_no_gap() -> None:
     job = job_of(0)
-    with pytest.raises(ZeroDivisionError), transaction() as session:
-        add_version(session, lines.named(session, "main"))
-        raise ZeroDivisionError
+
+    def interrupted() -> None:
+        with transaction() as session:
+            add_version(session, lines.named(session, "main"))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        interrupted()
     assert add(job) == "babylon-agent-v1.0.0"
 
 
@@ -107,7 +112,7 @@ def test_an_unknown_version_is_answered_with_the_newest() -> None:
     with transaction() as session, pytest.raises(InvalidInput, match="the newest are: none yet"):
         versions.named(session, "x")
     add(job_of(0))
-    with transaction() as session, pytest.raises(InvalidInput, match="the newest are: babylon-agent-v1.0.0"):
+    with transaction() as session, pytest.raises(InvalidInput, match=r"the newest are: babylon-agent-v1\.0\.0"):
         versions.named(session, "x")
 
 

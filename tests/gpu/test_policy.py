@@ -78,14 +78,24 @@ def test_loading_is_idempotent_and_names_are_unique(
     assert policy.names() == []
 
 
-def test_bases_are_bounded_and_unused_ones_make_room(base: Path, tmp_path: Path) -> None:
-    policy = Policy(torch.device("cpu"), max_bases=1)
-    other = build(["another world"], tmp_path / "other", seed=0, vocabulary=270)
-    policy.load("a", str(base))
-    with pytest.raises(InvalidInput, match="1 bases are in use"):
-        policy.load("b", str(other))
-    policy.unload("a")
-    assert policy.load("b", str(other)).base.path == str(other)
+def test_the_base_used_longest_ago_makes_room_with_its_versions(base: Path, tmp_path: Path) -> None:
+    policy = Policy(torch.device("cpu"), max_bases=2)
+    paths = [base, *(build(["another world"], tmp_path / str(n), seed=n, vocabulary=270) for n in range(2))]
+    for name, path in zip("ab", paths, strict=False):
+        policy.load(name, str(path))
+    assert policy.version("a") is not None
+    assert policy.load("c", str(paths[2])).base.path == str(paths[2])
+    assert policy.names() == ["a", "c"]
+    assert policy.version("b") is None
+
+
+def test_versions_are_bounded_and_those_in_use_stay(base: Path, make_adapter: Callable[[int], Path]) -> None:
+    policy = Policy(torch.device("cpu"), max_versions=2)
+    policy.load("base", str(base))
+    policy.load("one", str(make_adapter(1)))
+    assert policy.version("base") is not None
+    policy.load("two", str(make_adapter(2)))
+    assert policy.names() == ["base", "two"]
 
 
 def test_folders_that_are_no_policy_are_refused(

@@ -163,7 +163,9 @@ def test_a_round_that_is_skipped_leaves_the_run_with_fewer_versions() -> None:
 def test_an_hour_that_somebody_asks_for_is_judged_and_decided_outside_runs() -> None:
     one = fleet(rounds=1, skill=lambda number: 50 + 20 * number)
     line = one.state.config.model_copy(update={"validation": VALIDATION})
-    one.state = replace(one.state, config=line, windows=(WindowState(HOUR, "closed", None, None),), versions=(), runs=())
+    one.state = replace(
+        one.state, config=line, windows=(WindowState(HOUR, "closed", None, None),), versions=(), runs=()
+    )
     settle(one)
     assert one.order == [f"collect {HOUR}", f"score {HOUR}"]
     one.do(train(one.state, one.state.windows[0]))

@@ -38,7 +38,16 @@ def test_a_child_is_started_when_it_is_first_needed_and_says_where_it_serves(mak
 
 def test_the_command_line_names_the_device_the_state_and_the_parent(tmp_path: Path) -> None:
     words = Child("cuda:0", tmp_path)._argv
-    assert words[1:] == ["-m", "gpu.child", "--device", "cuda:0", "--state", str(tmp_path), "--parent", f"{os.getpid()}"]
+    assert words[1:] == [
+        "-m",
+        "gpu.child",
+        "--device",
+        "cuda:0",
+        "--state",
+        str(tmp_path),
+        "--parent",
+        f"{os.getpid()}",
+    ]
 
 
 def test_training_yields_the_events_in_order_and_ends_with_done(make_child: MakeChild) -> None:

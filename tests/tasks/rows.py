@@ -1,0 +1,77 @@
+"""Rows to begin with, and short ways to look at what became of them."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any
+
+from redis import Redis
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from db import jobs, lines, windows
+from db.jobs import Claim, Spec
+from db.session import transaction
+from rl.config import LineConfig, Optimizer, SftTrain
+from rl.protocol import QUEUES
+from rl.windows import parse
+
+SFT = SftTrain(steps=1, optimizer=Optimizer(learning_rate=0.001))
+
+
+def one(statement: str, **values: object) -> Any:
+    with transaction() as session:
+        return session.execute(text(statement), values).one()
+
+
+def rows(statement: str, **values: object) -> list[Any]:
+    with transaction() as session:
+        return list(session.execute(text(statement), values))
+
+
+def add_line(name: str = "main", *, train: SftTrain | None = SFT, **fields: Any) -> int:
+    with transaction() as session:
+        return lines.put(session, name, LineConfig(base_model="random-qwen3", train=train, **fields))
+
+
+def add_window(line_id: int, name: str, state: str) -> int:
+    with transaction() as session:
+        return windows.ensure(session, line_id, parse(name), state=state)
+
+
+def asked(line_id: int, **fields: Any) -> int:
+    """A new job's id."""
+    values = {"kind": "score", "inputs": {"n": secrets.token_hex(4)}, "config": {}, "queue": "score"} | fields
+    with transaction() as session:
+        return jobs.request(session, Spec(line_id=line_id, **values))
+
+
+def claimed(job_id: int, lease_seconds: float = 60) -> Claim:
+    claim = jobs.claim(job_id, "a test", lease_seconds)
+    assert claim is not None
+    return claim
+
+
+def job(job_id: int) -> Any:
+    return one("select * from rlfleet.jobs where id = :id", id=job_id)
+
+
+def effect(session: Session) -> dict[str, int]:
+    """What a job's effect writes: one engine."""
+    session.execute(text("insert into rlfleet.engines (name, url, device, pid) values ('e', 'http://e', 'cpu', 1)"))
+    return {"answer": 42}
+
+
+def effects() -> int:
+    return int(one("select count(*) from rlfleet.engines")[0])
+
+
+def messages(broker: Redis) -> dict[str, list[tuple[str, list[Any]]]]:
+    """Task names and arguments by queue, the oldest first, as they lie in the broker; empty queues are left out."""
+    found = {}
+    for queue in QUEUES:
+        waiting = [json.loads(str(raw)) for raw in reversed(broker.lrange(f"rlfleet:{queue}", 0, -1))]
+        if waiting:
+            found[queue] = [(one["headers"]["task"], json.loads(one["headers"]["argsrepr"])) for one in waiting]
+    return found
