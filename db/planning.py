@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from db import jobs, windows
+from db import jobs, versions, windows
 from db.tables import Line, Run, Version, Window
 from rl.config import LineConfig, RunConfig
 from rl.planner import LineState, OpenRound, Result, RunState, VersionState, Want, WindowState
@@ -34,6 +34,7 @@ def line_state(session: Session, line: Line) -> LineState:
             for run in runs.values()
             if run.state == "running" and run.base_version_id is not None
         ),
+        stable=versions.stable_name(session, line.id),
     )
 
 

@@ -110,6 +110,43 @@ def train(window_id: str, line: Line = "main") -> None:
 
 
 @app.command()
+def line(name: str, file: Path) -> None:
+    """Create or change a line from a TOML file: base model, source of logs, how to train, what to validate on."""
+    from db import lines
+    from db.session import transaction
+    from fleet.files import read_toml
+    from rl.config import LineConfig
+
+    connect()
+    config = read_toml(file, LineConfig)
+    with transaction() as session:
+        lines.put(session, name, config)
+    console.print(f"line {name}: {config.base_model}, source {config.source or 'none'}", highlight=False, markup=False)
+
+
+@app.command()
+def run(file: Path, line: Line = "main") -> None:
+    """Start a run from a TOML file: rounds of practice from the line's stable version. The fleet does the rest."""
+    from db import lines, versions
+    from db.session import transaction
+    from fleet.files import read_toml
+    from rl.config import RunConfig
+    from tasks.ring import advance
+
+    connect()
+    config = read_toml(file, RunConfig)
+    with transaction() as session:
+        row = lines.named(session, line)
+        stable = versions.stable_name(session, row.id)
+        if stable is None:
+            raise InvalidInput("line", line, "it has no released version to start from; train on a window first")
+        lines.start_run(session, row.id, config, versions.named(session, stable)[0].id)
+    console.print(
+        f"run {config.name}: {config.rounds} rounds from {stable}; rang {len(advance(line))}", highlight=False
+    )
+
+
+@app.command()
 def reconcile(once: Annotated[bool, typer.Option("--once", help="one pass, then exit")] = False) -> None:
     """Take back what nobody holds, ask for what is missing, ring what is due; for ever, or once."""
     from db.jobs import reap

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 class Config(BaseModel):
     """Immutable, and strict about names."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Lora(Config):
@@ -135,6 +135,7 @@ class LineConfig(Config):
     automatic: bool = True
     train: TrainConfig | None = None
     validation: TaskSet | None = None
+    release: Release = Release()
 
 
 def digest(*parts: object) -> str:

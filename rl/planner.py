@@ -66,13 +66,17 @@ class RunState:
 
 @dataclass(frozen=True)
 class LineState:
-    """Everything the planner needs to know of a line; windows and versions are oldest first."""
+    """Everything the planner needs to know of a line; windows and versions are oldest first.
+
+    ``stable`` names the version that has the line's traffic, if one was released.
+    """
 
     name: str
     config: LineConfig
     windows: tuple[WindowState, ...]
     versions: tuple[VersionState, ...]
     runs: tuple[RunState, ...]
+    stable: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,10 +157,12 @@ def _outside_runs(line: LineState) -> Iterator[Want]:
     for version in line.versions:
         if version.state != "candidate" or any(name.startswith("run/") for name in version.windows):
             continue
-        if version.on(task_set) is None:
-            yield evaluate(version.name, task_set)
-        else:
-            yield _decide(None, version.name, task_set, Release(), {})
+        compared = [version, *(one for one in line.versions if one.name == line.stable)]
+        missing = [one for one in compared if one.on(task_set) is None]
+        for one in missing:
+            yield evaluate(one.name, task_set)
+        if not missing:
+            yield _decide(None, line.stable, version.name, task_set, line.config.release, {})
 
 
 def _plan_run(line: LineState, run: RunState) -> Iterator[Want | OpenRound]:
@@ -184,7 +190,7 @@ def _conclude(run: RunState, chain: list[VersionState]) -> Iterator[Want]:
             "tie_set": [chain[step].name for step in selection.tie_set],
             "validation": {version.name: [*_counts(version, run.config.validation)] for version in chain},
         }
-        yield _decide(run, pick.name, run.config.held_out, run.config.release, evidence)
+        yield _decide(run, run.base, pick.name, run.config.held_out, run.config.release, evidence)
 
 
 def choose(run: RunState, chain: list[VersionState]) -> Selection:
@@ -206,9 +212,14 @@ def chain_of(line: LineState, run: RunState) -> list[VersionState]:
 
 
 def _decide(
-    run: RunState | None, candidate: str, task_set: TaskSet, release: Release, evidence: Mapping[str, Any]
+    run: RunState | None,
+    base: str | None,
+    candidate: str,
+    task_set: TaskSet,
+    release: Release,
+    evidence: Mapping[str, Any],
 ) -> Want:
-    inputs = {"candidate": candidate, "run": run.config.name if run else None, "base": run.base if run else None}
+    inputs = {"candidate": candidate, "run": run.config.name if run else None, "base": base}
     config = {
         "release": release.model_dump(mode="json"),
         "task_set": task_set.model_dump(mode="json"),

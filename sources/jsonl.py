@@ -106,8 +106,17 @@ def _check(trajectory: Trajectory) -> None:
         if not _tokens_together(call):
             field, reason = f"calls.{place}.logprobs", "give prompt_token_ids, token_ids and as many logprobs, or none"
             raise InvalidRow(field, "<see excerpt>", reason)
+    _check_numbers(trajectory)
     if not any(call.response.content or call.response.tool_calls for call in trajectory.calls):
         raise InvalidRow("calls", len(trajectory.calls), "no assistant turn; a trajectory needs at least one")
+
+
+def _check_numbers(trajectory: Trajectory) -> None:
+    for field, value in trajectory.model_dump(include={"calls", "metadata"}).items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError:
+            raise InvalidRow(field, "<see excerpt>", "holds a number that is not finite") from None
 
 
 def _tokens_together(call: Call) -> bool:

@@ -89,9 +89,25 @@ def carry_out(job_id: int, work: Work) -> str:
     if claim is None:
         return str(job_views.summary(job_id) or f"job {job_id}: no such job")
     try:
-        _work(claim, work)
+        _attempt(claim, work)
     except Fenced as error:
         return str(error)
+    _what_is_next(claim.line)
+    return str(job_views.summary(job_id))
+
+
+def _attempt(claim: Claim, work: Work) -> None:
+    """Do the work and write down how it ended.
+
+    Raises:
+        Fenced: another holder has the job; nothing was written.
+    """
+    from db import jobs
+
+    try:
+        _work(claim, work)
+    except Fenced:
+        raise
     except Cancelled:
         jobs.end_cancelled(claim)
     except SystemExit:
@@ -99,13 +115,12 @@ def carry_out(job_id: int, work: Work) -> str:
         raise
     except PermanentError as error:
         jobs.fail(claim, f"{type(error).__name__}: {error}", retry=False)
-        log.error("job %s fence %s: %s", job_id, claim.fence, error)
+        log.error("job %s fence %s: %s", claim.job_id, claim.fence, error)
         raise
     except Exception as error:
         state = jobs.fail(claim, f"{type(error).__name__}: {error}", retry=True)
-        log.warning("job %s fence %s is %s", job_id, claim.fence, state, exc_info=not isinstance(error, TransientError))
-    _what_is_next(claim.line)
-    return str(job_views.summary(job_id))
+        unexpected = not isinstance(error, TransientError)
+        log.warning("job %s fence %s is %s", claim.job_id, claim.fence, state, exc_info=unexpected)
 
 
 def _work(claim: Claim, work: Work) -> None:

@@ -28,7 +28,8 @@ def _work(claim: Claim, _: Lease) -> Effect:
         window = windows.named(session, claim.line_id, claim.inputs["window"])
         rows = [by_reward(one.trajectory_id, one.reward) for one in trajectories.of_windows(session, [window.id])]
         added = trajectories.insert_scores(session, rows)
-        windows.move(session, window.id, "scored")
+        if rows:  # a window that was skipped stays skipped
+            windows.move(session, window.id, "scored")
         return {"scored": len(rows), "new": added}
 
     return effect

@@ -44,15 +44,15 @@ def broker(redis_url: str) -> Iterator[Redis]:
 
 def _point_app_at(url: str) -> None:
     """The app may have been configured by an earlier module, for another server."""
+    from kombu import pools
+
     from worker import settings
     from worker.app import app
 
     settings.broker_url.cache_clear()
     app.conf.broker_url = url
-    if app._pool is not None:
-        app._pool.force_close_all()
-        app._pool = None
-    app.amqp._producer_pool = None
+    pools.reset()  # closes them and forgets them: one that is only closed would be found again by its URL
+    app._pool = app.amqp._producer_pool = None
 
 
 @contextmanager

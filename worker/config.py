@@ -47,6 +47,7 @@ worker_prefetch_multiplier = 1
 worker_disable_prefetch = True  # a prefetched message behind a long task would be delivered twice
 
 task_ignore_result = True  # Postgres holds the outcomes
+result_expires = None  # beat would send a daily task that cleans up results
 task_publish_retry_policy = {"max_retries": 1, "interval_start": 0.1, "interval_step": 0.1, "interval_max": 0.2}
 
 worker_send_task_events = True  # Flower

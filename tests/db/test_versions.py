@@ -50,7 +50,8 @@ def _line(fresh: str) -> None:
 
 def test_numbers_have_no_gaps_whoever_asks_at_once() -> None:
     ids = [job_of(number) for number in range(8)]
-    barrier, names = threading.Barrier(2), []
+    names: list[str] = []
+    barrier = threading.Barrier(2)
 
     def work(mine: list[int]) -> None:
         barrier.wait()

@@ -70,12 +70,12 @@ def test_a_release_needs_more_than_a_coin_toss() -> None:
     assert (Release().min_probability, Release().min_scenarios, Release().share) == (0.95, 200, 100)
     for fields in ({"min_probability": 0.5}, {"min_probability": 1.0}, {"share": 101}, {"min_scenarios": 0}):
         with pytest.raises(ValidationError):
-            Release(**fields)  # type: ignore[arg-type]
+            Release(**fields)
 
 
 def test_nothing_is_evaluated_on_training_scenarios() -> None:
     with pytest.raises(ValidationError):
-        TaskSet(environment="babyai", split="train", count=1)  # type: ignore[arg-type]
+        TaskSet(environment="babyai", split="train", count=1)
 
 
 def test_a_group_has_at_least_two_episodes() -> None:

@@ -78,7 +78,7 @@ def test_a_trajectory_survives_json() -> None:
 def test_a_scenario_is_named_by_environment_split_and_seed() -> None:
     assert ScenarioRef(environment="babyai", split="held_out", seed=7).id == "babyai/held_out/7"
     with pytest.raises(ValidationError):
-        ScenarioRef(environment="babyai", split="test", seed=7)  # type: ignore[arg-type]
+        ScenarioRef(environment="babyai", split="test", seed=7)
 
 
 def test_people_read_moments_to_the_second() -> None:

@@ -59,9 +59,7 @@ def broker_away(broker: Redis, redis_url: str, closed_port: int) -> Iterator[Non
 @pytest.fixture
 def database_away(fresh: str, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """The database is where nobody listens, until the test undoes it."""
-    monkeypatch.setenv(
-        "DATABASE_URL", urlunsplit(urlsplit(fresh)._replace(netloc=f"a:b@127.0.0.1:{closed_port}"))
-    )
+    monkeypatch.setenv("DATABASE_URL", urlunsplit(urlsplit(fresh)._replace(netloc=f"a:b@127.0.0.1:{closed_port}")))
     db_settings.settings.cache_clear()
     yield monkeypatch
     monkeypatch.undo()

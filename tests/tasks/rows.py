@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from redis import Redis
@@ -67,11 +70,26 @@ def effects() -> int:
     return int(one("select count(*) from rlfleet.engines")[0])
 
 
-def messages(broker: Redis) -> dict[str, list[tuple[str, list[Any]]]]:
-    """Task names and arguments by queue, the oldest first, as they lie in the broker; empty queues are left out."""
+@dataclass(frozen=True)
+class Sent:
+    """A message as it lies in the broker."""
+
+    task: str
+    args: list[Any]
+    expires: datetime | None = field(default=None, compare=False)
+
+
+def messages(broker: Redis) -> dict[str, list[Sent]]:
+    """What waits in each queue, the oldest first; empty queues are left out."""
     found = {}
     for queue in QUEUES:
         waiting = [json.loads(str(raw)) for raw in reversed(broker.lrange(f"rlfleet:{queue}", 0, -1))]
         if waiting:
-            found[queue] = [(one["headers"]["task"], json.loads(one["headers"]["argsrepr"])) for one in waiting]
+            found[queue] = [_sent(one) for one in waiting]
     return found
+
+
+def _sent(message: dict[str, Any]) -> Sent:
+    args, _, _ = json.loads(base64.b64decode(message["body"]))
+    expires = message["headers"]["expires"]
+    return Sent(message["headers"]["task"], args, datetime.fromisoformat(expires) if expires else None)

@@ -1,0 +1,31 @@
+"""Typed config from a TOML file. An unknown or unusable key is named with its place in the file."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from rl.errors import InvalidSettings
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def read_toml(path: Path, kind: type[Model]) -> Model:
+    """The config in the file.
+
+    Raises:
+        InvalidSettings: the file cannot be read, is not TOML, or a key is unknown, missing or out of range.
+    """
+    try:
+        return kind.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise InvalidSettings("file", str(path), f"cannot be read: {error.strerror}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InvalidSettings("file", str(path), f"is not TOML: {error}") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
+        raise InvalidSettings(f"{path.name}: {place}", first.get("input"), str(first["msg"])) from None

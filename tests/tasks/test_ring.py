@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from redis import Redis
+
+from db import jobs
+from rl.errors import BrokerUnavailable
+from tasks.ring import CAPACITY, RESEND_SECONDS, advance, ring
+from tests.tasks.rows import Sent, add_line, add_window, asked, job, messages, rows
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def test_what_is_due_is_rung_once(broker: Redis) -> None:
+    line = add_line()
+    score, train = asked(line), asked(line, kind="train", queue="gpu")
+    assert sorted(ring()) == [score, train]
+    assert messages(broker) == {"score": [Sent("rlfleet.score", [score])], "gpu": [Sent("rlfleet.train", [train])]}
+    assert ring() == []
+
+
+def test_a_message_expires_when_the_job_is_rung_again(broker: Redis) -> None:
+    asked(add_line())
+    ring()
+    ((sent,),) = messages(broker).values()
+    assert sent.expires is not None
+    left = (sent.expires - datetime.now(UTC)).total_seconds()
+    assert RESEND_SECONDS - 10 < left <= RESEND_SECONDS
+
+
+def test_the_backlog_stays_in_postgres(broker: Redis) -> None:
+    line = add_line()
+    ids = [asked(line) for _ in range(10)]
+    assert ring() == ids[: 2 * CAPACITY["score"]]
+    assert len(messages(broker)["score"]) == 4
+
+
+def test_jobs_stay_due_while_the_broker_is_away(broker_away: None) -> None:
+    line = add_line()
+    ids = [asked(line) for _ in range(3)]
+    with pytest.raises(BrokerUnavailable, match="did not take the message"):
+        ring()
+    assert [(job(one).state, job(one).last_sent_at) for one in ids] == [("queued", None)] * 3
+    assert jobs.due(60, CAPACITY) == [(one, "score") for one in ids]
+
+
+def test_only_what_was_not_sent_is_due_again(broker: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.app import app
+
+    line = add_line()
+    first, second = asked(line), asked(line, kind="train", queue="gpu")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise BrokerUnavailable
+
+    monkeypatch.setattr(app.tasks["rlfleet.train"], "apply_async", refuse)
+    with pytest.raises(BrokerUnavailable):
+        ring()
+    assert messages(broker) == {"score": [Sent("rlfleet.score", [first])]}
+    assert jobs.due(60, CAPACITY) == [(second, "train")]
+
+
+def test_advancing_asks_for_what_is_missing_and_rings_it(broker: Redis) -> None:
+    line = add_line(source="jsonl:///agent.jsonl", automatic=False)
+    add_window(line, "2025-01-15T10:00", "closed")
+    add_window(line, "2025-01-15T11:00", "collected")
+    ids = advance()
+    assert rows("select id, kind, inputs from rlfleet.jobs order by id") == [
+        (ids[0], "collect", {"window": "2025-01-15T10:00"}),
+        (ids[1], "score", {"window": "2025-01-15T11:00"}),
+    ]
+    assert advance() == []
+
+
+def test_advancing_one_line_leaves_the_others(broker: Redis) -> None:
+    for name in ("main", "other"):
+        line = add_line(name, source="jsonl:///agent.jsonl", automatic=False)
+        add_window(line, "2025-01-15T10:00", "closed")
+    advance("other")
+    assert rows("select l.name from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id") == [("other",)]
+
+
+def test_advancing_one_stage_leaves_the_others(broker: Redis) -> None:
+    line = add_line(source="jsonl:///agent.jsonl", automatic=False)
+    add_window(line, "2025-01-15T10:00", "closed")
+    add_window(line, "2025-01-15T11:00", "collected")
+    advance(stages=frozenset({"score"}))
+    assert rows("select kind from rlfleet.jobs") == [("score",)]
