@@ -9,7 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl import errors
-from rl.errors import Cancelled, ChildLost, DiskFull, Fenced, OffPolicyRefused, RlfleetError, TransientError
+from rl.errors import (
+    Cancelled,
+    ChildLost,
+    DiskFull,
+    Fenced,
+    InvalidInput,
+    OffPolicyRefused,
+    PermanentError,
+    RlfleetError,
+    TransientError,
+)
 from rl.protocol import CheckpointWritten, DatasetRow, Done, Failed, Progress, TrainCommand
 from worker.child import Child, resident
 from worker.settings import settings
@@ -194,10 +204,13 @@ def _supervise(child: Child, plan: Plan, lease: Lease) -> tuple[list[CheckpointW
 
 
 def _named(event: Failed) -> RlfleetError:
-    """The child's error by its name; an unknown one is worth another try."""
+    """The child's error by its name; an unknown one is worth another try.
+
+    Wrong input is only permanent here: the parts that ``InvalidInput`` is made of stayed with the child.
+    """
     kind = getattr(errors, event.error, None)
     if not (isinstance(kind, type) and issubclass(kind, RlfleetError)):
         return TransientError(f"{event.error}: {event.message}")
-    error = kind.__new__(kind)
-    RlfleetError.__init__(error, event.message)
-    return error
+    if issubclass(kind, InvalidInput):
+        return PermanentError(f"{event.error}: {event.message}")
+    return kind(event.message)

@@ -51,7 +51,8 @@ def _point_app_at(url: str) -> None:
 
     settings.broker_url.cache_clear()
     app.conf.broker_url = url
-    pools.reset()  # closes them and forgets them: one that is only closed would be found again by its URL
+    # Closes and forgets them: one that is only closed would be found again by its URL, and refuse.
+    pools.reset()  # type: ignore[no-untyped-call]
     app._pool = app.amqp._producer_pool = None
 
 

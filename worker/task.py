@@ -11,7 +11,10 @@ from rl.errors import BrokerUnavailable
 
 
 class FleetTask(Task):  # type: ignore[misc]
-    """Publishing raises ``BrokerUnavailable`` within two seconds instead of the transport's own error."""
+    """Publishing raises ``BrokerUnavailable`` instead of the transport's own error: at once where nobody listens.
+
+    A broker that takes the connection and does not answer is given two socket timeouts, 20 s.
+    """
 
     abstract = True
 

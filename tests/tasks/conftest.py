@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -57,13 +58,19 @@ def broker_away(broker: Redis, redis_url: str, closed_port: int) -> Iterator[Non
 
 
 @pytest.fixture
-def database_away(fresh: str, closed_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """The database is where nobody listens, until the test undoes it."""
-    monkeypatch.setenv("DATABASE_URL", urlunsplit(urlsplit(fresh)._replace(netloc=f"a:b@127.0.0.1:{closed_port}")))
-    db_settings.settings.cache_clear()
-    yield monkeypatch
-    monkeypatch.undo()
-    db_settings.settings.cache_clear()
+def database_away(fresh: str, closed_port: int) -> Callable[[], AbstractContextManager[None]]:
+    """While the block runs, the database is where nobody listens."""
+    elsewhere = urlunsplit(urlsplit(fresh)._replace(netloc=f"a:b@127.0.0.1:{closed_port}"))
+
+    @contextmanager
+    def away() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("DATABASE_URL", elsewhere)
+            db_settings.settings.cache_clear()
+            yield
+        db_settings.settings.cache_clear()
+
+    return away
 
 
 @pytest.fixture

@@ -80,11 +80,3 @@ def test_advancing_one_line_leaves_the_others(broker: Redis) -> None:
         add_window(line, "2025-01-15T10:00", "closed")
     advance("other")
     assert rows("select l.name from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id") == [("other",)]
-
-
-def test_advancing_one_stage_leaves_the_others(broker: Redis) -> None:
-    line = add_line(source="jsonl:///agent.jsonl", automatic=False)
-    add_window(line, "2025-01-15T10:00", "closed")
-    add_window(line, "2025-01-15T11:00", "collected")
-    advance(stages=frozenset({"score"}))
-    assert rows("select kind from rlfleet.jobs") == [("score",)]

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from celery.exceptions import QueueNotFound
@@ -19,7 +20,12 @@ from tests.tasks.rows import Sent, messages
 from worker.app import app
 
 ROOT = Path(__file__).parents[2]
-ARGS = {"rlfleet.plan": ["collect", 60], "rlfleet.reconcile": [], "rlfleet.tend": [], "rlfleet.train_window": ["w"]}
+ARGS: dict[str, list[Any]] = {
+    "rlfleet.plan": ["collect", 60],
+    "rlfleet.reconcile": [],
+    "rlfleet.tend": [],
+    "rlfleet.train_window": ["w"],
+}
 """What a task is sent with; the others take the job's id."""
 
 ENQUEUE = """

@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from rl.errors import ChildLost
@@ -27,10 +28,9 @@ def pid_of(child: Child) -> int:
 
 def test_a_child_is_started_when_it_is_first_needed_and_says_where_it_serves(make_child: MakeChild) -> None:
     child = make_child()
-    assert not child.alive
-    ready = child.wait_ready()
+    before, ready, after = child.alive, child.wait_ready(), child.alive
+    assert (before, after) == (False, True)
     assert (ready.device, ready.url) == ("cpu", "http://127.0.0.1:1")
-    assert child.alive
     assert not is_gone(ready.pid)
     child.start()
     assert child.wait_ready() == ready, "one child is enough"
@@ -168,9 +168,8 @@ def test_a_child_that_does_not_get_ready_is_killed(make_child: MakeChild, monkey
 
 def test_no_descriptor_is_left_open(make_child: MakeChild) -> None:
     child = make_child()
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
+    before = psutil.Process().num_fds()
     for _ in range(2):
         child.wait_ready()
         child.kill()
-    after = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").is_dir() else 0
-    assert after == before
+    assert psutil.Process().num_fds() == before

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from db import jobs
+from rl.errors import EngineUnavailable, OffPolicyRefused
+from tasks import carry
+from tasks.carry import Lease, carry_out
+from tests.tasks.conftest import HOUR
+from tests.tasks.rows import Sent, add_line, add_window, asked, claimed, effect, effects, job, messages, one
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def done(*_: object) -> Any:
+    return effect
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def work(*_: object) -> Any:
+        raise error
+
+    return work
+
+
+def test_the_effect_is_committed_and_the_answer_says_so() -> None:
+    wanted = asked(add_line(), inputs={"window": HOUR})
+    assert carry_out(wanted, done) == f"job {wanted} score main {HOUR}: succeeded"
+    assert effects() == 1
+    assert (job(wanted).result, job(wanted).lease_until) == ({"answer": 42}, None)
+
+
+def test_the_worker_holds_the_job_while_it_works() -> None:
+    wanted = asked(add_line(), inputs={"window": HOUR}, config={"method": "reward"})
+    held = []
+
+    def work(claim: jobs.Claim, lease: Lease) -> Any:
+        held.append((claim.inputs, claim.config, lease.claim, job(wanted).state, job(wanted).owner))
+        assert effects() == 0
+        return effect
+
+    carry_out(wanted, work)
+    ((inputs, config, claim, state, owner),) = held
+    assert (inputs, config, claim.fence) == ({"window": HOUR}, {"method": "reward"}, 1)
+    assert (state, owner.rpartition(":")[2]) == ("running", str(os.getpid()))
+
+
+def test_a_lease_is_as_long_as_its_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_LEASE_SECONDS", "600")
+    wanted, left = asked(add_line()), []
+
+    def work(_: jobs.Claim, lease: Lease) -> Any:
+        left.append((lease.seconds, one("select lease_until - now() from rlfleet.jobs")[0]))
+        return effect
+
+    carry_out(wanted, work)
+    assert left[0][0] == 600
+    assert timedelta(seconds=590) < left[0][1] <= timedelta(seconds=600)
+
+
+def test_a_job_that_another_holds_is_answered_and_not_worked_on() -> None:
+    wanted = asked(add_line())
+    claimed(wanted)
+    assert carry_out(wanted, raising(AssertionError("worked on"))) == f"job {wanted} score main: running"
+
+
+def test_a_message_that_comes_twice_has_one_effect() -> None:
+    wanted = asked(add_line())
+    answers = [carry_out(wanted, done) for _ in range(2)]
+    assert answers[0] == answers[1] == f"job {wanted} score main: succeeded"
+    assert effects() == 1
+
+
+def test_a_number_that_is_no_job_is_answered() -> None:
+    assert carry_out(10**9, done) == "job 1000000000: no such job"
+
+
+def test_a_permanent_error_fails_the_job_and_the_task() -> None:
+    wanted = asked(add_line())
+    with pytest.raises(OffPolicyRefused):
+        carry_out(wanted, raising(OffPolicyRefused("call c was spoken by another model")))
+    assert (job(wanted).state, job(wanted).error) == ("failed", "OffPolicyRefused: call c was spoken by another model")
+    assert carry_out(wanted, done).startswith(f"job {wanted} score main: failed (OffPolicyRefused")
+
+
+@pytest.mark.parametrize("error", [EngineUnavailable("draining"), ZeroDivisionError("by zero")], ids=repr)
+def test_any_other_error_queues_the_job_again_after_a_back_off(error: Exception) -> None:
+    wanted = asked(add_line())
+    text = f"{type(error).__name__}: {error}"
+    assert carry_out(wanted, raising(error)) == f"job {wanted} score main: queued ({text})"
+    (wait,) = one("select run_at - now() from rlfleet.jobs")
+    assert timedelta(0) < wait <= timedelta(seconds=2)
+    assert (job(wanted).attempt, job(wanted).last_sent_at, effects()) == (1, None, 0)
+
+
+def test_the_last_attempt_ends_dead() -> None:
+    wanted = asked(add_line(), max_attempts=1)
+    carry_out(wanted, raising(EngineUnavailable("away")))
+    assert (job(wanted).state, job(wanted).error) == ("dead", "EngineUnavailable: away")
+
+
+def test_an_effect_that_fails_leaves_nothing_of_itself() -> None:
+    def half(session: Any) -> Any:
+        effect(session)
+        raise ZeroDivisionError
+
+    wanted = asked(add_line())
+    carry_out(wanted, lambda *_: half)
+    assert (effects(), job(wanted).state) == (0, "queued")
+
+
+def test_a_worker_that_goes_down_gives_the_job_back_uncharged() -> None:
+    wanted = asked(add_line())
+    with pytest.raises(SystemExit) as caught:
+        carry_out(wanted, raising(SystemExit(0)))
+    assert caught.value.code == 0
+    row = job(wanted)
+    assert (row.state, row.attempt, row.interruptions, row.last_sent_at) == ("queued", 0, 1, None)
+    assert carry_out(wanted, done) == f"job {wanted} score main: succeeded"
+
+
+def test_a_request_to_cancel_is_seen_at_the_next_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(carry, "BEAT_SECONDS", 0.0)
+    wanted = asked(add_line())
+
+    def work(_: jobs.Claim, lease: Lease) -> Any:
+        lease.beat()
+        jobs.cancel(wanted)
+        lease.beat()
+        return effect
+
+    assert carry_out(wanted, work) == f"job {wanted} score main: cancelled (cancelled on request)"
+    assert effects() == 0
+
+
+def test_the_next_stage_is_asked_for_and_rung(broker: Redis) -> None:
+    line = add_line(source="jsonl:///agent.jsonl", automatic=False)
+    add_window(line, HOUR, "collected")
+    carry_out(asked(line), done)
+    found = one("select id, kind, inputs from rlfleet.jobs order by id desc limit 1")
+    assert found[1:] == ("score", {"window": HOUR})
+    assert messages(broker) == {"score": [Sent("rlfleet.score", [found[0]])]}
+
+
+def test_a_broker_that_is_away_does_not_undo_what_was_done(broker_away: None) -> None:
+    line = add_line(source="jsonl:///agent.jsonl", automatic=False)
+    add_window(line, HOUR, "collected")
+    wanted = asked(line)
+    assert carry_out(wanted, done) == f"job {wanted} score main: succeeded"
+    found = one("select kind, state, last_sent_at from rlfleet.jobs order by id desc limit 1")
+    assert found == ("score", "queued", None), "asked for, and due when the broker is back"

@@ -1,0 +1,130 @@
+"""What the GPU worker does with what its child says; the child is a real process without a model."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from rl.errors import (
+    Cancelled,
+    ChildLost,
+    DiskFull,
+    Fenced,
+    NoTrainingData,
+    OffPolicyRefused,
+    OutOfMemory,
+    PermanentError,
+    RlfleetError,
+    TrainingDiverged,
+    TransientError,
+)
+from rl.protocol import CheckpointWritten, Failed
+from tasks.training import Plan, _named, _supervise
+from tests.tasks.conftest import HOUR
+from tests.worker.doubles import MakeChild, command, is_gone
+from worker.child import Child
+
+
+@dataclass
+class Beats:
+    """A lease that remembers what it was told, and is lost by raising ``error`` once a step has been made."""
+
+    error: BaseException | None = None
+    told: list[Mapping[str, Any]] = field(default_factory=list)
+
+    def beat(self, progress: Mapping[str, Any] | None = None) -> None:
+        if progress is not None:
+            self.told.append(progress)
+            if self.error is not None:
+                raise self.error
+
+
+def supervise(child: Child, *script: str, lease: Beats | None = None) -> tuple[list[CheckpointWritten], dict[str, Any]]:
+    plan = Plan([1], [HOUR], "0" * 64, None, "random-qwen3", command(*script))
+    return _supervise(child, plan, lease or Beats())  # type: ignore[arg-type]
+
+
+def test_a_training_gives_its_checkpoints_and_what_was_really_used(make_child: MakeChild) -> None:
+    lease = Beats()
+    written, manifest = supervise(make_child(), "progress", "checkpoint", "done", lease=lease)
+    assert written == [CheckpointWritten(job=7, fence=3, step=2, path="/out", kind="adapter", sha256="0" * 64)]
+    assert manifest == {"steps": 2}
+    assert lease.told[0] == {"stage": "train", "windows": [HOUR], "step": 1, "total": 2, "metrics": {"loss": 0.5}}
+
+
+def test_no_progress_is_a_stall_and_ends_the_child(make_child: MakeChild, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_STALL_SECONDS", "0.3")
+    child = make_child()
+    pid = child.wait_ready().pid
+    lease = Beats()
+    with pytest.raises(ChildLost, match=r"no progress for 0 s; see .*child-cpu\.log"):
+        supervise(child, "progress", "hang", lease=lease)
+    assert is_gone(pid)
+    assert len(lease.told) > 1, "the lease is renewed while nothing is said"
+
+
+@pytest.mark.parametrize(
+    "error", [Fenced("taken over"), Cancelled("on request"), SystemExit(0)], ids=lambda error: type(error).__name__
+)
+def test_a_job_that_is_no_longer_ours_ends_the_child(make_child: MakeChild, error: BaseException) -> None:
+    child = make_child()
+    pid = child.wait_ready().pid
+    with pytest.raises(type(error)):
+        supervise(child, "progress", "hang", lease=Beats(error))
+    assert is_gone(pid)
+    assert not child.alive
+
+
+def test_a_child_that_dies_is_lost_and_the_next_attempt_has_another(make_child: MakeChild) -> None:
+    child = make_child()
+    first = child.wait_ready().pid
+    with pytest.raises(ChildLost, match="exited with -9"):
+        supervise(child, "progress", "die")
+    assert supervise(child, "done") == ([], {"steps": 2})
+    assert child.wait_ready().pid != first
+
+
+def test_a_failure_of_the_child_is_raised_by_its_name_and_the_child_lives_on(make_child: MakeChild) -> None:
+    child = make_child()
+    pid = child.wait_ready().pid
+    with pytest.raises(OutOfMemory, match=r"^12 GiB were wanted$"):
+        supervise(child, "out-of-memory")
+    assert child.wait_ready().pid == pid
+    assert supervise(child, "done") == ([], {"steps": 2})
+
+
+def failed(error: str, message: str = "what happened") -> RlfleetError:
+    return _named(Failed(job=1, fence=1, error=error, message=message))
+
+
+@pytest.mark.parametrize(
+    "kind", [OutOfMemory, DiskFull, TrainingDiverged, NoTrainingData, OffPolicyRefused, PermanentError, TransientError]
+)
+def test_an_error_that_has_a_name_here_is_that_error(kind: type[RlfleetError]) -> None:
+    error = failed(kind.__name__)
+    assert type(error) is kind
+    assert str(error) == "what happened"
+
+
+def test_wrong_input_stays_permanent_with_its_words() -> None:
+    error = failed("InvalidInput", "base = '/base': no such folder")
+    assert type(error) is PermanentError
+    assert str(error) == "InvalidInput: base = '/base': no such folder"
+
+
+@pytest.mark.parametrize("name", ["ValueError", "CudaError", "annotations", "__doc__", "Exception"])
+def test_an_error_without_a_name_here_is_worth_another_try(name: str) -> None:
+    error = failed(name)
+    assert type(error) is TransientError
+    assert str(error) == f"{name}: what happened"
+
+
+@pytest.mark.parametrize("name", ["OutOfMemory", "InvalidInput", "ValueError"])
+def test_an_error_of_the_child_travels_between_processes(name: str) -> None:
+    error = failed(name)
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+    assert (type(again), str(again)) == (type(error), str(error))
