@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from db import lines, planning, releases, versions
 from db.jobs import Claim
-from db.tables import Decision, Evaluation, Run, Version
+from db.tables import Decision, Evaluation, Line, Run, Version
 from rl import promotion
 from rl.config import Release, TaskSet, digest
 from rl.errors import InvalidInput
@@ -20,13 +20,17 @@ from rl.planner import LineState, chain_of
 def commit(session: Session, claim: Claim) -> dict[str, Any]:
     """Compare the candidate with the version it would replace; store and carry out what the policy says.
 
-    In a run the candidate is compared with the version that the run started from, and the run ends here: the
-    version that was not chosen is rejected, with the reason.
+    A run ends here: its versions that were not chosen are rejected, with the reason. Nothing is decided when the
+    stable version is no longer the one that this job was to compare with, or when the candidate's fate is known:
+    the planner sees what is there now and asks for another decision where one is missing.
     """
     task_set = TaskSet.model_validate(claim.config["task_set"])
     policy = Release.model_validate(claim.config["release"])
+    session.execute(select(Line.id).where(Line.id == claim.line_id).with_for_update())
     candidate = versions.named(session, claim.inputs["candidate"])[0]
-    rival = _rival(session, claim)
+    if outdated := _outdated(session, claim, candidate):
+        return {"candidate": candidate.name, "undecided": outdated}
+    rival = versions.named(session, claim.inputs["base"])[0] if claim.inputs["base"] else None
     counts = {one.name: _counts(session, one.id, task_set) for one in (candidate, rival) if one is not None}
     decided = _decide(candidate, rival, counts, policy)
     decision = Decision(
@@ -43,14 +47,19 @@ def commit(session: Session, claim: Claim) -> dict[str, Any]:
     )
     session.add(decision)
     session.flush()
-    _carry_out(session, claim, candidate, rival, decision, policy)
+    _carry_out(session, claim, candidate, decision, policy)
     return {"version": candidate.name, "released": decided.released, "reason": decided.reason}
 
 
-def _rival(session: Session, claim: Claim) -> Version | None:
-    """The version to beat: the one that the run started from, or else the stable one."""
-    name = claim.inputs.get("base") or versions.stable_name(session, claim.line_id)
-    return versions.named(session, name)[0] if name is not None else None
+def _outdated(session: Session, claim: Claim, candidate: Version) -> str | None:
+    """Why this decision is no longer to be made, in words; None when it is."""
+    stable = versions.stable_name(session, claim.line_id)
+    if stable is not None and stable != claim.inputs["base"]:
+        return f"{stable} is stable now, and this was to compare with {claim.inputs['base'] or 'none'}"
+    run = session.scalar(select(Run).where(Run.name == claim.inputs["run"])) if claim.inputs["run"] else None
+    if run is not None:
+        return None if run.state == "running" else f"run {run.name} has ended"
+    return None if candidate.state == "candidate" else f"{candidate.name} is {candidate.state} already"
 
 
 def _counts(session: Session, version_id: int, task_set: TaskSet) -> tuple[int, int]:
@@ -88,21 +97,19 @@ def _evidence(
     }
 
 
-def _carry_out(
-    session: Session, claim: Claim, candidate: Version, rival: Version | None, decision: Decision, policy: Release
-) -> None:
-    is_rival = rival is not None and rival.id == candidate.id
+def _carry_out(session: Session, claim: Claim, candidate: Version, decision: Decision, policy: Release) -> None:
     if decision.released:
         versions.set_state(session, [candidate.id], "ready", decision.reason)
         releases.replace_stable(session, claim.line_id, candidate.id, decision.id, policy.share, decision.reason)
-    elif not is_rival:
+    elif candidate.state == "candidate":
         versions.set_state(session, [candidate.id], "rejected", decision.reason)
     run = session.scalar(select(Run).where(Run.name == claim.inputs.get("run")))
     if run is not None:
         others = [
             name for name in _chain(session, claim, run.name) if name not in (candidate.name, claim.inputs["base"])
         ]
-        ids = list(session.scalars(select(Version.id).where(Version.name.in_(others))))
+        unchosen = select(Version.id).where(Version.name.in_(others), Version.state == "candidate")
+        ids = list(session.scalars(unchosen))
         versions.set_state(session, ids, "rejected", f"{candidate.name} was chosen among the run's versions")
         lines.end_run(session, run.id, "finished", decision.reason)
 

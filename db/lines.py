@@ -10,9 +10,20 @@ from db.tables import Line, Run
 from rl.config import LineConfig, RunConfig
 from rl.errors import InvalidInput
 
+DEFAULT_LINE, DEFAULT_PREFIX = "main", "babylon-agent"
+
 
 def put(session: Session, name: str, config: LineConfig) -> int:
-    """Create the line, or give it this config. Returns its id."""
+    """Create the line, or give it this config. Returns its id.
+
+    Raises:
+        InvalidInput: another line names its versions with the same prefix.
+    """
+    prefix = _prefix(name, config)
+    for other in session.scalars(select(Line).where(Line.name != name)):
+        if prefix_of(other) == prefix:
+            remedy = f"line {other.name!r} names its versions so; set another version_prefix for line {name!r}"
+            raise InvalidInput("line.version_prefix", prefix, remedy)
     values = {"name": name, "config": config.model_dump(mode="json")}
     statement = insert(Line).values(values).on_conflict_do_update(index_elements=["name"], set_=values)
     return int(session.execute(statement.returning(Line.id)).scalar_one())
@@ -34,6 +45,15 @@ def named(session: Session, name: str) -> Line:
 def config_of(line: Line) -> LineConfig:
     """The line's config, parsed."""
     return LineConfig.model_validate(line.config)
+
+
+def prefix_of(line: Line) -> str:
+    """What the names of the line's versions start with."""
+    return _prefix(line.name, config_of(line))
+
+
+def _prefix(name: str, config: LineConfig) -> str:
+    return config.version_prefix or (DEFAULT_PREFIX if name == DEFAULT_LINE else name)
 
 
 def start_run(session: Session, line_id: int, config: RunConfig, base_version_id: int) -> int:

@@ -90,11 +90,11 @@ def policy_of(session: Session, window: Window) -> str:
     row = session.execute(
         text("""
             select r.name from rlfleet.versions r join rlfleet.jobs j on j.id = r.job_id
-             where r.line_id = :line_id and j.inputs -> 'windows' ->> 0 like :prefix
+             where r.line_id = :line_id and starts_with(j.inputs -> 'windows' ->> 0, :prefix)
                and j.inputs -> 'windows' ->> 0 < :window
              order by r.number desc limit 1
         """),
-        {"line_id": run.line_id, "prefix": f"run/{run.name}/%", "window": window.name},
+        {"line_id": run.line_id, "prefix": f"run/{run.name}/", "window": window.name},
     ).one_or_none()
     if row is not None:
         return str(row[0])

@@ -65,6 +65,12 @@ def _turns(trajectory: records.Trajectory) -> Iterable[dict[str, Any]]:
         }
 
 
+def stored_elsewhere(session: Session, window_id: int, ids: Sequence[str]) -> set[str]:
+    """Those of the ids that belong to trajectories of other windows."""
+    query = select(Trajectory.trajectory_id).where(Trajectory.trajectory_id == func.any(list(ids)))
+    return set(session.scalars(query.where(Trajectory.window_id != window_id)))
+
+
 def insert_quarantine(session: Session, line_id: int, window_id: int, rows: Sequence[records.Quarantined]) -> int:
     """Keep rows that could not be used, once each in a line. Returns how many were not known before."""
     if not rows:

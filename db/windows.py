@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
@@ -47,12 +47,23 @@ def named(session: Session, line_id: int, name: str) -> Window:
     return window
 
 
+CATCH_UP = timedelta(hours=72)
+"""How far back hours are opened that passed while nothing ran; ask for older ones by name."""
+
+
 def open_hours(session: Session) -> None:
-    """Open the present hour, by the database's clock, on every line that has a source and is automatic."""
-    hour = hour_of(database_now(session))
+    """Open the present hour, and those since the line's newest one, on every automatic line that has a source."""
+    now = hour_of(database_now(session))
+    newest = select(Window.line_id, func.max(Window.ends_at)).where(Window.run_id.is_(None)).group_by(Window.line_id)
+    seen = {row[0]: row[1] for row in session.execute(newest)}
     for line in session.scalars(select(Line)):
-        if line.config.get("source") and line.config.get("automatic", True):
-            ensure(session, line.id, hour)
+        if not line.config.get("source") or not line.config.get("automatic", True):
+            continue
+        assert now.hour is not None  # noqa: S101 - an hour by construction
+        hour = max(seen.get(line.id) or now.hour, now.hour - CATCH_UP)
+        while hour <= now.hour:
+            ensure(session, line.id, hour_of(hour))
+            hour += timedelta(hours=1)
 
 
 def close_past(session: Session) -> list[str]:

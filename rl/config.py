@@ -124,13 +124,14 @@ class RunConfig(Config):
 class LineConfig(Config):
     """One lineage of versions: the base model it grows from, where its logs are, and how they are trained on.
 
-    ``source`` is a URL such as ``jsonl:///srv/logs/agent.jsonl``; None for a line that only plays runs. With
-    ``automatic``, every hour of the source is a window of its own accord and is trained on once a day; without it,
-    only windows that somebody asks for exist.
+    ``version_prefix`` names the versions, as in ``babylon-agent-v1.0.3``; None is ``babylon-agent`` for the line
+    ``main`` and the line's own name for any other. ``source`` is a URL such as ``jsonl:///srv/logs/agent.jsonl``;
+    None for a line that only plays runs. With ``automatic``, every hour of the source is a window of its own accord
+    and is trained on once a day; without it, only windows that somebody asks for exist.
     """
 
     base_model: str
-    version_prefix: str = "babylon-agent"
+    version_prefix: str | None = None
     source: str | None = None
     automatic: bool = True
     train: TrainConfig | None = None

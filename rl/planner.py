@@ -175,13 +175,15 @@ def _plan_run(line: LineState, run: RunState) -> Iterator[Want | OpenRound]:
     for version in unjudged:
         yield evaluate(version.name, run.config.validation)
     if trained and len(windows) == run.config.rounds and not unjudged:
-        yield from _conclude(run, chain)
+        yield from _conclude(line, run, chain)
 
 
-def _conclude(run: RunState, chain: list[VersionState]) -> Iterator[Want]:
+def _conclude(line: LineState, run: RunState, chain: list[VersionState]) -> Iterator[Want]:
     selection = choose(run, chain)
     pick = chain[selection.pick]
-    finalists = {version.name: version for version in (chain[0], pick)}
+    # The stable version is the one that the run started from, unless something else was released meanwhile.
+    rival = next((version for version in line.versions if version.name == line.stable), chain[0])
+    finalists = {version.name: version for version in (rival, pick)}
     missing = [version for version in finalists.values() if version.on(run.config.held_out) is None]
     for version in missing:
         yield evaluate(version.name, run.config.held_out)
@@ -190,7 +192,7 @@ def _conclude(run: RunState, chain: list[VersionState]) -> Iterator[Want]:
             "tie_set": [chain[step].name for step in selection.tie_set],
             "validation": {version.name: [*_counts(version, run.config.validation)] for version in chain},
         }
-        yield _decide(run, run.base, pick.name, run.config.held_out, run.config.release, evidence)
+        yield _decide(run, rival.name, pick.name, run.config.held_out, run.config.release, evidence)
 
 
 def choose(run: RunState, chain: list[VersionState]) -> Selection:

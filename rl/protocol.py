@@ -19,7 +19,7 @@ TASK_QUEUES = {
     "rlfleet.score": "score",
     "rlfleet.decide": "score",
     "rlfleet.train": "gpu",
-    "rlfleet.train_window": "gpu",
+    "rlfleet.train_window": "maint",
     "rlfleet.evaluate": "gpu",
     "rlfleet.tend": "gpu",
     "rlfleet.plan": "maint",

@@ -5,11 +5,12 @@ A stage is a function ``work(claim, lease) -> effect``; the effect writes rows i
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from celery.utils.log import get_task_logger
 
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     Effect = Callable[[Session], Mapping[str, Any]]
     Work = Callable[[Claim, "Lease"], Effect]
 
+T = TypeVar("T")
+
 log = get_task_logger(__name__)
 
 BEAT_SECONDS = 2.0
@@ -34,8 +37,7 @@ class Lease:
     """Renews a claim while the work moves.
 
     ``beat`` is cheap and can be called as often as is convenient: it writes every two seconds, or every quarter of
-    a shorter lease. A database
-    that is away is tolerated until the lease has run out on this machine's own clock.
+    a shorter lease. A database that is away is tolerated until the lease has run out on this machine's own clock.
     """
 
     def __init__(self, claim: Claim, seconds: float) -> None:
@@ -60,6 +62,16 @@ class Lease:
         except DatabaseUnavailable as error:
             if now - self._renewed > self.seconds:
                 raise Fenced(f"job {self.claim.job_id}: the lease ran out while the database was away") from error
+
+    async def during(self, work: Awaitable[T]) -> T:
+        """Await ``work`` and beat about once a second meanwhile; what a beat raises cancels the work."""
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=1.0))[0]:
+                self.beat()
+            return await task
+        finally:
+            task.cancel()
 
     def count(self, about: Mapping[str, Any]) -> Callable[[object, int, int], None]:
         """A callback ``(outcome, done, total)`` that beats with ``about``, the counts and episodes a second."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 from rl.errors import EngineUnavailable
 from rl.protocol import Ready
@@ -11,8 +12,8 @@ from worker.child import resident
 from worker.settings import settings
 
 
-def announce() -> Ready:
-    """Make sure that the child runs, and write down where it serves.
+def announce(tick: Callable[[], object] = lambda: None) -> Ready:
+    """Make sure that the child runs, and write down where it serves; ``tick`` is called once a second meanwhile.
 
     Raises:
         ChildLost: it could not be started.
@@ -20,22 +21,22 @@ def announce() -> Ready:
     from db import engines
     from db.session import transaction
 
-    ready = resident().wait_ready()
+    ready = resident().wait_ready(tick)
     name = f"{socket.gethostname()}/{ready.device}"
     with transaction() as session:
         engines.announce(session, name, ready.url, ready.device, ready.pid)
     return ready
 
 
-async def serve_version(version: str, uri: str) -> str:
-    """Load the checkpoint at ``uri`` under the version's name. Returns the engine's URL.
+async def serve_version(version: str, uri: str, tick: Callable[[], object] = lambda: None) -> str:
+    """Load the checkpoint at ``uri`` under the version's name. Returns the engine's URL. For ``tick`` see ``announce``.
 
     Raises:
         EngineUnavailable: the engine does not answer, or cannot load it.
     """
     import httpx
 
-    url = announce().url
+    url = announce(tick).url
     headers = {"Authorization": f"Bearer {settings().engine_key}"}
     try:
         async with httpx.AsyncClient(timeout=120, trust_env=False) as client:

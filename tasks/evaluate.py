@@ -73,7 +73,7 @@ async def _play(claim: Claim, task_set: TaskSet, version: str, uri: str, lease: 
     from tasks.engine import serve_version
 
     environment = environments.load(task_set.environment)
-    url = await serve_version(version, uri)
+    url = await lease.during(serve_version(version, uri, lease.beat))
     refs = [
         ScenarioRef(environment=task_set.environment, split=task_set.split, seed=seed)
         for seed in range(task_set.first_seed, task_set.first_seed + task_set.count)
@@ -84,7 +84,7 @@ async def _play(claim: Claim, task_set: TaskSet, version: str, uri: str, lease: 
     beat = lease.count(about)
 
     async with ChatClient(url, settings().engine_key, version, 0.0, environment.max_tokens, "evaluation") as chat:
-        outcomes = await play_many(environment, chosen, chat, 64, beat)
+        outcomes = await lease.during(play_many(environment, chosen, chat, 64, beat))
     return outcomes, digest(environment.system)
 
 

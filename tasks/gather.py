@@ -7,6 +7,7 @@ import random
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from rl.errors import EngineUnavailable
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -15,14 +16,14 @@ if TYPE_CHECKING:
     from db.jobs import Claim
     from environments.play import Assignment, Outcome
     from rl.config import Rollout
-    from rl.records import Call
+    from rl.records import Call, Quarantined
     from tasks.carry import Effect, Lease
 
 
 def from_source(claim: Claim, lease: Lease) -> Effect:
     """Read the window's rows: good ones become trajectories, bad ones are quarantined and counted."""
     import sources
-    from rl.records import Quarantined, Trajectory
+    from rl.records import Trajectory
     from rl.windows import parse
 
     window, url = str(claim.inputs["window"]), str(claim.config["source"])
@@ -39,22 +40,33 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
         from db import calls, trajectories, windows
 
         row = windows.named(session, claim.line_id, window)
-        fresh = trajectories.insert_trajectories(session, claim.line_id, row.id, url, good)
+        elsewhere = trajectories.stored_elsewhere(session, row.id, [one.trajectory_id for one in good])
+        bad.extend(_taken(one.trajectory_id) for one in good if one.trajectory_id in elsewhere)
+        mine = [one for one in good if one.trajectory_id not in elsewhere]
+        fresh = trajectories.insert_trajectories(session, claim.line_id, row.id, url, mine)
         spoken = [
             calls.NewCall.of(call, trajectory_id=one.trajectory_id, line=claim.line, agent_id=one.agent_id)
-            for one in good
+            for one in mine
             for call in one.calls
         ]
         calls.insert(session, spoken)
         bad_ones = trajectories.insert_quarantine(session, claim.line_id, row.id, bad)
-        counts = {"trajectories": len(good), "new": fresh, "quarantined": bad_ones}
-        if good:
+        counts = {"trajectories": len(mine), "new": fresh, "quarantined": bad_ones}
+        if mine:
             windows.move(session, row.id, "collected")
         else:
             windows.move(session, row.id, "skipped", f"no usable trajectory ({len(bad)} quarantined)")
         return counts
 
     return effect
+
+
+def _taken(trajectory_id: str) -> Quarantined:
+    """A row whose id belongs to a trajectory of another window or line."""
+    from rl.records import Quarantined
+
+    reason = "another window or line has a trajectory of this id; ids are global, so give each agent its own prefix"
+    return Quarantined(source="ids", row=trajectory_id, field="trajectory_id", reason=reason)
 
 
 def from_rollout(claim: Claim, lease: Lease) -> Effect:
@@ -74,6 +86,8 @@ def from_rollout(claim: Claim, lease: Lease) -> Effect:
 
         row = windows.named(session, claim.line_id, window)
         spoken = calls.of_trajectories(session, [one.trajectory_id for one in outcomes])
+        for one in outcomes:
+            _check_captured(one, len(spoken[one.trajectory_id]))
         rows = [_trajectory(one, spoken[one.trajectory_id], policy, started) for one in outcomes]
         trajectories.insert_trajectories(session, claim.line_id, row.id, f"run:{rollout.environment}", rows)
         windows.move(session, row.id, "collected")
@@ -97,7 +111,8 @@ async def _play(claim: Claim, rollout: Rollout, policy: str, lease: Lease) -> li
         here.gateway_url, here.gateway_key, policy, rollout.temperature, rollout.max_tokens, f"rollout-{window}"
     ) as chat:
         environment = environments.load(rollout.environment)
-        return await play_many(environment, assignments(claim, rollout), chat, rollout.concurrency, beat)
+        playing = play_many(environment, assignments(claim, rollout), chat, rollout.concurrency, beat)
+        return await lease.during(playing)
 
 
 def assignments(claim: Claim, rollout: Rollout) -> list[Assignment]:
@@ -121,6 +136,15 @@ def assignments(claim: Claim, rollout: Rollout) -> list[Assignment]:
         for seed in range(first, first + rollout.scenarios)
         for sample in range(rollout.episodes)
     ]
+
+
+def _check_captured(outcome: Outcome, stored: int) -> None:
+    """Raises ``EngineUnavailable`` when the gateway did not store every call of the episode."""
+    if stored != outcome.turns:
+        raise EngineUnavailable(
+            f"{stored} of {outcome.turns} calls of {outcome.trajectory_id} are stored: the rounds of a run need a "
+            "gateway with RLFLEET_CAPTURE=required on the same database"
+        )
 
 
 def _trajectory(outcome: Outcome, calls: list[Call], policy: str, started: datetime) -> Any:

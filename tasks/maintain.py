@@ -11,12 +11,12 @@ from worker.settings import settings
 def plan(stage: str, period_seconds: int) -> str:
     """One tick of a stage's schedule entry: ask for what is missing, once however many beats run."""
     from db.slots import take_slot
-
-    if not take_slot(stage, period_seconds):
-        return f"{stage}: this tick is taken"
     from tasks.requests import daily_training
 
+    # Before the slot is taken, because asking twice is harmless and a day that is not asked for is lost.
     asked = daily_training() if stage == "train" else []
+    if not take_slot(stage, period_seconds):
+        return f"{stage}: this tick is taken"
     return f"{stage}: asked for {len(asked)}, rang {len(advance())}"
 
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rl.errors import InvalidInput
+from celery.utils.log import get_task_logger
+
+from rl.errors import InvalidInput, PermanentError
+
+log = get_task_logger(__name__)
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -20,9 +24,9 @@ def request(window_id: str, line: str = "main") -> int:
     Raises:
         MalformedWindow: ``window_id`` is not a window id.
         UnknownWindow: no such window on the line, and its source has no row of that hour.
-        InvalidInput: no such line, or the line does not say how to collect or train.
+        InvalidInput: no such line, the line does not say how to collect or train, or the window was skipped.
     """
-    from db import lines, planning
+    from db import job_views, lines, planning
     from db.session import transaction
     from rl import planner
 
@@ -33,6 +37,10 @@ def request(window_id: str, line: str = "main") -> int:
         seen = next((one for one in state.windows if one.name == window.name), None)
         if seen is None:
             return _trained_by(session, row, window)
+        if seen.state == "skipped":
+            raise InvalidInput("window_id", window.name, f"it was skipped: {window.reason}")
+        if (known := job_views.live_training_of(session, row.id, window.name)) is not None:
+            return known
         after: tuple[int, ...] = ()
         if seen.state in ("open", "closed"):
             collect = planner.collect(state, seen)
@@ -68,21 +76,38 @@ def _trained_by(session: Session, line: Line, window: Window) -> int:
 
 
 def daily_training() -> list[int]:
-    """Ask for one version per automatic line, trained on all its scored hours that were not trained on. Job ids."""
-    from db import job_views, planning
+    """Ask for one version per automatic line, trained on all its scored hours that were not trained on. Job ids.
+
+    A line that cannot be planned does not hold up the others.
+    """
+    from db import planning
+    from db.session import transaction
+
+    with transaction() as session:
+        names = [row.name for row in planning.lines(session)]
+    asked = []
+    for name in names:
+        try:
+            asked += _daily_training_of(name)
+        except (PermanentError, ValueError):
+            log.exception("line %s cannot be planned; the other lines go on", name)
+    return asked
+
+
+def _daily_training_of(name: str) -> list[int]:
+    from db import job_views, lines, planning
     from db.session import transaction
     from rl import planner
 
-    asked = []
     with transaction() as session:
-        for row in planning.lines(session):
-            state = planning.line_state(session, row)
-            asked_before = job_views.being_trained(session, row.id)
-            waiting = [
-                window
-                for window in state.windows
-                if window.state == "scored" and window.run is None and window.name not in asked_before
-            ]
-            if waiting and state.config.automatic and state.config.train is not None:
-                asked.append(planning.request(session, row.id, planner.train(state, *waiting)))
-    return asked
+        row = lines.named(session, name)
+        state = planning.line_state(session, row)
+        asked_before = job_views.being_trained(session, row.id)
+        waiting = [
+            window
+            for window in state.windows
+            if window.state == "scored" and window.run is None and window.name not in asked_before
+        ]
+        if not (waiting and state.config.automatic and state.config.train is not None):
+            return []
+        return [planning.request(session, row.id, planner.train(state, *waiting))]

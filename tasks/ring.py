@@ -10,7 +10,10 @@ from worker.app import app
 log = get_task_logger(__name__)
 
 RESEND_SECONDS = 60.0
-"""A job that was rung and not claimed for this long is rung again; the earlier message has expired by then."""
+"""A job that was rung and not claimed for this long is rung again."""
+
+EXPIRY_SECONDS = 3600.0
+"""Rings that nobody answered are dropped after this. Far more than clocks differ, since a worker's clock decides."""
 
 CAPACITY = {"collect": 2, "score": 2, "gpu": 2, "maint": 2}
 """Jobs that a queue's workers can do at once; twice as many are rung, the rest wait in Postgres in order."""
@@ -62,7 +65,7 @@ def ring() -> list[int]:
     due = jobs.due(RESEND_SECONDS, CAPACITY)
     for place, (job_id, kind) in enumerate(due):
         try:
-            app.tasks[f"rlfleet.{kind}"].apply_async((job_id,), expires=RESEND_SECONDS)
+            app.tasks[f"rlfleet.{kind}"].apply_async((job_id,), expires=EXPIRY_SECONDS)
         except BrokerUnavailable:
             jobs.unsend([one for one, _ in due[place:]])
             raise

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+from celery.exceptions import Reject
+
+from rl.errors import DatabaseUnavailable
 from tasks.carry import carry_out
 from worker.app import app
 
 if TYPE_CHECKING:
     from db.jobs import Claim
     from tasks.carry import Effect, Lease
+
+PATIENCE_SECONDS = 5.0
+"""Between two tries to write a request down while the database is away."""
 
 
 @app.task(name="rlfleet.train")
@@ -18,24 +25,30 @@ def train(job_id: int) -> str:
     return carry_out(job_id, _work)
 
 
-@app.task(name="rlfleet.train_window")
+@app.task(name="rlfleet.train_window", acks_late=True, time_limit=120)
 def train_window(window_id: str, line: str = "main") -> str:
     """Train on one window: ``train_window.delay("2025-01-15T10:00")``, as often as you like, trains once.
 
-    Records the job and the earlier ones that it needs, and does it at once when nothing is in its way. The
-    answer, which Flower shows, names the job and says what became of it.
+    Records the job and the earlier ones that it needs, and rings. The answer, which Flower shows, names the job and
+    says where it is; the answer of ``rlfleet.train`` says what became of it. The message is kept until the rows are
+    written, so that neither a killed worker nor a database that is away loses it.
 
     Raises:
         MalformedWindow: ``window_id`` is not a window id.
         UnknownWindow: there is no such window.
         InvalidInput: there is no such line, or it does not say how to train.
     """
+    from db import job_views
     from tasks.requests import request
     from tasks.ring import ring
 
-    job_id = request(window_id, line)
+    try:
+        job_id = request(window_id, line)
+    except DatabaseUnavailable as error:
+        time.sleep(PATIENCE_SECONDS)
+        raise Reject(error, requeue=True) from error
     ring()
-    return carry_out(job_id, _work)
+    return str(job_views.summary(job_id))
 
 
 def _work(claim: Claim, lease: Lease) -> Effect:

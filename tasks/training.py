@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from rl import errors
 from rl.errors import (
-    Cancelled,
     ChildLost,
     DiskFull,
-    Fenced,
     InvalidInput,
+    NoTrainingData,
     OffPolicyRefused,
     PermanentError,
     RlfleetError,
@@ -53,6 +52,7 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
         DiskFull: there is no room for the dataset or a checkpoint.
     """
     plan = _prepare(claim)
+    resident().wait_ready(lease.beat)
     written, manifest = _supervise(resident(), plan, lease)
 
     def effect(session: Session) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
         version = versions.add(
             session,
             line=line,
-            prefix=lines.config_of(line).version_prefix,
+            prefix=lines.prefix_of(line),
             job_id=claim.job_id,
             fence=claim.fence,
             checkpoints=[
@@ -97,6 +97,8 @@ def _prepare(claim: Claim) -> Plan:
         frozen = datasets.rows_of(session, dataset.id)
         spoken = calls.of_trajectories(session, [one.trajectory_id for one in frozen])
         base, adapter, parent = _start_from(session, line.id, lines.config_of(line).base_model, rows, claim.config)
+    if not frozen:
+        raise NoTrainingData(f"no scored trajectory in {', '.join(names)}: see what collecting them found")
     if claim.config["objective"] != "sft":
         _refuse_foreign(spoken, parent)
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
@@ -177,29 +179,34 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _supervise(child: Child, plan: Plan, lease: Lease) -> tuple[list[CheckpointWritten], dict[str, Any]]:
-    """Follow the child to the end; kill it when it stalls, or when this job is no longer ours."""
-    written: list[CheckpointWritten] = []
-    moved, progress = time.monotonic(), None
+    """Follow the child to the end. If that fails, kill it: it must not go on with a job that nobody follows."""
     try:
-        for event in child.train(plan.command):
-            now = time.monotonic()
-            if event is not None:
-                moved = now
-            if now - moved > settings().stall_seconds:
-                raise ChildLost(f"no progress for {settings().stall_seconds:.0f} s; see {child.log}")
-            if isinstance(event, Progress):
-                progress = {"stage": "train", "windows": plan.names, "step": event.step, "total": event.total}
-                progress |= {"metrics": event.metrics}
-            elif isinstance(event, CheckpointWritten):
-                written.append(event)
-            elif isinstance(event, Failed):
-                raise _named(event)
-            elif isinstance(event, Done):
-                return written, dict(event.manifest)
-            lease.beat(progress)
-    except (Fenced, Cancelled, ChildLost, SystemExit):
+        written, last = _follow(child, plan, lease)
+    except BaseException:
         child.kill()
         raise
+    if isinstance(last, Failed):
+        raise _named(last)
+    return written, dict(last.manifest)
+
+
+def _follow(child: Child, plan: Plan, lease: Lease) -> tuple[list[CheckpointWritten], Done | Failed]:
+    written: list[CheckpointWritten] = []
+    moved, progress = time.monotonic(), None
+    for event in child.train(plan.command):
+        now = time.monotonic()
+        if event is not None:
+            moved = now
+        if now - moved > settings().stall_seconds:
+            raise ChildLost(f"no progress for {settings().stall_seconds:.0f} s; see {child.log}")
+        if isinstance(event, Progress):
+            progress = {"stage": "train", "windows": plan.names, "step": event.step, "total": event.total}
+            progress |= {"metrics": event.metrics}
+        elif isinstance(event, CheckpointWritten):
+            written.append(event)
+        elif isinstance(event, Done | Failed):
+            return written, event
+        lease.beat(progress)
     raise ChildLost(f"the child ended without saying that it was done; see {child.log}")
 
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -63,8 +63,10 @@ class Child:
         os.close(command_read)
         os.close(event_write)
 
-    def wait_ready(self) -> Ready:
+    def wait_ready(self, tick: Callable[[], object] = lambda: None) -> Ready:
         """The child's address, once it owns its device and serves; starts it if need be.
+
+        ``tick`` is called about once a second while it loads; what it raises ends the wait, not the child.
 
         Raises:
             ChildLost: it exited, or was not ready in time; its log says why.
@@ -80,6 +82,7 @@ class Child:
             event = self._next(TICK_SECONDS)
             if isinstance(event, Ready):
                 self.ready = event
+            tick()
         return self.ready
 
     def train(self, command: TrainCommand) -> Iterator[Event | None]:

@@ -37,7 +37,7 @@ def test_the_base_install_enqueues(tmp_path: Path, redis_url: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
-    (message,) = broker.lrange("rlfleet:gpu", 0, -1)
+    (message,) = broker.lrange("rlfleet:maint", 0, -1)
     headers = json.loads(message)["headers"]
     assert headers["task"] == "rlfleet.train_window"
     assert headers["argsrepr"] == "('2025-01-15T10:00',)"
