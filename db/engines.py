@@ -30,8 +30,3 @@ def known(session: Session, limit: int = 3) -> list[Address]:
     """At most ``limit`` engines, the one announced last first."""
     query = select(Engine.name, Engine.url).order_by(Engine.seen_at.desc(), Engine.name).limit(limit)
     return [Address(name=row.name, url=row.url) for row in session.execute(query)]
-
-
-def newest(session: Session) -> str | None:
-    """The URL of the engine that was announced last, or None before the first one."""
-    return next((engine.url for engine in known(session, 1)), None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import job_views, lines
 from db.session import transaction
+from rl.records import ids_sha256
 
 
 @dataclass(frozen=True)
@@ -68,14 +68,14 @@ def read(line: str) -> Facts:
     return facts
 
 
-def ids_sha256(line: str) -> dict[str, str]:
+def scenario_ids(line: str) -> dict[str, str]:
     """SHA-256 of the sorted scenario ids, one a line, of what was trained on, validated on and held out."""
     with transaction() as session:
         line_id = lines.named(session, line).id
         found: dict[str, set[str]] = {"train": set(session.scalars(TRAINED_ON, {"line_id": line_id}))}
         for split, scenario in session.execute(JUDGED_ON, {"line_id": line_id}):
             found.setdefault(split, set()).add(scenario)
-    return {name: hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest() for name, ids in found.items()}
+    return {name: ids_sha256(ids) for name, ids in found.items()}
 
 
 def _active(session: Session, line_id: int) -> list[job_views.Summary]:

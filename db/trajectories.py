@@ -79,12 +79,6 @@ def insert_quarantine(session: Session, line_id: int, window_id: int, rows: Sequ
     return len(list(session.scalars(insert(Quarantine).on_conflict_do_nothing().returning(Quarantine.id), values)))
 
 
-def quarantine_counts(session: Session, window_id: int) -> dict[str, int]:
-    """Quarantined rows of the window by reason."""
-    query = select(Quarantine.reason, func.count()).where(Quarantine.window_id == window_id)
-    return {str(row[0]): int(row[1]) for row in session.execute(query.group_by(Quarantine.reason))}
-
-
 @dataclass(frozen=True)
 class Scored:
     """A trajectory with what scoring and training need of it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -110,16 +110,3 @@ def add_evaluation(session: Session, evaluation: Evaluation, verdicts: Sequence[
     session.flush()
     session.execute(insert(Verdict), [dict(one) | {"evaluation_id": evaluation.id} for one in verdicts])
     return evaluation.id
-
-
-def evaluations_of(session: Session, version_id: int) -> list[Evaluation]:
-    """The version's evaluations, oldest first."""
-    return list(session.scalars(select(Evaluation).where(Evaluation.version_id == version_id).order_by(Evaluation.id)))
-
-
-def mean_turns(session: Session, evaluation_id: int) -> float:
-    """Turns an episode took on average in that evaluation."""
-    found = session.execute(
-        text("select avg(turns) from rlfleet.verdicts where evaluation_id = :id"), {"id": evaluation_id}
-    ).scalar_one()
-    return float(found or 0.0)

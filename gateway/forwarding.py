@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import ssl
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -28,7 +26,7 @@ KEY_REFUSED = (401, 403)
 EXTENSIONS = {"timeout": TIMEOUT}
 
 ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=3.0)
-"""An idle connection is dropped before the server drops it (uvicorn: after 5 s), lest a request meet a closed one."""
+"""One that was idle for longer is not used again: vLLM closes it after 5 s (our engine after 75), under a request."""
 
 LOST = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
@@ -52,7 +50,7 @@ class Engines:
 
     def __init__(self, key: str) -> None:
         self._tls = ssl.create_default_context()
-        self._idle: defaultdict[str, list[httpx.AsyncHTTPTransport]] = defaultdict(list)
+        self._idle: dict[str, list[httpx.AsyncHTTPTransport]] = {}
         self._headers = [("content-type", "application/json")]
         if key:
             self._headers.append(("authorization", f"Bearer {key}"))
@@ -61,9 +59,12 @@ class Engines:
     async def complete(self, engines: Sequence[Address], version: str, uri: str, body: bytes) -> Answer:
         """The answer of the first engine, newest first, that can give one; it may be a 4xx of the request's own.
 
+        ``engines`` are all there are: connections to any other are closed.
+
         Raises:
             EngineUnavailable: none can; says of each why.
         """
+        await self._forget_all_but({engine.url for engine in engines})
         reasons = []
         for engine in engines:
             try:
@@ -107,7 +108,7 @@ class Engines:
 
     async def _send(self, method: str, url: str, path: str, body: bytes) -> Answer:
         request = httpx.Request(method, url + path, headers=self._headers, content=body, extensions=EXTENSIONS)
-        idle = self._idle[url]
+        idle = self._idle.setdefault(url, [])
         transport = idle.pop() if idle else httpx.AsyncHTTPTransport(self._tls, limits=ONE_CONNECTION, retries=1)
         try:
             response = await transport.handle_async_request(request)
@@ -117,13 +118,21 @@ class Engines:
         except httpx.TimeoutException as error:
             raise EngineUnavailable(f"took too long ({type(error).__name__})") from error
         finally:
-            idle.append(transport)
+            if self._idle.get(url) is idle:
+                idle.append(transport)
+            else:
+                await transport.aclose()
         return _answer(response, content)
+
+    async def _forget_all_but(self, urls: set[str]) -> None:
+        """Close the connections to engines that are elsewhere now: a restarted engine has another port."""
+        for url in self._idle.keys() - urls:
+            for transport in self._idle.pop(url, []):
+                await transport.aclose()
 
     async def close(self) -> None:
         """Close every connection."""
-        for transport in itertools.chain.from_iterable(self._idle.values()):
-            await transport.aclose()
+        await self._forget_all_but(set())
 
 
 class Upstream:

@@ -44,7 +44,10 @@ class GatewaySettings(BaseSettings):
         description="bearer keys, comma-separated; none: callers on loopback only, and refused in production",
     )
     engine_key: str = Field(
-        "", validation_alias="RLFLEET_ENGINE_KEY", repr=False, description="bearer key that the engines ask for"
+        "",
+        validation_alias="RLFLEET_ENGINE_KEY",
+        repr=False,
+        description="bearer key that the engines ask for; refused when empty in production",
     )
     rl_model_switch: bool | None = Field(
         None,
@@ -98,11 +101,15 @@ class GatewaySettings(BaseSettings):
         """These settings.
 
         Raises:
-            InvalidSettings: production without keys.
+            InvalidSettings: production without bearer keys, or without the engines' key.
         """
         if self.env == "production" and not self.keys:
             raise InvalidSettings(
                 "RLFLEET_GATEWAY_KEYS", "", "set at least one bearer key; without one production would be open"
+            )
+        if self.env == "production" and not self.engine_key:
+            raise InvalidSettings(
+                "RLFLEET_ENGINE_KEY", "", "set the engines' bearer key; without one production's engines would be open"
             )
         return self
 
@@ -112,7 +119,7 @@ def settings() -> GatewaySettings:
     """The settings of this process.
 
     Raises:
-        InvalidSettings: a variable has a value that cannot be used, or production has no keys.
+        InvalidSettings: a variable has a value that cannot be used, or production lacks a key.
     """
     try:
         return GatewaySettings().checked()

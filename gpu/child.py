@@ -22,6 +22,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from gpu.settings import engine_key
 from rl.errors import InvalidInput, PermanentError, RlfleetError, StartError
 from rl.protocol import COMMANDS, Event, Failed, Ready, StopCommand, TrainCommand
 
@@ -40,6 +41,7 @@ def main() -> None:
     args = _arguments()
     die_with(args.parent)
     try:
+        engine_key()  # asked for at once: waiting for the device and importing torch take a while
         held = lock_device(args.state, args.device)
     except StartError as error:
         sys.exit(f"gpu.child: {error}")

@@ -13,7 +13,6 @@ import hmac
 import itertools
 import json
 import logging
-import os
 import socket
 import threading
 from collections.abc import Awaitable, Callable
@@ -29,11 +28,11 @@ from gpu import chat
 from gpu.generate import Completion, Request
 from gpu.policy import Policy, Version
 from gpu.scheduler import Scheduler
+from gpu.settings import engine_key
 from rl.errors import EngineUnavailable, InvalidInput, RlfleetError
 
 log = logging.getLogger(__name__)
 
-KEY_VARIABLE = "RLFLEET_ENGINE_KEY"
 RETRY_SECONDS = "1"
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections: whoever closes second loses a request to a closed socket."""
@@ -134,11 +133,15 @@ class Engine:
 
 
 class EngineServer:
-    """An engine on a loopback port of its own, in a thread. ``start`` returns once it accepts connections."""
+    """An engine on a loopback port of its own, in a thread. ``start`` returns once it accepts connections.
+
+    Raises:
+        StartError: no ``key`` is given, and in production ``RLFLEET_ENGINE_KEY`` is not set.
+    """
 
     def __init__(self, policy: Policy, key: str | None = None, max_waiting: int = 1024) -> None:
         self.scheduler = Scheduler(policy, max_waiting)
-        app = Engine(policy, self.scheduler, key or os.environ.get(KEY_VARIABLE)).app()
+        app = Engine(policy, self.scheduler, key or engine_key()).app()
         config = uvicorn.Config(
             app,
             log_level="warning",

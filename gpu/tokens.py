@@ -20,6 +20,10 @@ from rl.errors import InvalidInput
 from rl.records import Call, Message
 
 REMEMBERED = 8192
+"""Conversations, at most."""
+
+REMEMBERED_TOKENS = 4_000_000
+"""Tokens of all of them together, at most: up to 0.2 GB. The oldest go first."""
 
 
 class ChatTokens:
@@ -33,6 +37,7 @@ class ChatTokens:
         self.eos_text = str(tokenizer.eos_token)
         self.eos_id: int = tokenizer.eos_token_id
         self._ids_of_text: OrderedDict[str, list[int]] = OrderedDict()
+        self._tokens_held = 0
         self._words: dict[int, str] = {}
         self._lock = threading.Lock()
 
@@ -131,10 +136,11 @@ class ChatTokens:
 
     def _store(self, text: str, ids: list[int]) -> None:
         with self._lock:
+            self._tokens_held += len(ids) - len(self._ids_of_text.pop(text, ()))
             self._ids_of_text[text] = ids
-            self._ids_of_text.move_to_end(text)
-            if len(self._ids_of_text) > REMEMBERED:
-                self._ids_of_text.popitem(last=False)
+            while len(self._ids_of_text) > REMEMBERED or self._tokens_held > REMEMBERED_TOKENS:
+                _, forgotten = self._ids_of_text.popitem(last=False)
+                self._tokens_held -= len(forgotten)
 
 
 def load_tokens(folder: Path) -> ChatTokens:

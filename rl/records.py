@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -105,6 +107,11 @@ class ScenarioRef(Record):
     @property
     def id(self) -> str:
         return f"{self.environment}/{self.split}/{self.seed}"
+
+
+def ids_sha256(ids: Iterable[str]) -> str:
+    """SHA-256, in hex, of the distinct ids, sorted, one a line: tells whether two sets of scenarios are the same."""
+    return hashlib.sha256("\n".join(sorted(set(ids))).encode()).hexdigest()
 
 
 def utc(value: datetime) -> str:

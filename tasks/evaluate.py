@@ -6,7 +6,6 @@ Nothing of it passes the gateway, so nothing of it can become training data.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import TYPE_CHECKING, Any
 
 from tasks.carry import carry_out
@@ -42,6 +41,7 @@ def _work(claim: Claim, lease: Lease) -> Effect:
 
     def effect(session: Session) -> dict[str, Any]:
         from db.tables import Evaluation
+        from rl.records import ids_sha256
 
         k = sum(one.success for one in outcomes)
         evaluation = Evaluation(
@@ -86,11 +86,6 @@ async def _play(claim: Claim, task_set: TaskSet, version: str, uri: str, lease: 
     async with ChatClient(url, settings().engine_key, version, 0.0, environment.max_tokens, "evaluation") as chat:
         outcomes = await lease.during(play_many(environment, chosen, chat, 64, beat))
     return outcomes, digest(environment.system)
-
-
-def ids_sha256(ids: list[str]) -> str:
-    """SHA-256, in hex, of the sorted scenario ids, one a line."""
-    return hashlib.sha256("\n".join(sorted(ids)).encode()).hexdigest()
 
 
 def _verdict(outcome: Outcome) -> dict[str, Any]:

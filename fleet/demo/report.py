@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from db.overview import Facts, Judged, ids_sha256
+from db.overview import Facts, Judged, scenario_ids
 from rl.intervals import beta_interval
 
 SCHEMA = 1
@@ -52,7 +52,7 @@ class Report:
             "compute_seconds": round(self.compute_seconds, 1),
             "seconds": round(self.seconds, 1),
             "stages": {name: round(seconds, 1) for name, seconds in self.stages.items()},
-            "ids": ids_sha256(facts.line),
+            "ids": scenario_ids(facts.line),
         }
 
     def table(self) -> Table:

@@ -101,11 +101,11 @@ def test_a_version_is_found_by_name_in_any_state(session: Session) -> None:
 
 
 def test_the_newest_engine_is_the_one_announced_last(session: Session) -> None:
-    assert engines.newest(session) is None
+    assert engines.known(session) == []
     engines.announce(session, "cpu@a", "http://127.0.0.1:1/", "cpu", 10)
     session.execute(text("update rlfleet.engines set seen_at = seen_at - interval '1 minute'"))
     engines.announce(session, "gpu0@b", "http://127.0.0.1:2", "gpu0", 11)
-    assert engines.newest(session) == "http://127.0.0.1:2"
+    assert engines.known(session)[0].url == "http://127.0.0.1:2"
 
     session.execute(text("update rlfleet.engines set seen_at = seen_at - interval '1 minute'"))
     engines.announce(session, "cpu@a", "http://127.0.0.1:3", "cpu", 12)

@@ -6,11 +6,12 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from db import jobs, lines, versions
+from db import jobs, lines, planning, versions
 from db.session import transaction
 from db.tables import Checkpoint, Evaluation, Verdict, Version
 from db.versions import NewCheckpoint
 from rl.errors import InvalidInput
+from rl.planner import Result
 from tests.conftest_database import add_line, add_version
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -139,9 +140,9 @@ def test_an_evaluation_holds_its_verdicts() -> None:
             for number, (right, turns) in enumerate(((True, 1), (True, 2), (False, 3)))
         ]
         stored = versions.add_evaluation(session, evaluation, rows)
-        assert [(one.k, one.n) for one in versions.evaluations_of(session, version.id)] == [(2, 3)]
-        assert versions.mean_turns(session, stored) == pytest.approx(2.0)
-        assert versions.mean_turns(session, stored + 1) == pytest.approx(0.0)
+        (seen,) = planning.line_state(session, lines.named(session, "main")).versions
+        assert seen.results == {"h": Result(2, 3, 2.0)}
+        assert session.get_one(Evaluation, stored).version_id == version.id
         assert session.scalar(select(func.count()).select_from(Verdict)) == 3
 
 

@@ -98,14 +98,14 @@ def test_rounds_of_practice_end_in_a_decision(story: Story) -> None:
     assert facts.decision is not None
     assert facts.decision["version"] in {one.version for one in facts.judged}
     assert facts.gateway_version == facts.stable
-    ids = overview.ids_sha256(story.name)
+    ids = overview.scenario_ids(story.name)
     assert len(set(ids.values())) == 3
 
 
 def test_flower_says_which_job_and_what_became_of_it(story: Story) -> None:
     said = [str(task["result"]) for task in _flower(story, "/api/tasks?taskname=rlfleet.train_window").values()]
     assert len(said) == 10
-    assert all(f"train {story.name} {story.hour}" in line for line in said if "job" in line)
+    assert all(f"train {story.name} {story.hour}" in line for line in said)
     trained = _flower(story, "/api/tasks?taskname=rlfleet.train").values()
     assert any("succeeded" in str(task["result"]) for task in trained)
     everything = _flower(story, "/api/tasks?limit=500").values()

@@ -29,6 +29,10 @@ def test_production_needs_keys_and_has_the_switch_off(monkeypatch: pytest.Monkey
         settings()
 
     monkeypatch.setenv("RLFLEET_GATEWAY_KEYS", " one , two,")
+    with pytest.raises(InvalidSettings, match="RLFLEET_ENGINE_KEY = ''"):
+        settings()
+
+    monkeypatch.setenv("RLFLEET_ENGINE_KEY", "three")
     assert settings().keys == (b"one", b"two")
     assert not settings().use_rl_model
     settings.cache_clear()

@@ -36,7 +36,7 @@ SFT: dict[str, object] = {"objective": "sft", "steps": 3, "optimizer": {"learnin
 class Child:
     """One ``python -m gpu.child`` with its two pipes."""
 
-    def __init__(self, state: Path, parent: int | None = None) -> None:
+    def __init__(self, state: Path, parent: int | None = None, **variables: str) -> None:
         commands_out, self.commands_in = os.pipe()
         events_out, events_in = os.pipe()
         arguments = ["--device", "cpu", "--state", state, "--commands-fd", commands_out, "--events-fd", events_in]
@@ -45,7 +45,7 @@ class Child:
             pass_fds=(commands_out, events_in),
             cwd=ROOT,
             stderr=subprocess.PIPE,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **variables},
         )
         os.close(commands_out)
         os.close(events_in)
@@ -166,6 +166,15 @@ def test_it_does_not_start_for_a_parent_that_is_gone(tmp_path: Path) -> None:
     assert orphan.process.stderr is not None
     assert b"parent 1 is gone" in orphan.process.stderr.read()
     orphan.close()
+
+
+def test_it_does_not_start_open_in_production(tmp_path: Path) -> None:
+    open_to_all = Child(tmp_path, RLFLEET_ENV="production", RLFLEET_ENGINE_KEY="")
+    assert open_to_all.wait() == 1
+    assert open_to_all.process.stderr is not None
+    assert open_to_all.process.stderr.read().startswith(b"gpu.child: RLFLEET_ENGINE_KEY = '': set a bearer key")
+    assert not (tmp_path / "devices").exists(), "it never asked for the device"
+    open_to_all.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")

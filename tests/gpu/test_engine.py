@@ -14,6 +14,7 @@ import torch
 
 from gpu.engine import EngineServer
 from gpu.policy import Policy
+from rl.errors import StartError
 
 USER = {"role": "user", "content": "You see: wall 4 ahead"}
 
@@ -140,6 +141,16 @@ def test_the_key_is_asked_for(base: Path, policy: Policy, monkeypatch: pytest.Mo
         assert client.get("/v1/models", headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert client.get("/v1/models", headers={"Authorization": "Bearer s3cret"}).status_code == 200
     server.stop()
+
+
+def test_production_needs_a_key(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_ENV", "production")
+    monkeypatch.delenv("RLFLEET_ENGINE_KEY", raising=False)
+    with pytest.raises(StartError, match="RLFLEET_ENGINE_KEY = '': set a bearer key"):
+        EngineServer(policy)
+    monkeypatch.setenv("RLFLEET_ENV", "prod")
+    with pytest.raises(StartError, match="RLFLEET_ENV = 'prod'"):
+        EngineServer(policy, key="")
 
 
 def test_answers_do_not_wait_for_delayed_acknowledgements(client: httpx.Client) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gpu import tokens as tokens_module
 from gpu.tokens import ChatTokens, load_tokens
 from rl.errors import InvalidInput
 from rl.records import Call, Message
@@ -40,6 +41,17 @@ def test_an_answer_cut_short_is_continued_too(tokens: ChatTokens) -> None:
     tokens.remember(prompt_text, "tu", held)
     following = tokens.prompt([USER, {"role": "assistant", "content": "tu"}, USER])
     assert following[: len(held) + 1] == [*held, tokens.eos_id]
+
+
+def test_the_oldest_conversations_are_forgotten_beyond_so_many_tokens(
+    tokens: ChatTokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens_module, "REMEMBERED_TOKENS", 10)
+    held = [90, 91, 92, 93]
+    for text in ("one", "two", "two", "three"):
+        tokens.remember(text, "", held)
+    assert (tokens.ids("two"), tokens.ids("three")) == (held, held), "8 tokens are no more than 10"
+    assert tokens.ids("one") == tokens.tokenizer("one", add_special_tokens=False)["input_ids"]
 
 
 def test_the_mask_of_a_foreign_answer_is_exact(tokens: ChatTokens) -> None:

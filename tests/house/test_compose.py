@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from redis import Redis
+from redis.exceptions import AuthenticationError
+
+from fleet.binaries import find_valkey
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -15,6 +22,7 @@ SECRETS = {
     "REDIS_PASSWORD": "pw2",
     "FLOWER_BASIC_AUTH": "me:pw3",
     "RLFLEET_GATEWAY_KEY": "key4",
+    "RLFLEET_ENGINE_KEY": "key5",
 }
 SERVERS = {"postgres", "valkey"}
 WORKERS = {"worker-collect", "worker-score", "worker-maint", "worker-gpu"}
@@ -57,7 +65,7 @@ def test_compose_accepts_the_file(tmp_path: Path, files: tuple[str, ...]) -> Non
     run = _config(tmp_path, SECRETS, *files)
     assert run.returncode == 0, run.stderr
     shown = yaml.safe_load(run.stdout)["services"]
-    assert set(shown) == SERVERS | OURS
+    assert set(shown) == SERVERS | OURS | {"engine-net"}
     assert shown["gateway"]["environment"]["DATABASE_URL"] == "postgresql://rlfleet:pw1@postgres:5432/rlfleet"
     assert shown["gateway"]["environment"]["RLFLEET_GATEWAY_KEYS"] == "key4,"
     assert shown["beat"]["environment"]["REDIS_URL"] == "redis://:pw2@valkey:6379/0"
@@ -73,9 +81,55 @@ def test_no_password_has_a_default(tmp_path: Path, name: str) -> None:
 def test_every_lasting_process_is_checked_restarted_and_off_the_network() -> None:
     for name, service in _services().items():
         if name != "migrate":
-            assert "healthcheck" in service, name
+            assert "healthcheck" in service or service["command"] == "sleep infinity", name
             assert service["restart"] == "unless-stopped", name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def test_the_gateway_and_the_gpu_worker_share_a_network_that_is_neither_ones() -> None:
+    services = _services()
+    joined = {name for name, service in services.items() if service.get("network_mode") == "service:engine-net"}
+    assert joined == {"gateway", "worker-gpu"}
+    assert services["engine-net"]["networks"]["default"]["aliases"] == ["gateway"]
+    assert not {"env_file", "environment", "build"} & set(services["engine-net"]), "it is not replaced with ours"
+
+
+def test_only_the_gpu_worker_owns_a_device(tmp_path: Path) -> None:
+    run = _config(tmp_path, SECRETS | {"RLFLEET_DEVICE": "cuda:3"})
+    shown = yaml.safe_load(run.stdout)["services"]
+    owned = {name: service["environment"]["RLFLEET_DEVICE"] for name, service in shown.items() if name in OURS}
+    assert {name: device for name, device in owned.items() if device} == {"worker-gpu": "cuda:3"}
+
+
+def test_valkey_asks_for_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
+    socket = tmp_path / "socket"
+    entry_point = tmp_path / "docker-entrypoint.sh"
+    valkey = find_valkey(os.environ["PATH"]).path
+    entry_point.write_text(f'#!/bin/sh\nshift\nexec {valkey} "$@" --port 0 --unixsocket {socket}\n')
+    entry_point.chmod(0o755)
+    argv = [word.replace("$$", "$") for word in _services()["valkey"]["command"]]
+    environ = {"PATH": f"{tmp_path}:/usr/bin:/bin", "REDISCLI_AUTH": "pw2"}
+    with subprocess.Popen(argv, cwd=tmp_path, env=environ, stdout=subprocess.DEVNULL) as server:
+        try:
+            _await(socket.exists)
+            with Redis(unix_socket_path=str(socket), password="pw2") as client:
+                settings = client.config_get("appendonly", "appendfsync", "maxmemory-policy", "requirepass")
+                pid = client.info("server")["process_id"]
+            with Redis(unix_socket_path=str(socket)) as client, pytest.raises(AuthenticationError):
+                client.ping()
+            assert list(settings.values()) == ["yes", "everysec", "noeviction", "pw2"]
+            assert pid == server.pid, "signals must reach the server, not a shell"
+            assert "pw2" not in " ".join(argv) + Path(f"/proc/{pid}/cmdline").read_text()
+        finally:
+            server.terminate()
+    assert server.returncode == 0
+
+
+def _await(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come about"
+        time.sleep(0.02)
 
 
 def test_a_worker_may_finish_its_soft_shutdown() -> None:

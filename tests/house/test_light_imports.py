@@ -9,9 +9,9 @@ ROOT = Path(__file__).parents[2]
 HEAVY = {"alembic", "db", "fastapi", "gpu", "numpy", "peft", "psycopg2", "scipy", "sqlalchemy", "torch", "transformers"}
 
 
-def _loaded_by(statement: str) -> set[str]:
+def _loaded_by(statement: str, **variables: str) -> set[str]:
     code = f"{statement}\nimport sys\nprint(*sys.modules)"
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    env = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return set(run.stdout.split())
@@ -22,7 +22,9 @@ def test_a_service_can_enqueue_without_the_database_or_torch() -> None:
 
 
 def test_beat_and_the_worker_app_load_no_task() -> None:
-    loaded = _loaded_by("import beat_schedule, worker, worker.app")
+    statement = "import beat_schedule, worker, worker.app; assert worker.app.app.conf.beat_schedule"
+    loaded = _loaded_by(statement, REDIS_URL="redis://127.0.0.1:1/0")
+    assert "worker.config" in loaded
     assert {name for name in loaded if name.split(".")[0] == "tasks"} == set()
     assert loaded & HEAVY == set()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,13 @@ def test_no_progress_is_a_stall_and_ends_the_child(make_child: MakeChild, monkey
         supervise(child, "progress", "hang", lease=lease)
     assert is_gone(pid)
     assert len(lease.told) > 1, "the lease is renewed while nothing is said"
+
+
+def test_a_long_training_that_moves_is_no_stall(make_child: MakeChild, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_STALL_SECONDS", "1")
+    started = time.monotonic()
+    assert supervise(make_child(), *["pause", "progress"] * 5, "done") == ([], {"steps": 2})
+    assert time.monotonic() - started > 1
 
 
 @pytest.mark.parametrize(

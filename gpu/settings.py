@@ -1,0 +1,37 @@
+"""The environment variables of a device's child, read when it starts. An empty variable counts as unset."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from rl.errors import StartError
+
+
+class EngineSettings(BaseSettings):
+    """What the engine asks of its callers."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+
+    env: Literal["development", "production"] = Field("development", validation_alias="RLFLEET_ENV")
+    engine_key: str = Field(
+        "", validation_alias="RLFLEET_ENGINE_KEY", repr=False, description="bearer key that the engine asks for"
+    )
+
+
+def engine_key() -> str:
+    """The bearer key that the engine asks for; empty if it asks for none.
+
+    Raises:
+        StartError: ``RLFLEET_ENV`` has a value that it cannot have, or production has no key.
+    """
+    try:
+        here = EngineSettings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise StartError(f"{first['loc'][0]} = {first.get('input')!r}: {first['msg']}") from None
+    if here.env == "production" and not here.engine_key:
+        raise StartError("RLFLEET_ENGINE_KEY = '': set a bearer key; without one production's engine would be open")
+    return here.engine_key
