@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -21,6 +22,8 @@ jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.
 app.add_typer(jobs_app, name="jobs")
 console = Console()
 errors = Console(stderr=True)
+
+STOP_SECONDS = 120.0
 
 Line = Annotated[str, typer.Option(help="the line of versions")]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
@@ -76,10 +79,14 @@ def down() -> None:
     from fleet.home import holder
 
     pid = holder(os.environ)
-    if pid is None:
+    if not pid:
         raise StartError("no fleet runs here; RLFLEET_HOME names another one")
-    os.kill(pid, signal.SIGTERM)
-    while holder(os.environ) == pid:
+    with contextlib.suppress(ProcessLookupError):  # it was just about to end by itself
+        os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_SECONDS
+    while holder(os.environ):
+        if time.monotonic() > deadline:
+            raise StartError(f"the fleet of process {pid} did not end within {STOP_SECONDS:.0f} s")
         time.sleep(0.2)
     console.print(f"stopped (pid {pid})")
 

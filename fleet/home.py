@@ -60,12 +60,19 @@ def read_endpoints(path: Path) -> Endpoints | None:
 
 
 def holder(environ: Mapping[str, str]) -> int | None:
-    """The pid of the supervisor whose fleet runs in this environment's home; None when none does."""
+    """The pid of the supervisor whose fleet runs in this environment's home; None when nothing of it does.
+
+    While the last of its processes end, it is the pid of a supervisor that is gone already.
+    """
     try:
-        pid = int(json.loads((home_path(environ) / "endpoints.json").read_text())["pid"])
+        descriptor = os.open(home_path(environ) / ".lock", os.O_RDWR)
     except FileNotFoundError:
         return None
-    return pid if _is_alive(pid) else None
+    try:
+        # Not the pid alone: after a crash another process may have the same one.
+        return None if _try_lock(descriptor) else _holder(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class Home:

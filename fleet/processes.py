@@ -68,6 +68,8 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         "RLFLEET_STATE": str(home.path),
         "RLFLEET_ARTIFACTS": environ.get("RLFLEET_ARTIFACTS") or str(home.path / "artifacts"),
         "RLFLEET_GATEWAY_URL": gateway,
+        "RLFLEET_GATEWAY_KEY": _own_key(environ),
+        "RLFLEET_DEVICE": "",  # only GPU workers have one; an exported one would reach the others too
         "RLFLEET_ENGINE_KEY": home.secret("engine.key"),
         "FLOWER_BASIC_AUTH": f"rlfleet:{home.secret('flower.password')}",
         "OMP_NUM_THREADS": environ.get("OMP_NUM_THREADS") or "1",
@@ -75,6 +77,11 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         "PYTHONUNBUFFERED": "1",
     }
     return Plan(shared, devices(environ), gateway, f"http://127.0.0.1:{here.flower_port}", home.path)
+
+
+def _own_key(environ: Mapping[str, str]) -> str:
+    """The key that our own agents show: the one that is set, else the first that the gateway takes."""
+    return environ.get("RLFLEET_GATEWAY_KEY") or environ.get("RLFLEET_GATEWAY_KEYS", "").split(",")[0].strip()
 
 
 def processes(chosen: Plan) -> list[Process]:

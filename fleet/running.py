@@ -73,13 +73,19 @@ class Fleet:
         deadline = time.monotonic() + seconds
         while not until():
             if time.monotonic() > deadline:
-                raise StartError(f"{what} did not happen within {seconds:.0f} s; the logs are in {self.home.logs}")
+                said = "\n".join(self._last_words())
+                raise StartError(f"{what} did not happen within {seconds:.0f} s; see {self.home.logs}\n{said}".strip())
             self.poll()
             time.sleep(POLL_SECONDS)
 
     def status(self) -> list[Status]:
         """The processes that ``start`` started."""
         return self._supervisor.status()
+
+    def _last_words(self) -> list[str]:
+        """The end of what the devices' children wrote, since they are what takes long and can go wrong."""
+        logs = sorted(self.home.logs.glob("child-*.log"))
+        return [f"{log.name}: {line}" for log in logs for line in log.read_text(errors="replace").splitlines()[-10:]]
 
     def _migrate(self) -> None:
         from db.migrate import migrate

@@ -54,6 +54,7 @@ def spawn(
                 cwd=cwd,
                 pass_fds=keep,
                 start_new_session=True,
+                umask=0o077,  # conversations, weights and logs are this user's alone
                 user=drop.uid if drop else None,
                 group=drop.gid if drop else None,
                 extra_groups=[] if drop else None,

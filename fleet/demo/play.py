@@ -23,7 +23,8 @@ def play(console: Console, seed: int, json_path: Path | None, *, fresh: bool, qu
     """Run the demo to its end and print what came of it. Whether the chosen version was released."""
     started = time.monotonic()
     size = recipe.QUICK if quick else recipe.Size()
-    with Fleet(os.environ) as fleet:
+    # Proven on the CPU; RLFLEET_DEVICES chooses otherwise.
+    with Fleet({"RLFLEET_DEVICES": "cpu"} | os.environ) as fleet:
         fleet.start()
         view = View(console, size)
         base = f"{'quick' if quick else 'demo'}-{seed}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from db import job_views, lines, versions
+from db import job_views, jobs, lines, versions
 from db.overview import Facts, read
 from db.session import transaction
 from fleet.demo import recipe
@@ -93,14 +94,18 @@ class Story:
         return self.folder / "starter"
 
     def _starter(self) -> None:
-        if (self.starter / "config.json").exists():
+        if self.starter.exists():
             return
-        texts = self.folder / "texts.jsonl"
+        texts, new = self.folder / "texts.jsonl", self.starter.with_suffix(".new")
         texts.write_text("\n".join(json.dumps(text) for text in _texts(self.logs)))
-        self._python("gpu.starter", "--texts", str(texts), "--out", str(self.starter), "--seed", str(self.seed))
+        shutil.rmtree(new, ignore_errors=True)
+        self._python("gpu.starter", "--texts", str(texts), "--out", str(new), "--seed", str(self.seed))
+        new.rename(self.starter)
 
     def _wait_for_fleet(self) -> None:
         self.fleet.wait(is_well(f"{self.fleet.plan.gateway_url}/health"), "a gateway with an engine behind it", 240)
+        for job in self._broken():  # from an earlier start; this one tries them again
+            jobs.requeue(job.job_id)
 
     def _clone(self) -> None:
         from tasks import train_window
@@ -131,20 +136,24 @@ class Story:
             self.view.show(facts)
             if done(facts):
                 return
-            broken = [job for state in ("failed", "dead") for job in job_views.listing(state) if job.line == self.name]
-            if broken:
-                raise StartError(f"{broken[0]}; the logs are in {self.fleet.home.logs}")
+            if broken := self._broken():
+                remedy = "the same command tries it again, FRESH=1 starts anew"
+                raise StartError(f"{broken[0]}; the logs are in {self.fleet.home.logs}; {remedy}")
             self.fleet.poll()
             time.sleep(0.25)
+
+    def _broken(self) -> list[job_views.Summary]:
+        """This demo's jobs that ended without success."""
+        return [job for state in ("failed", "dead") for job in job_views.listing(state) if job.line == self.name]
 
     def _ask(self) -> Facts:
         """One call through the gateway, as any client would make it."""
         import httpx
 
         body = {"model": self.name, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
-        answer = httpx.post(
-            f"{self.fleet.plan.gateway_url}/v1/chat/completions", json=body, timeout=60, trust_env=False
-        )
+        url, key = f"{self.fleet.plan.gateway_url}/v1/chat/completions", self.fleet.plan.environ["RLFLEET_GATEWAY_KEY"]
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        answer = httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
         facts = read(self.name)
         facts.gateway_version = answer.headers.get("X-Rlfleet-Version")
         return facts

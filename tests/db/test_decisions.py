@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import sqrt
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, func, select
+
+from db import decisions, jobs, lines, planning, releases, versions
+from db.jobs import Claim
+from db.session import transaction
+from db.tables import Decision, Evaluation
+from rl.errors import Fenced, InvalidInput
+from rl.planner import Want, plan
+from tests.db.trained import HELD_OUT, add_line, add_version, evaluate, release, run_of, start_run, states
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+V0, V1, V2, V3 = (f"babylon-agent-v1.0.{number}" for number in range(4))
+HOUR = "2025-01-15T10:00"
+
+
+def wanted(kind: str) -> list[Want]:
+    """The jobs of that kind that the planner asks for now."""
+    with transaction() as session:
+        state = planning.line_state(session, lines.named(session, "main"))
+        return [one for one in plan(state) if isinstance(one, Want) and one.kind == kind]
+
+
+def to_decide() -> Claim:
+    """The claim of the one decision that the planner asks for."""
+    (want,) = wanted("decide")
+    with transaction() as session:
+        job_id = planning.request(session, lines.named(session, "main").id, want)
+    claim = jobs.claim(job_id, "a test", 60)
+    assert claim is not None
+    return claim
+
+
+def decide(claim: Claim) -> Mapping[str, Any]:
+    with transaction() as session:
+        return jobs.finish(session, claim, lambda opened: decisions.commit(opened, claim))
+
+
+def stored() -> list[Decision]:
+    with transaction() as session:
+        return list(session.scalars(select(Decision).order_by(Decision.id)))
+
+
+def live() -> list[tuple[str, int]]:
+    with transaction() as session:
+        return [(one.version, one.share) for one in releases.live(session, "main")]
+
+
+def now() -> dict[str, str]:
+    with transaction() as session:
+        return states(session)
+
+
+def stable_and_candidate(stable: tuple[int, int], candidate: tuple[int, int]) -> None:
+    """``V0`` is stable and ``V1`` a candidate, both evaluated with those counts."""
+    with transaction() as session:
+        line = add_line(session)
+        first = add_version(session, line, state="ready")
+        release(session, first)
+        evaluate(session, first, *stable)
+        evaluate(session, add_version(session, line, HOUR), *candidate)
+
+
+def run_with_two_versions(validation: tuple[int, int, int], held_out: Mapping[int, int]) -> int:
+    """The id of a run from the stable ``V0``: right verdicts of 100 on validation, and of 1 held out, by version."""
+    with transaction() as session:
+        line = add_line(session)
+        base = add_version(session, line, state="ready")
+        release(session, base)
+        chain = [base, *(add_version(session, line, f"run/demo/000{number}") for number in (1, 2))]
+        for version, right in zip(chain, validation, strict=True):
+            evaluate(session, version, right, 100)
+        for step, right in held_out.items():
+            evaluate(session, chain[step], right, 1, HELD_OUT)
+        return start_run(session, base)
+
+
+def test_the_first_version_of_a_line_is_released_to_the_policys_share() -> None:
+    with transaction() as session:
+        evaluate(session, add_version(session, add_line(session), HOUR), 0, 1)
+    answer = decide(to_decide())
+    assert answer == {"version": V0, "released": True, "reason": "the first version of its line"}
+    assert (now(), live()) == ({V0: "ready"}, [(V0, 40)])
+    (decision,) = stored()
+    assert (decision.stable_id, decision.released, decision.evidence["probability"]) == (None, True, None)
+    assert list(decision.evidence["counts"]) == [V0]
+    assert wanted("decide") == []
+
+
+def test_a_better_candidate_is_released_over_the_stable_version_with_its_evidence() -> None:
+    stable_and_candidate((0, 1), (1, 1))
+    claim = to_decide()
+    decide(claim)
+    (decision,) = stored()
+    assert (now(), live()) == ({V0: "ready", V1: "ready"}, [(V1, 40)])
+    assert (decision.job_id, decision.fence, decision.policy) == (claim.job_id, 1, "probability-better")
+    assert decision.reason == "1/1 (100.0%) against 0/1 (0.0%): P(better) = 0.8333, at least 0.8"
+    evidence = decision.evidence
+    # The integral of 2p (1 - (1 - p)^2) is 4/3 - 1/2; Beta(2, 1) has the distribution x^2, Beta(1, 2) 1 - (1 - x)^2.
+    assert evidence["probability"] == pytest.approx(5 / 6)
+    assert evidence["would_change"] == "0 successes of 1 or fewer"
+    assert {name: (one["k"], one["n"]) for name, one in evidence["counts"].items()} == {V1: (1, 1), V0: (0, 1)}
+    assert evidence["counts"][V1]["interval"] == pytest.approx([sqrt(0.1), sqrt(0.9)])
+    assert evidence["counts"][V0]["interval"] == pytest.approx([1 - sqrt(0.9), 1 - sqrt(0.1)])
+
+
+def test_a_worse_candidate_is_rejected_with_the_reason_and_its_evidence() -> None:
+    stable_and_candidate((1, 1), (0, 1))
+    answer = decide(to_decide())
+    reason = "0/1 (0.0%) against 1/1 (100.0%): P(better) = 0.1667, below 0.8"
+    assert answer == {"version": V1, "released": False, "reason": reason}
+    assert (now(), live()) == ({V0: "ready", V1: "rejected"}, [(V0, 100)])
+    with transaction() as session:
+        assert versions.named(session, V1)[0].reason == reason
+    (decision,) = stored()
+    assert (decision.released, decision.reason) == (False, reason)
+    assert decision.evidence["probability"] == pytest.approx(1 / 6)
+    assert decision.evidence["would_change"] == "more scenarios: not even 1 of 1 would be enough"
+    assert wanted("decide") == []
+
+
+def test_nothing_is_decided_against_a_version_that_is_no_longer_stable_and_another_decision_is_asked_for() -> None:
+    stable_and_candidate((0, 1), (1, 1))
+    claim = to_decide()
+    with transaction() as session:
+        other = add_version(session, lines.named(session, "main"), state="ready")
+        release(session, other)
+    answer = decide(claim)
+    assert answer == {"candidate": V1, "undecided": f"{V2} is stable now, and this was to compare with {V0}"}
+    assert (stored(), now()[V1], live()) == ([], "candidate", [(V2, 100)])
+
+    assert [want.inputs for want in wanted("evaluate")] == [{"version": V2}]
+    assert wanted("decide") == []
+    with transaction() as session:
+        evaluate(session, other, 0, 1)
+    again = to_decide()
+    assert again.job_id != claim.job_id
+    assert again.inputs == {"candidate": V1, "run": None, "base": V2}
+    assert decide(again)["released"] is True
+    assert live() == [(V1, 40)]
+
+
+@pytest.mark.parametrize("state", ["ready", "rejected"])
+def test_nothing_is_decided_on_a_candidate_whose_fate_is_known(state: str) -> None:
+    stable_and_candidate((0, 1), (1, 1))
+    claim = to_decide()
+    with transaction() as session:
+        versions.set_state(session, [versions.named(session, V1)[0].id], state, "by a person")
+    assert decide(claim) == {"candidate": V1, "undecided": f"{V1} is {state} already"}
+    assert (stored(), now()[V1], live()) == ([], state, [(V0, 100)])
+
+
+def test_a_decision_of_a_lost_lease_leaves_nothing() -> None:
+    stable_and_candidate((0, 1), (1, 1))
+    claim = to_decide()
+    jobs.fail(claim, "lost", retry=False)
+    with pytest.raises(Fenced):
+        decide(claim)
+    assert (stored(), now()[V1], live()) == ([], "candidate", [(V0, 100)])
+
+
+def test_a_runs_decision_releases_the_best_rejects_the_other_candidates_and_ends_the_run() -> None:
+    run_id = run_with_two_versions((0, 0, 100), {0: 0, 2: 1})
+    decide(to_decide())
+    assert now() == {V0: "ready", V1: "rejected", V2: "ready"}
+    assert live() == [(V2, 40)]
+    (decision,) = stored()
+    assert decision.run_id == run_id
+    assert decision.evidence["selection"]["validation"] == {V0: [0, 100], V1: [0, 100], V2: [100, 100]}
+    with transaction() as session:
+        assert versions.named(session, V1)[0].reason == f"{V2} was chosen among the run's versions"
+        assert run_of(session, run_id) == ("finished", decision.reason)
+    assert wanted("decide") == []
+
+
+def test_a_run_in_which_the_base_did_best_rejects_its_candidates_and_the_base_stays_ready() -> None:
+    run_id = run_with_two_versions((100, 0, 0), {0: 1})
+    answer = decide(to_decide())
+    reason = f"no improvement: {V0} itself did best on the validation scenarios"
+    assert answer == {"version": V0, "released": False, "reason": reason}
+    assert now() == {V0: "ready", V1: "rejected", V2: "rejected"}
+    assert live() == [(V0, 100)]
+    with transaction() as session:
+        assert run_of(session, run_id) == ("finished", reason)
+
+
+def test_a_version_of_the_run_that_a_person_made_ready_is_not_rejected() -> None:
+    run_with_two_versions((0, 0, 100), {0: 0, 2: 1})
+    with transaction() as session:
+        versions.set_state(session, [versions.named(session, V1)[0].id], "ready", "by a person")
+    decide(to_decide())
+    assert now() == {V0: "ready", V1: "ready", V2: "ready"}
+
+
+def test_a_run_is_undecided_when_another_version_became_stable_and_is_compared_with_that_next() -> None:
+    run_id = run_with_two_versions((0, 0, 100), {0: 0, 2: 1})
+    claim = to_decide()
+    with transaction() as session:
+        other = add_version(session, lines.named(session, "main"), HOUR, state="ready")
+        release(session, other)
+    answer = decide(claim)
+    assert answer == {"candidate": V2, "undecided": f"{V3} is stable now, and this was to compare with {V0}"}
+    with transaction() as session:
+        assert run_of(session, run_id) == ("running", None)
+        assert session.scalar(select(func.count()).select_from(Decision)) == 0
+    assert now() == {V0: "ready", V1: "candidate", V2: "candidate", V3: "ready"}
+
+    assert [want.inputs for want in wanted("evaluate")] == [{"version": V3}]
+    with transaction() as session:
+        evaluate(session, other, 0, 1, HELD_OUT)
+    again = to_decide()
+    assert again.inputs == {"candidate": V2, "run": "demo", "base": V3}
+    decide(again)
+    assert live() == [(V2, 40)]
+
+
+def test_a_run_that_was_stopped_is_not_decided() -> None:
+    run_id = run_with_two_versions((0, 0, 100), {0: 0, 2: 1})
+    claim = to_decide()
+    with transaction() as session:
+        lines.end_run(session, run_id, "stopped", "by a person")
+    assert decide(claim) == {"candidate": V2, "undecided": "run demo has ended"}
+    assert (stored(), live()) == ([], [(V0, 100)])
+
+
+def test_a_version_that_was_not_evaluated_on_the_task_set_is_refused() -> None:
+    stable_and_candidate((0, 1), (1, 1))
+    claim = to_decide()
+    with transaction() as session:
+        session.execute(delete(Evaluation))
+    with pytest.raises(InvalidInput, match="this version was not evaluated on the decision's task set"):
+        decide(claim)
