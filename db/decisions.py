@@ -57,8 +57,10 @@ def _outdated(session: Session, claim: Claim, candidate: Version) -> str | None:
     if stable is not None and stable != claim.inputs["base"]:
         return f"{stable} is stable now, and this was to compare with {claim.inputs['base'] or 'none'}"
     run = session.scalar(select(Run).where(Run.name == claim.inputs["run"])) if claim.inputs["run"] else None
+    if run is not None and run.state != "running":
+        return f"run {run.name} has ended"
     if run is not None:
-        return None if run.state == "running" else f"run {run.name} has ended"
+        return f"{candidate.name} is rejected already" if candidate.state == "rejected" else None
     return None if candidate.state == "candidate" else f"{candidate.name} is {candidate.state} already"
 
 

@@ -21,7 +21,8 @@ def put(session: Session, name: str, config: LineConfig) -> int:
     """
     prefix = _prefix(name, config)
     for other in session.scalars(select(Line).where(Line.name != name)):
-        if prefix_of(other) == prefix:
+        # As stored: a line whose config is no longer understood must not hold up this one.
+        if (other.config.get("version_prefix") or _default_prefix(other.name)) == prefix:
             remedy = f"line {other.name!r} names its versions so; set another version_prefix for line {name!r}"
             raise InvalidInput("line.version_prefix", prefix, remedy)
     values = {"name": name, "config": config.model_dump(mode="json")}
@@ -53,7 +54,11 @@ def prefix_of(line: Line) -> str:
 
 
 def _prefix(name: str, config: LineConfig) -> str:
-    return config.version_prefix or (DEFAULT_PREFIX if name == DEFAULT_LINE else name)
+    return config.version_prefix or _default_prefix(name)
+
+
+def _default_prefix(name: str) -> str:
+    return DEFAULT_PREFIX if name == DEFAULT_LINE else name
 
 
 def start_run(session: Session, line_id: int, config: RunConfig, base_version_id: int) -> int:

@@ -196,11 +196,14 @@ def _conclude(line: LineState, run: RunState, chain: list[VersionState]) -> Iter
 
 
 def choose(run: RunState, chain: list[VersionState]) -> Selection:
-    """The choice among the run's versions by their validation verdicts; step i is ``chain[i]``, 0 the base."""
+    """The choice among the run's versions by their validation verdicts; step i is ``chain[i]``, 0 the base.
+
+    A version that somebody rejected by hand is left out.
+    """
     candidates = []
     for step, version in enumerate(chain):
         result = version.on(run.config.validation)
-        if result is not None:
+        if result is not None and (step == 0 or version.state != "rejected"):
             types = {run.config.validation.environment: (result.k, result.n)}
             candidates.append(Candidate(step=step, types=types, turns=result.turns))
     return select(candidates)

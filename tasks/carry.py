@@ -72,6 +72,7 @@ class Lease:
             return await task
         finally:
             task.cancel()
+            await asyncio.wait({task})
 
     def count(self, about: Mapping[str, Any]) -> Callable[[object, int, int], None]:
         """A callback ``(outcome, done, total)`` that beats with ``about``, the counts and episodes a second."""

@@ -35,14 +35,14 @@ def broker(redis_url: str) -> Iterator[Redis]:
     """An empty database that the Celery app publishes to while the module's tests run."""
     with pytest.MonkeyPatch.context() as patch, Redis.from_url(redis_url, decode_responses=True) as client:
         patch.setenv("REDIS_URL", redis_url)
-        _point_app_at(redis_url)
+        point_app_at(redis_url)
         client.flushdb()
         yield client
         client.flushdb()
-    _point_app_at(redis_url)
+    point_app_at(redis_url)
 
 
-def _point_app_at(url: str) -> None:
+def point_app_at(url: str) -> None:
     """The app may have been configured by an earlier module, for another server."""
     from kombu import pools
 

@@ -24,6 +24,7 @@ from fleet.demo.story import Story
 from fleet.demo.view import View
 from fleet.running import Fleet
 from rl.errors import MalformedWindow, UnknownWindow
+from tests.conftest_redis import point_app_at
 
 SIZE = recipe.Size(episodes=300, bad_rows=5, sft_steps=120, rounds=2, scenarios=8, group=4, validation=24, held_out=40)
 WORKERS = {"collect", "score", "maint", "gpu0"}
@@ -46,6 +47,7 @@ def story() -> Iterator[Story]:
     others = set(psutil.Process().children(recursive=True))
     try:
         with Fleet(environ) as fleet:
+            point_app_at(os.environ["REDIS_URL"])
             fleet.start()
             started = set(psutil.Process().children(recursive=True)) - others
             story = Story(fleet, 7, SIZE, "loop-7", 1, View(Console(quiet=True), SIZE))
@@ -173,10 +175,8 @@ def _free_port() -> int:
 
 def _forget() -> None:
     import worker.settings
-    from worker.app import app
 
     settings.settings.cache_clear()
     session._engine.cache_clear()
     worker.settings.broker_url.cache_clear()
     worker.settings.settings.cache_clear()
-    app.__dict__.pop("_conf", None)

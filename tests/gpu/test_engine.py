@@ -123,7 +123,7 @@ def test_versions_come_and_go(client: httpx.Client, make_adapter: Callable[[int]
     assert listed["v2"]["root"] == load["lora_path"]
     assert listed["v2"]["parent"] == listed["v1"]["root"]
     assert ask(client, model="v2", temperature=0).json()["choices"] != ask(client, temperature=0).json()["choices"]
-    assert client.get("/health").json()["versions"] == ["v1", "v2"]
+    assert client.get("/health").json()["versions"] == ["v2", "v1"], "the one asked longest ago first"
     assert client.post("/v1/unload_lora_adapter", json={"lora_name": "v2"}).status_code == 200
     assert client.post("/v1/unload_lora_adapter", json={"lora_name": "v2"}).status_code == 404
     assert ask(client, model="v2").status_code == 404

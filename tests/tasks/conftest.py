@@ -16,7 +16,7 @@ from db.session import transaction
 from rl.records import Call, Message, Trajectory
 from rl.windows import parse
 from tests.conftest_database import database, database_url, empty, postgres_url
-from tests.conftest_redis import _point_app_at, broker, redis_url
+from tests.conftest_redis import broker, point_app_at, redis_url
 from tests.worker.doubles import make_child
 from worker import settings as worker_settings
 
@@ -52,9 +52,9 @@ def closed_port() -> Iterator[int]:
 @pytest.fixture
 def broker_away(broker: Redis, redis_url: str, closed_port: int) -> Iterator[None]:
     """The app publishes to where nobody listens."""
-    _point_app_at(f"redis://:secret@127.0.0.1:{closed_port}/0")
+    point_app_at(f"redis://:secret@127.0.0.1:{closed_port}/0")
     yield
-    _point_app_at(redis_url)
+    point_app_at(redis_url)
 
 
 @pytest.fixture
