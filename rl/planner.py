@@ -3,8 +3,8 @@
 For every line: a closed window wants collecting, a collected one scoring, a version evaluating on the
 validation scenarios, an evaluated version outside a run a decision. A scored window of a run wants training;
 a scored hour waits for the daily training or for somebody who asks. A run opens its next round when the last
-one is trained; when all rounds are trained and all versions validated, the best by held-back verdicts and the
-version the run started from are evaluated on the held-out scenarios, and a decision ends the run.
+one is trained; when all rounds are trained and all versions validated, the best by those verdicts and the stable
+version are evaluated on the held-out scenarios, and a decision ends the run.
 
 A wanted job that exists in any state is not created again, so a failed one stays failed until a person acts.
 """
