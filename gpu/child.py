@@ -22,14 +22,13 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from gpu.settings import engine_key
+from gpu.settings import checked
 from rl.errors import InvalidInput, PermanentError, RlfleetError, StartError
 from rl.protocol import COMMANDS, Event, Failed, Ready, StopCommand, TrainCommand
 
 if TYPE_CHECKING:
     from gpu.policy import Policy
 
-THREADS_VARIABLE = "RLFLEET_TORCH_THREADS"
 PR_SET_PDEATHSIG = 1
 LOCK_SECONDS = 30.0
 LOCK_TICK_SECONDS = 0.1
@@ -41,15 +40,14 @@ def main() -> None:
     args = _arguments()
     die_with(args.parent)
     try:
-        engine_key()  # asked for at once: waiting for the device and importing torch take a while
+        here = checked()  # at once: waiting for the device and importing torch take a while
         held = lock_device(args.state, args.device)
     except StartError as error:
         sys.exit(f"gpu.child: {error}")
-    threads = os.environ.get(THREADS_VARIABLE, "1")
-    os.environ.setdefault("OMP_NUM_THREADS", threads)
+    os.environ.setdefault("OMP_NUM_THREADS", str(here.torch_threads))
     commands = Commands(args.commands_fd)
     signal.signal(signal.SIGTERM, lambda number, frame: commands.stop())
-    serve(args.device, int(threads), commands, Events(args.events_fd))
+    serve(args.device, here.torch_threads, commands, Events(args.events_fd))
     held.close()
     sys.stdout.flush()
     sys.stderr.flush()

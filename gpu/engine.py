@@ -28,7 +28,7 @@ from gpu import chat
 from gpu.generate import Completion, Request
 from gpu.policy import Policy, Version
 from gpu.scheduler import Scheduler
-from gpu.settings import engine_key
+from gpu.settings import checked
 from rl.errors import EngineUnavailable, InvalidInput, RlfleetError
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class EngineServer:
 
     def __init__(self, policy: Policy, key: str | None = None, max_waiting: int = 1024) -> None:
         self.scheduler = Scheduler(policy, max_waiting)
-        app = Engine(policy, self.scheduler, key or engine_key()).app()
+        app = Engine(policy, self.scheduler, key or checked().engine_key).app()
         config = uvicorn.Config(
             app,
             log_level="warning",

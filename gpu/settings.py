@@ -11,7 +11,7 @@ from rl.errors import StartError
 
 
 class EngineSettings(BaseSettings):
-    """What the engine asks of its callers."""
+    """What the engine asks of its callers, and what it may use."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
 
@@ -19,13 +19,16 @@ class EngineSettings(BaseSettings):
     engine_key: str = Field(
         "", validation_alias="RLFLEET_ENGINE_KEY", repr=False, description="bearer key that the engine asks for"
     )
+    torch_threads: int = Field(
+        1, ge=1, validation_alias="RLFLEET_TORCH_THREADS", description="threads of one operation on a CPU"
+    )
 
 
-def engine_key() -> str:
-    """The bearer key that the engine asks for; empty if it asks for none.
+def checked() -> EngineSettings:
+    """The settings of this process.
 
     Raises:
-        StartError: ``RLFLEET_ENV`` has a value that it cannot have, or production has no key.
+        StartError: a variable has a value that it cannot have, or production has no key.
     """
     try:
         here = EngineSettings()
@@ -34,4 +37,4 @@ def engine_key() -> str:
         raise StartError(f"{first['loc'][0]} = {first.get('input')!r}: {first['msg']}") from None
     if here.env == "production" and not here.engine_key:
         raise StartError("RLFLEET_ENGINE_KEY = '': set a bearer key; without one production's engine would be open")
-    return here.engine_key
+    return here
