@@ -16,25 +16,14 @@ if TYPE_CHECKING:
     from db.jobs import Claim
     from environments.play import Assignment, Outcome
     from rl.config import Rollout
-    from rl.records import Call, Quarantined
+    from rl.records import Call, Quarantined, Trajectory
     from tasks.carry import Effect, Lease
 
 
 def from_source(claim: Claim, lease: Lease) -> Effect:
     """Read the window's rows: good ones become trajectories, bad ones are quarantined and counted."""
-    import sources
-    from rl.records import Trajectory
-    from rl.windows import parse
-
     window, url = str(claim.inputs["window"]), str(claim.config["source"])
-    good: list[Trajectory] = []
-    bad: list[Quarantined] = []
-    for row in sources.connect(url).read(parse(window)):
-        if isinstance(row, Trajectory):
-            good.append(row)
-        else:
-            bad.append(row)
-        lease.beat({"stage": "collect", "window": window, "done": len(good), "quarantined": len(bad)})
+    good, bad = asyncio.run(lease.during(asyncio.to_thread(_read, url, window)))
 
     def effect(session: Session) -> dict[str, Any]:
         from db import calls, trajectories, windows
@@ -59,6 +48,22 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
         return counts
 
     return effect
+
+
+def _read(url: str, window: str) -> tuple[list[Trajectory], list[Quarantined]]:
+    """The window's usable rows and the others. On a thread of its own, as rows of other windows may be many."""
+    import sources
+    from rl.records import Trajectory
+    from rl.windows import parse
+
+    good: list[Trajectory] = []
+    bad: list[Quarantined] = []
+    for row in sources.connect(url).read(parse(window)):
+        if isinstance(row, Trajectory):
+            good.append(row)
+        else:
+            bad.append(row)
+    return good, bad
 
 
 def _taken(trajectory_id: str) -> Quarantined:
