@@ -84,9 +84,10 @@ def down() -> None:
     with contextlib.suppress(ProcessLookupError):  # it was just about to end by itself
         os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    while holder(os.environ):
+    while holder(os.environ) == pid:
         if time.monotonic() > deadline:
-            raise StartError(f"the fleet of process {pid} did not end within {STOP_SECONDS:.0f} s")
+            remedy = "wait and run `rlfleet down` again; the logs folder of its home says what it waits for"
+            raise StartError(f"the fleet of process {pid} did not end within {STOP_SECONDS:.0f} s: {remedy}")
         time.sleep(0.2)
     console.print(f"stopped (pid {pid})")
 

@@ -56,23 +56,19 @@ def read_endpoints(path: Path) -> Endpoints | None:
         stored = json.loads((path / "endpoints.json").read_text())
     except FileNotFoundError:
         return None
-    return Endpoints(stored["database_url"], stored["redis_url"]) if _is_alive(stored["pid"]) else None
+    pid = stored["pid"]
+    return Endpoints(stored["database_url"], stored["redis_url"]) if pid == _held_by(path) and _is_alive(pid) else None
 
 
 def holder(environ: Mapping[str, str]) -> int | None:
     """The pid of the supervisor whose fleet runs in this environment's home; None when nothing of it does.
 
     While the last of its processes end, it is the pid of a supervisor that is gone already.
+
+    Raises:
+        StartError: the home is another user's.
     """
-    try:
-        descriptor = os.open(home_path(environ) / ".lock", os.O_RDWR)
-    except FileNotFoundError:
-        return None
-    try:
-        # Not the pid alone: after a crash another process may have the same one.
-        return None if _try_lock(descriptor) else _holder(descriptor)
-    finally:
-        os.close(descriptor)
+    return _held_by(home_path(environ))
 
 
 class Home:
@@ -233,9 +229,27 @@ def _lock(path: Path, descriptor: int, deadline: float) -> None:
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
 
 
-def _try_lock(descriptor: int) -> bool:
+def _held_by(path: Path) -> int | None:
+    """The pid in the lock file of the home ``path``; None when nobody holds it.
+
+    The pid alone would not do: after a crash another process may have the same one.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        descriptor = os.open(path / ".lock", os.O_RDONLY)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise cannot_use(path, error) from error
+    try:
+        # Shared, so that two who ask at the same moment do not take each other for a fleet.
+        return None if _try_lock(descriptor, fcntl.LOCK_SH) else _holder(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int, kind: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -81,7 +81,8 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
 
 def _own_key(environ: Mapping[str, str]) -> str:
     """The key that our own agents show: the one that is set, else the first that the gateway takes."""
-    return environ.get("RLFLEET_GATEWAY_KEY") or environ.get("RLFLEET_GATEWAY_KEYS", "").split(",")[0].strip()
+    taken = (key.strip() for key in environ.get("RLFLEET_GATEWAY_KEYS", "").split(","))
+    return environ.get("RLFLEET_GATEWAY_KEY") or next(filter(None, taken), "")
 
 
 def processes(chosen: Plan) -> list[Process]:

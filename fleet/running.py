@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
 
@@ -17,6 +18,10 @@ from fleet.supervisor import Supervisor
 from rl.errors import StartError
 
 POLL_SECONDS = 0.2
+ENGINE_SECONDS = 240.0
+CRASHED_SECONDS = 60.0
+"""An engine that is not there so long after its child wrote a traceback will not come by itself."""
+TAIL_LINES = 15
 
 
 class Fleet:
@@ -54,6 +59,7 @@ class Fleet:
 
     def start(self) -> None:
         """Start every process of the plan. Returns when all are started; ``wait`` waits for what they become."""
+        self._children = ChildLogs(self.home.logs)
         self._supervisor = Supervisor(self.home)
         self._steps.append(self._supervisor.stop)
         self._supervisor.start(processes.processes(self.plan))
@@ -73,19 +79,31 @@ class Fleet:
         deadline = time.monotonic() + seconds
         while not until():
             if time.monotonic() > deadline:
-                said = "\n".join(self._last_words())
-                raise StartError(f"{what} did not happen within {seconds:.0f} s; see {self.home.logs}\n{said}".strip())
+                said = self._children.tail() if hasattr(self, "_children") else ""
+                raise StartError(f"{what} did not happen within {seconds:.0f} s; see {self.home.logs}{said}")
             self.poll()
             time.sleep(POLL_SECONDS)
+
+    def wait_for_engine(self) -> None:
+        """Poll until the gateway has an engine behind it.
+
+        Raises:
+            StartError: it was not in time, or a device's child has crashed; with the end of what it wrote.
+        """
+        well = processes.is_well(f"{self.plan.gateway_url}/health")
+
+        def look() -> bool:
+            if well():
+                return True
+            if self._children.seconds_since_traceback() > CRASHED_SECONDS:
+                raise StartError(f"no engine came up; see {self.home.logs}{self._children.tail()}")
+            return False
+
+        self.wait(look, "a gateway with an engine behind it", ENGINE_SECONDS)
 
     def status(self) -> list[Status]:
         """The processes that ``start`` started."""
         return self._supervisor.status()
-
-    def _last_words(self) -> list[str]:
-        """The end of what the devices' children wrote, since they are what takes long and can go wrong."""
-        logs = sorted(self.home.logs.glob("child-*.log"))
-        return [f"{log.name}: {line}" for log in logs for line in log.read_text(errors="replace").splitlines()[-10:]]
 
     def _migrate(self) -> None:
         from db.migrate import migrate
@@ -102,6 +120,37 @@ class Fleet:
                 self._steps.pop()()
         finally:
             signal.signal(signal.SIGINT, previous)
+
+
+class ChildLogs:
+    """What the devices' children have written since this was made: they are what takes long and can go wrong."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._before = {log: log.stat().st_size for log in folder.glob("child-*.log")}
+        self._crashed: float | None = None
+
+    def seconds_since_traceback(self) -> float:
+        """Seconds since this first saw a traceback in one of them; 0 while there is none."""
+        if self._crashed is None and any("Traceback (most recent call last)" in text for text in self._new().values()):
+            self._crashed = time.monotonic()
+        return 0.0 if self._crashed is None else time.monotonic() - self._crashed
+
+    def tail(self) -> str:
+        """The last lines of each, indented, each log after a line with its path; empty when nothing was written."""
+        parts = []
+        for log, text in self._new().items():
+            lines = "".join(f"\n  {line}" for line in text.splitlines()[-TAIL_LINES:])
+            parts.append(f"\n{log} says:{lines}")
+        return "".join(parts)
+
+    def _new(self) -> dict[Path, str]:
+        found = {}
+        for log in sorted(self._folder.glob("child-*.log")):
+            with log.open("rb") as stream:
+                stream.seek(self._before.get(log, 0))
+                found[log] = stream.read().decode(errors="replace")
+        return {log: text for log, text in found.items() if text}
 
 
 def _leave(_: int, __: FrameType | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from fleet.home import Home
 from fleet.process import Child, Process, State, Status
@@ -53,12 +53,6 @@ class Supervisor:
             self._stop(self._children[before:])
             del self._children[before:]
             raise
-
-    def run(self, until: Callable[[], bool]) -> None:
-        """Keep the processes running until ``until()`` is true; asked about five times a second."""
-        while not until():
-            self.poll()
-            time.sleep(0.2)
 
     def poll(self) -> None:
         """Look at each process once, and start again what is due. Never waits."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -28,18 +29,23 @@ CONTEXT_LENGTH = 2048
 
 
 def build(texts: Iterable[str], out: Path, seed: int, vocabulary: int = 512) -> Path:
-    """Write tokenizer and weights to ``out``; the same texts and seed give the same weights.
+    """Write tokenizer and weights to ``out``, whole or not at all; the same texts and seed give the same weights.
 
     Raises:
-        InvalidInput: there are no texts.
+        InvalidInput: there are no texts, or ``out`` is there and not empty.
     """
     texts = list(texts)
     if not texts:
         raise InvalidInput("texts", 0, "give at least one text to train the tokenizer on")
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise InvalidInput("out", str(out), "something is there already; name a new folder, or remove that one")
     tokenizer = train_tokenizer(texts, vocabulary)
-    out.mkdir(parents=True, exist_ok=True)
-    tokenizer.save_pretrained(out)
-    write_full(out, random_model(tokenizer, seed), None)
+    new = out.with_name(f"{out.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    tokenizer.save_pretrained(new)
+    write_full(new, random_model(tokenizer, seed), None)
+    new.rename(out)
     return out
 
 

@@ -24,7 +24,7 @@ def play(console: Console, seed: int, json_path: Path | None, *, fresh: bool, qu
     started = time.monotonic()
     size = recipe.QUICK if quick else recipe.Size()
     # Proven on the CPU; RLFLEET_DEVICES chooses otherwise.
-    with Fleet({"RLFLEET_DEVICES": "cpu"} | os.environ) as fleet:
+    with Fleet(os.environ | {"RLFLEET_DEVICES": os.environ.get("RLFLEET_DEVICES") or "cpu"}) as fleet:
         fleet.start()
         view = View(console, size)
         base = f"{'quick' if quick else 'demo'}-{seed}"
@@ -60,7 +60,7 @@ def _timed(folder: Path, started: float) -> Iterator[None]:
     try:
         yield
     finally:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         (folder / "seconds.json").write_text(json.dumps(_seconds(folder) + time.monotonic() - started))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +16,7 @@ from db.overview import Facts, read
 from db.session import transaction
 from fleet.demo import recipe
 from fleet.demo.view import View
-from fleet.processes import ROOT, is_well
+from fleet.processes import ROOT
 from fleet.running import Fleet
 from rl.errors import StartError
 
@@ -60,6 +59,7 @@ class Story:
             self._starter()
         with self.stage("the fleet starts"):
             self._wait_for_fleet()
+        self._try_again()
         with self.stage("v1.0.0 from the logs"):
             self._clone()
         with self.stage("rounds of practice"):
@@ -77,7 +77,8 @@ class Story:
         self.view.end(name, self.stages[name])
 
     def _logs(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for private in (self.folder.parent, self.folder):
+            private.mkdir(mode=0o700, exist_ok=True)
         if not self.logs.exists():
             words = ["--episodes", str(self.size.episodes), "--bad-rows", str(self.size.bad_rows)]
             where = ["--seed", str(self.seed), "--hour", self.hour, "--out", str(self.logs)]
@@ -96,16 +97,18 @@ class Story:
     def _starter(self) -> None:
         if self.starter.exists():
             return
-        texts, new = self.folder / "texts.jsonl", self.starter.with_suffix(".new")
+        texts = self.folder / "texts.jsonl"
         texts.write_text("\n".join(json.dumps(text) for text in _texts(self.logs)))
-        shutil.rmtree(new, ignore_errors=True)
-        self._python("gpu.starter", "--texts", str(texts), "--out", str(new), "--seed", str(self.seed))
-        new.rename(self.starter)
+        self._python("gpu.starter", "--texts", str(texts), "--out", str(self.starter), "--seed", str(self.seed))
 
     def _wait_for_fleet(self) -> None:
-        self.fleet.wait(is_well(f"{self.fleet.plan.gateway_url}/health"), "a gateway with an engine behind it", 240)
-        for job in self._broken():  # from an earlier start; this one tries them again
-            jobs.requeue(job.job_id)
+        self.fleet.wait_for_engine()
+
+    def _try_again(self) -> None:
+        """Queue again what an earlier start of this demo left failed or dead, and say so."""
+        for job in self._broken():
+            if jobs.requeue(job.job_id):
+                self.view.note(f"tried again: {job}")
 
     def _clone(self) -> None:
         from tasks import train_window
@@ -137,7 +140,7 @@ class Story:
             if done(facts):
                 return
             if broken := self._broken():
-                remedy = "the same command tries it again, FRESH=1 starts anew"
+                remedy = "`make demo` again tries it again, `make demo FRESH=1` starts anew"
                 raise StartError(f"{broken[0]}; the logs are in {self.fleet.home.logs}; {remedy}")
             self.fleet.poll()
             time.sleep(0.25)
@@ -167,6 +170,7 @@ class Story:
             env=dict(environ),
             capture_output=True,
             text=True,
+            umask=0o077,
             check=False,
         )
         if done.returncode != 0:

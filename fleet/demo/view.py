@@ -44,6 +44,10 @@ class View:
         """A stage is done."""
         self._console.print(f"[green]✓[/] {stage} [dim]{seconds:.0f} s[/]", highlight=False)
 
+    def note(self, words: str) -> None:
+        """Something to know that happens once."""
+        self._console.print(f"  {words}", highlight=False, markup=False, soft_wrap=True)
+
     def show(self, facts: Facts) -> None:
         """What the fleet is doing now."""
         elapsed = time.monotonic() - self._started

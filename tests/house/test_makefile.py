@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -11,7 +12,9 @@ TARGETS = {"help", "install", "demo", "up", "down", "check", "test", "test-slow"
 
 
 def _make(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(["make", *argv], cwd=cwd, capture_output=True, text=True, check=False)
+    # Not as a make below `make test`, which would add lines of its own.
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *argv], cwd=cwd, env=environ, capture_output=True, text=True, check=False)
 
 
 def test_help_names_every_target() -> None:

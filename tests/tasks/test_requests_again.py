@@ -11,7 +11,6 @@ from celery.exceptions import Reject
 from db import jobs, windows
 from db.session import transaction
 from rl.errors import DatabaseUnavailable, InvalidInput
-from tasks import train_window
 from tasks.requests import daily_training, request
 from tests.conftest_database import empty
 from tests.tasks.conftest import HOUR
@@ -105,6 +104,8 @@ def test_a_request_is_put_back_while_the_database_is_away(
     database_away: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # `tasks.train` is the task; the module of that name is found by import only.
+    from tasks import train_window  # here, as looking at a task binds it, which needs REDIS_URL
+
     monkeypatch.setattr(import_module("tasks.train"), "PATIENCE_SECONDS", 0.0)
     add_window(add_line(), HOUR, "scored")
     with database_away(), pytest.raises(Reject) as caught:
