@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,6 +96,52 @@ def test_jobs_are_listed_cancelled_and_queued_again(fleet: CliRunner, tmp_path: 
     ]
     unknown = fleet.invoke(cli.app, ["jobs", "show", "999999"])
     assert isinstance(unknown.exception, InvalidInput)
+
+
+# Removes its endpoints at once when it is told to stop, and holds the lock for as long as its last child takes.
+FLEET = """
+import os, signal, subprocess, sys
+from fleet.home import Endpoints, Home
+home = Home.open(os.environ)
+home.write_endpoints(Endpoints("postgresql://h/d", "redis://h/0"))
+def stop(*_):
+    home.remove_endpoints()
+    subprocess.run(["sleep", sys.argv[1]], pass_fds=(home.lock,))
+    (home.path / "stopped").touch()
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+print("up", flush=True)
+signal.pause()
+"""
+
+
+def _held(home: Path, seconds: float) -> subprocess.Popen[bytes]:
+    environ = os.environ | {"RLFLEET_HOME": str(home)}
+    argv = [sys.executable, "-c", FLEET, str(seconds)]
+    fleet = subprocess.Popen(argv, cwd=Path(__file__).parents[2], env=environ, stdout=subprocess.PIPE)
+    assert fleet.stdout
+    assert fleet.stdout.readline() == b"up\n"
+    return fleet
+
+
+def test_down_waits_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
+    with _held(tmp_path, 0.5) as fleet:
+        down = CliRunner().invoke(cli.app, ["down"])
+        assert (tmp_path / "stopped").exists()
+        assert down.stdout == f"stopped (pid {fleet.pid})\n"
+    nothing = CliRunner().invoke(cli.app, ["down"])
+    assert isinstance(nothing.exception, StartError)
+    assert "no fleet runs here" in str(nothing.exception)
+
+
+def test_down_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
+    monkeypatch.setattr(cli, "STOP_SECONDS", 0.2)
+    with _held(tmp_path, 2) as fleet:
+        down = CliRunner().invoke(cli.app, ["down"])
+        assert isinstance(down.exception, StartError)
+        assert f"process {fleet.pid} did not end within 0 s: wait" in str(down.exception)
 
 
 def test_without_a_fleet_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from platformdirs import user_state_path
 
 from fleet import home as home_module
 from fleet.account import Account
-from fleet.home import Endpoints, Home, home_path, read_endpoints
+from fleet.home import Endpoints, Home, holder, home_path, read_endpoints
 from rl.errors import StartError
 
 
@@ -87,6 +87,20 @@ def test_endpoints_are_private_and_count_while_their_process_lives(tmp_path: Pat
         text = (tmp_path / "endpoints.json").read_text()
         (tmp_path / "endpoints.json").write_text(text.replace(f'"pid": {os.getpid()}', f'"pid": {gone.pid}'))
         assert read_endpoints(tmp_path) is None
+
+
+def test_only_the_lock_says_that_a_fleet_runs(tmp_path: Path) -> None:
+    environ = {"RLFLEET_HOME": str(tmp_path)}
+    assert holder(environ) is None
+    with Home.open(environ) as home:
+        home.write_endpoints(Endpoints("postgresql://u@h/d", "redis://h/0"))
+        assert holder(environ) == os.getpid()
+        assert read_endpoints(tmp_path) is not None
+    # What a crash leaves, whose pid another process (here: this one) has by now.
+    assert (tmp_path / "endpoints.json").exists()
+    assert (tmp_path / ".lock").read_text() == str(os.getpid())
+    assert holder(environ) is None
+    assert read_endpoints(tmp_path) is None
 
 
 def test_an_unusable_home_says_what_to_do(tmp_path: Path) -> None:

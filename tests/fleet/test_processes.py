@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from fleet import processes
+from fleet.demo import play
+from fleet.home import Endpoints, Home
+from fleet.processes import Plan
+
+
+def _free_port() -> str:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Home]:
+    with Home.open({"RLFLEET_HOME": str(tmp_path)}) as home:
+        yield home
+
+
+def _plan(home: Home, **environ: str) -> Plan:
+    ports = {"RLFLEET_GATEWAY_PORT": _free_port(), "RLFLEET_FLOWER_PORT": _free_port()}
+    return processes.plan(home, Endpoints("postgresql://h/d", "redis://h/0"), ports | environ)
+
+
+def test_an_exported_device_reaches_gpu_workers_only(home: Home) -> None:
+    plan = _plan(home, RLFLEET_DEVICE="cuda:7", RLFLEET_DEVICES="cpu,GPU-1")
+    owned = {one.name: one.env["RLFLEET_DEVICE"] for one in processes.processes(plan)}
+    assert {name: device for name, device in owned.items() if device} == {"worker-gpu0": "cpu", "worker-gpu1": "gpu1"}
+    assert len(owned) == 9
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({}, ""),
+        ({"RLFLEET_GATEWAY_KEYS": ""}, ""),
+        ({"RLFLEET_GATEWAY_KEYS": " , one , two"}, "one"),
+        ({"RLFLEET_GATEWAY_KEYS": "one,two", "RLFLEET_GATEWAY_KEY": ""}, "one"),
+        ({"RLFLEET_GATEWAY_KEYS": "one,two", "RLFLEET_GATEWAY_KEY": "two"}, "two"),
+    ],
+)
+def test_our_own_agents_show_a_key_that_the_gateway_takes(home: Home, given: Mapping[str, str], key: str) -> None:
+    assert _plan(home, **given).environ["RLFLEET_GATEWAY_KEY"] == key
+
+
+@pytest.mark.parametrize(("exported", "used"), [(None, "cpu"), ("", "cpu"), ("GPU-1", "GPU-1")])
+def test_the_demo_runs_on_the_cpu_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, exported: str | None, used: str
+) -> None:
+    monkeypatch.delenv("RLFLEET_DEVICES", raising=False)
+    if exported is not None:
+        monkeypatch.setenv("RLFLEET_DEVICES", exported)
+    seen: list[str] = []
+
+    def fleet(environ: Mapping[str, str]) -> None:
+        seen.append(environ["RLFLEET_DEVICES"])
+        raise InterruptedError
+
+    monkeypatch.setattr(play, "Fleet", fleet)
+    with pytest.raises(InterruptedError):
+        play.play(Console(quiet=True), 0, None, fresh=False, quick=True)
+    assert seen == [used]
