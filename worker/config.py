@@ -15,7 +15,7 @@ broker_url = _broker_url()
 
 broker_transport_options = {
     "socket_timeout": 10,  # a half-open connection otherwise hangs the worker for ever
-    "socket_connect_timeout": 1.5,  # a caller hears within two seconds that the broker is down
+    "socket_connect_timeout": 1.5,  # for workers; callers have shorter ones, worker/task.py
     "socket_keepalive": True,
     "health_check_interval": 5,
     "retry_on_timeout": True,
