@@ -39,11 +39,18 @@ class Optimizer(Config):
 
 
 class Train(Config):
-    """What every objective needs. ``token_budget`` bounds the padded tokens of one micro-batch."""
+    """What every objective needs. ``token_budget`` bounds the padded tokens of one micro-batch.
+
+    ``devices`` are taken all in one lease, or none. ``quantization`` keeps the frozen base in four bits; it needs
+    ``lora``.
+    """
 
     optimizer: Optimizer
     lora: Lora | None = None
     token_budget: int = Field(3072, ge=1)
+    # Left out of the dump while they say nothing: equal work must keep its key while older planners still run.
+    devices: int = Field(1, ge=1, exclude_if=lambda devices: devices == 1)
+    quantization: Literal["4bit"] | None = Field(None, exclude_if=lambda quantization: quantization is None)
     seed: int = 0
 
 

@@ -5,6 +5,7 @@ RlfleetError
 │   ├── InvalidInput          names the field, the value and the remedy
 │   │   ├── MalformedWindow   the text is not a window id
 │   │   ├── UnknownWindow     no such window on that line
+│   │   ├── BadMessage        a Celery message whose arguments no task takes
 │   │   ├── InvalidRow        one row of a source; quarantined and counted, the job goes on
 │   │   └── InvalidSettings   an environment variable or a config file
 │   ├── OffPolicyRefused      data that this objective must not be trained on
@@ -18,6 +19,7 @@ RlfleetError
 │   ├── OutOfMemory           the device ran out of memory
 │   └── DiskFull              an artifact could not be written
 ├── Fenced                    another holder has the job; stop and write nothing
+├── Drained                   this worker is going down; the job goes back uncharged
 ├── Cancelled                 a person asked for it; stop and write nothing
 └── StartError                a process of the fleet could not be started; says what to do
 """
@@ -55,6 +57,10 @@ class MalformedWindow(InvalidInput):
 
 class UnknownWindow(InvalidInput):
     """No such window on that line."""
+
+
+class BadMessage(InvalidInput):
+    """A message whose arguments the task does not take."""
 
 
 class InvalidRow(InvalidInput):
@@ -107,6 +113,10 @@ class DiskFull(TransientError):
 
 class Fenced(RlfleetError):
     """The lease was lost to another holder."""
+
+
+class Drained(RlfleetError):
+    """The worker is going down."""
 
 
 class Cancelled(RlfleetError):

@@ -44,7 +44,8 @@ class TrainCommand(Line):
 
     ``base`` is a folder with full weights and a tokenizer. ``parent`` is the adapter folder to go on from,
     its optimizer state included; None starts a fresh adapter, or trains the full weights when the config
-    has no ``lora``. ``config`` is a ``TrainConfig`` as JSON.
+    has no ``lora``. ``config`` is a ``TrainConfig`` as JSON. ``resume`` is the folder of a saved state of this
+    very command to go on from. A state is saved under ``out`` every ``save_seconds``; 0 saves none.
     """
 
     command: Literal["train"] = "train"
@@ -55,6 +56,16 @@ class TrainCommand(Line):
     base: str
     parent: str | None = None
     config: dict[str, object]
+    resume: str | None = None
+    save_seconds: float = 0.0
+
+
+class PauseCommand(Line):
+    """Save the state of the running command at the next step boundary, say ``Paused``, and wait for commands."""
+
+    command: Literal["pause"] = "pause"
+    job: int
+    fence: int
 
 
 class StopCommand(Line):
@@ -63,7 +74,7 @@ class StopCommand(Line):
     command: Literal["stop"] = "stop"
 
 
-Command = Annotated[TrainCommand | StopCommand, Field(discriminator="command")]
+Command = Annotated[TrainCommand | PauseCommand | StopCommand, Field(discriminator="command")]
 
 
 class Ready(Line):
@@ -99,6 +110,29 @@ class CheckpointWritten(Line):
     metrics: dict[str, float] = Field(default_factory=dict)
 
 
+class StateSaved(Line):
+    """A complete state lies in ``path``, from which a later ``TrainCommand`` can go on after ``step``.
+
+    ``sha256`` is over its contents. It is no checkpoint: nobody serves it, and it can be removed once the job ended.
+    """
+
+    event: Literal["state"] = "state"
+    job: int
+    fence: int
+    step: int
+    path: str
+    sha256: str
+
+
+class Paused(Line):
+    """The command was paused after ``step`` steps; the last ``StateSaved`` says where its state lies, if it has one."""
+
+    event: Literal["paused"] = "paused"
+    job: int
+    fence: int
+    step: int
+
+
 class Done(Line):
     """The command is finished; ``manifest`` holds what was really used and what was skipped and why."""
 
@@ -118,7 +152,9 @@ class Failed(Line):
     message: str
 
 
-Event = Annotated[Ready | Progress | CheckpointWritten | Done | Failed, Field(discriminator="event")]
+Event = Annotated[
+    Ready | Progress | CheckpointWritten | StateSaved | Paused | Done | Failed, Field(discriminator="event")
+]
 
 COMMANDS: TypeAdapter[Command] = TypeAdapter(Command)
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)

@@ -1,7 +1,8 @@
 """The tables, all in the schema ``rlfleet`` so that they can live beside a user's own."""
 
 from db.tables.base import SCHEMA, Base
-from db.tables.jobs import Engine, Job, JobEvent, ScheduleSlot
+from db.tables.fleet import Alert, Delivery, Engine, Pause, Rejection, ScheduleSlot, Worker
+from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
 from db.tables.trajectories import Call, Quarantine, Score, Trajectory, Turn
 from db.tables.versions import (
@@ -18,6 +19,7 @@ from db.tables.versions import (
 
 __all__ = [
     "SCHEMA",
+    "Alert",
     "Base",
     "Call",
     "Checkpoint",
@@ -25,12 +27,15 @@ __all__ = [
     "DatasetTrajectory",
     "DatasetWindow",
     "Decision",
+    "Delivery",
     "Engine",
     "Evaluation",
     "Job",
     "JobEvent",
     "Line",
+    "Pause",
     "Quarantine",
+    "Rejection",
     "Release",
     "Run",
     "ScheduleSlot",
@@ -40,4 +45,5 @@ __all__ = [
     "Verdict",
     "Version",
     "Window",
+    "Worker",
 ]

@@ -1,4 +1,4 @@
-"""Jobs: intent, lease and outcome; the events that replay to their state; slots of the schedule."""
+"""Jobs: intent, lease and outcome; the events that replay to their state."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ class Job(Base):
     """One row per (kind, line, inputs, config) over all states: a planner cannot loop.
 
     ``fence`` grows on every claim and is checked by every write of the holder. ``after`` lists jobs that
-    must have succeeded first.
+    must have succeeded first. ``devices`` is how many one worker must have. ``resume`` says where a state of
+    this job was saved, and ``adjust`` what an attempt changed in the config because memory ran out.
     """
 
     __tablename__ = "jobs"
@@ -24,6 +25,8 @@ class Job(Base):
         CheckConstraint("state in ('queued','running','succeeded','failed','dead','cancelled')", name="state"),
         CheckConstraint("(state = 'running') = (lease_until is not null)", name="lease"),
         CheckConstraint("attempt between 0 and max_attempts", name="attempt"),
+        Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        Index("ix_jobs_ended", "kind", "finished_at", postgresql_where=text("state in ('failed', 'dead')")),
         Index("ix_jobs_due", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
         Index(
             "uq_jobs_training_serial",
@@ -53,6 +56,9 @@ class Job(Base):
     last_sent_at: Mapped[Moment | None]
     sends: Mapped[int] = mapped_column(Integer, server_default="0")
     cancel_requested: Mapped[bool] = mapped_column(server_default=text("false"))
+    devices: Mapped[int] = mapped_column(Integer, server_default="1")
+    resume: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    adjust: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     progress: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     error: Mapped[str | None]
@@ -75,25 +81,3 @@ class JobEvent(Base):
     owner: Mapped[str | None]
     reason: Mapped[str | None]
     at: Mapped[CreatedAt]
-
-
-class ScheduleSlot(Base):
-    """One tick of one schedule entry, taken once however many beats run."""
-
-    __tablename__ = "schedule_slots"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    slot_at: Mapped[Moment] = mapped_column(primary_key=True)
-    taken_at: Mapped[CreatedAt]
-
-
-class Engine(Base):
-    """An engine that serves versions: where it is and when it last said so."""
-
-    __tablename__ = "engines"
-
-    name: Mapped[str] = mapped_column(primary_key=True)
-    url: Mapped[str]
-    device: Mapped[str]
-    pid: Mapped[int] = mapped_column(Integer)
-    seen_at: Mapped[CreatedAt]
