@@ -31,6 +31,18 @@ ENTRIES: dict[str, dict[str, Any]] = {
         "schedule": timedelta(seconds=10),
         "options": {"expires": 10},
     },
-    # Brings a device's child process back while no job runs, so that serving does not wait for the next job.
-    "tend": {"task": "rlfleet.tend", "schedule": timedelta(seconds=30), "options": {"expires": 30}},
+    # Posts alerts to the webhook, and tries again those that it did not take.
+    "alert": {
+        "task": "rlfleet.alert",
+        "schedule": timedelta(seconds=30),
+        "args": (30,),
+        "options": {"expires": 30},
+    },
+    # Removes old rows and folders that no row points to, when least else is done; a day late does no harm.
+    "prune": {
+        "task": "rlfleet.prune",
+        "schedule": crontab(hour="4", minute="40"),
+        "args": (86_400,),
+        "options": {"expires": 3600},
+    },
 }

@@ -55,14 +55,64 @@ def summary(job_id: int) -> Summary | None:
     return Summary(*row) if row else None
 
 
-def listing(state: str | None = None, limit: int = 100) -> list[Summary]:
-    """The newest jobs first, optionally of one state."""
-    where = " where j.state = :state" if state else ""
+def listing(
+    state: str | None = None, limit: int = 100, *, kind: str | None = None, line: str | None = None
+) -> list[Summary]:
+    """The newest jobs first, optionally of one state, kind and line."""
+    wanted = {"j.state": ("state", state), "j.kind": ("kind", kind), "l.name": ("line", line)}
+    where = " and ".join(f"{column} = :{name}" for column, (name, value) in wanted.items() if value is not None)
     with transaction() as session:
         rows = session.execute(
-            text(SUMMARY + where + " order by j.id desc limit :limit"), {"state": state, "limit": limit}
+            text(SUMMARY + (f" where {where}" if where else "") + " order by j.id desc limit :limit"),
+            {name: value for name, value in wanted.values() if value is not None} | {"limit": limit},
         ).all()
     return [Summary(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A message that reached a worker, which ``claimed``, ``skipped`` or ``requested`` the job; ``at`` is ISO 8601."""
+
+    message_id: str
+    job_id: int
+    outcome: str
+    at: str
+
+
+def by_message(message_id: str) -> list[Delivered]:
+    """The jobs that a Celery message was about, one row a delivery, the first delivery first."""
+    with transaction() as session:
+        rows = session.execute(
+            text("""
+                select message_id, job_id, outcome, at from rlfleet.deliveries
+                 where message_id = :message_id order by id limit 100
+            """),
+            {"message_id": message_id},
+        ).all()
+    return [Delivered(message, int(job), outcome, utc(at)) for message, job, outcome, at in rows]
+
+
+def deliveries(job_id: int, limit: int = 20) -> list[Delivered]:
+    """The job's latest messages, the oldest of them first."""
+    with transaction() as session:
+        rows = session.execute(
+            text("""
+                select message_id, job_id, outcome, at from rlfleet.deliveries
+                 where job_id = :job_id order by id desc limit :limit
+            """),
+            {"job_id": job_id, "limit": limit},
+        ).all()
+    return [Delivered(message, int(job), outcome, utc(at)) for message, job, outcome, at in reversed(rows)]
+
+
+def carried_over(job_id: int) -> dict[str, Any]:
+    """What the job's next attempt goes on from: ``resume`` (a saved state) and ``adjust`` (changes of the config)."""
+    with transaction() as session:
+        row = session.execute(
+            text("select resume, adjust, devices, interruptions from rlfleet.jobs where id = :job_id"),
+            {"job_id": job_id},
+        ).one()
+    return {"resume": row[0], "adjust": row[1], "devices": int(row[2]), "interruptions": int(row[3])}
 
 
 def counts() -> dict[str, int]:

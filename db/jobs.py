@@ -8,6 +8,7 @@
 
 What breaks without it: Celery on Redis loses a message whose worker is killed, and delivers twice whatever
 outlives its visibility timeout. Here a message only rings; the row decides who works and whose work counts.
+How a job comes to be and when it is rung is in ``db.dispatch``.
 """
 
 from __future__ import annotations
@@ -15,16 +16,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.session import transaction
-from rl.config import digest
 from rl.errors import Cancelled, Fenced
 
 
@@ -45,6 +44,11 @@ class State(StrEnum):
     """A person asked for it."""
 
 
+ANSWER_SECONDS = 10.0
+"""How long a claim or a heartbeat waits for the database; a heartbeat must fail well within a lease."""
+MAX_INTERRUPTIONS = 20
+"""Drains that a job gets for nothing; from then on each costs an attempt, so that nothing goes round for ever."""
+
 TRANSITIONS: Mapping[State | None, frozenset[State]] = {
     None: frozenset({State.QUEUED}),
     State.QUEUED: frozenset({State.RUNNING, State.CANCELLED}),
@@ -58,28 +62,11 @@ TRANSITIONS: Mapping[State | None, frozenset[State]] = {
 
 
 @dataclass(frozen=True)
-class Spec:
-    """What a job is to do; equal specs are one row. When and in which order it is done is not part of what it is."""
-
-    kind: str
-    line_id: int
-    inputs: Mapping[str, Any]
-    config: Mapping[str, Any]
-    queue: str
-    after: tuple[int, ...] = ()
-    priority: int = 100
-    max_attempts: int = 3
-    not_before: datetime | None = None
-
-    @property
-    def dedup_key(self) -> str:
-        """SHA-256 of inputs and config; never of the code's version."""
-        return digest(dict(self.inputs), dict(self.config))
-
-
-@dataclass(frozen=True)
 class Claim:
-    """A held job: whoever has the greatest fence may write."""
+    """A held job: whoever has the greatest fence may write.
+
+    ``resume`` is where an earlier attempt saved its state, and ``adjust`` what it changed in the config.
+    """
 
     job_id: int
     kind: str
@@ -89,95 +76,89 @@ class Claim:
     config: dict[str, Any]
     fence: int
     attempt: int
-
-
-REQUEST = text("""
-    with found as (select id from rlfleet.jobs where kind = :kind and line_id = :line_id and dedup_key = :dedup_key),
-    made as (
-        insert into rlfleet.jobs (kind, line_id, dedup_key, queue, inputs, config, after, priority, max_attempts,
-                                  run_at)
-        select :kind, :line_id, :dedup_key, :queue, cast(:inputs as jsonb), cast(:config as jsonb),
-               cast(:after as bigint[]), :priority, :max_attempts,
-               greatest(now(), cast(:not_before as timestamptz))
-         where not exists (select 1 from found)
-            on conflict (kind, line_id, dedup_key) do nothing
-     returning id
-    )
-    select id from found union all select id from made
-""")
-
-
-def request(session: Session, spec: Spec) -> int:
-    """The id of the job for ``spec``, created if it is not there, in whatever state it is."""
-    values = {
-        "kind": spec.kind,
-        "line_id": spec.line_id,
-        "dedup_key": spec.dedup_key,
-        "queue": spec.queue,
-        "inputs": json.dumps(dict(spec.inputs)),
-        "config": json.dumps(dict(spec.config)),
-        "after": list(spec.after),
-        "priority": spec.priority,
-        "max_attempts": spec.max_attempts,
-        "not_before": spec.not_before,
-    }
-    # Another session that inserts at the same moment is waited for and then seen by the second look.
-    made = session.execute(REQUEST, values).scalar() or session.execute(REQUEST, values).scalar_one()
-    return int(made)
+    resume: dict[str, Any] | None = None
+    adjust: dict[str, Any] | None = None
 
 
 CLAIM = text("""
-    update rlfleet.jobs j
-       set state = 'running', attempt = attempt + 1, fence = fence + 1, owner = :owner, error = null,
-           lease_until = now() + make_interval(secs => :lease), started_at = now(), finished_at = null
-      from rlfleet.lines l
-     where j.id = :job_id and l.id = j.line_id and j.run_at <= now() and j.attempt < j.max_attempts
-       and not j.cancel_requested
-       and (j.state = 'queued' or (j.state = 'running' and j.lease_until < now()))
-       and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
- returning j.id, j.kind, j.line_id, l.name, j.inputs, j.config, j.fence, j.attempt
+    with held as (
+        update rlfleet.jobs j
+           set state = 'running', attempt = attempt + 1, fence = fence + 1, owner = :owner, error = null,
+               lease_until = now() + make_interval(secs => :lease), started_at = now(), finished_at = null
+          from rlfleet.lines l
+         where j.id = :job_id and l.id = j.line_id and j.run_at <= now() and j.attempt < j.max_attempts
+           and not j.cancel_requested and j.devices <= :devices
+           and (j.state = 'queued' or (j.state = 'running' and j.lease_until < now()))
+           and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
+           and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
+     returning j.id, j.kind, j.line_id, l.name, j.inputs, j.config, j.fence, j.attempt, j.resume, j.adjust
+    ), noted as (
+        insert into rlfleet.deliveries (message_id, job_id, outcome)
+        select :message_id, id, case when exists (select 1 from held) then 'claimed' else 'skipped' end
+          from rlfleet.jobs where id = :job_id and cast(:message_id as text) is not null
+    )
+    select * from held
+""")
+
+SKIP = text("""
+    with noted as (
+        insert into rlfleet.deliveries (message_id, job_id, outcome)
+        select :message_id, :job_id, 'skipped' where :message_id is not null
+    )
+    update rlfleet.jobs set last_sent_at = null where id = :job_id and state = 'queued'
 """)
 
 
-def claim(job_id: int, owner: str, lease_seconds: float) -> Claim | None:
-    """Take the job, or None when it is not there to take.
+def claim(
+    job_id: int, owner: str, lease_seconds: float, message_id: str | None = None, devices: int = 1
+) -> Claim | None:
+    """Take the job, or None when it is not there to take. The message that asked is written down either way.
 
-    None covers: another holder, a terminal state, attempts used up, not due yet, a job it comes after is
-    not done, or another training on the same line (training is serial within a line).
+    None covers: another holder, a terminal state, attempts used up, not due yet, a job it comes after is not done,
+    a paused kind, more devices than the owner's ``devices``, or another training on the same line (training is
+    serial within a line). A job that stays queued is rung again once it can be taken.
     """
+    about = {"job_id": job_id, "message_id": message_id}
     try:
-        with transaction() as session:
-            row = session.execute(CLAIM, {"job_id": job_id, "owner": owner, "lease": lease_seconds}).one_or_none()
+        with transaction(patience=ANSWER_SECONDS) as session:
+            row = session.execute(
+                CLAIM, about | {"owner": owner, "lease": lease_seconds, "devices": devices}
+            ).one_or_none()
     except IntegrityError as error:
         if "uq_jobs_training_serial" not in str(error.orig):
             raise
+        with transaction(patience=ANSWER_SECONDS) as session:
+            session.execute(SKIP, about)
         return None
     return Claim(*row) if row else None
 
 
-def heartbeat(claim: Claim, lease_seconds: float, progress: Mapping[str, Any] | None = None) -> None:
-    """Renew the lease and store the progress.
+def heartbeat(
+    claim: Claim,
+    lease_seconds: float,
+    progress: Mapping[str, Any] | None = None,
+    resume: Mapping[str, Any] | None = None,
+) -> None:
+    """Renew the lease; store the progress, and where a state was saved that the next attempt can go on from.
 
     Raises:
         Fenced: the lease was lost to another holder, or the job has ended.
         Cancelled: a person asked to stop it.
     """
-    with transaction() as session:
-        row = session.execute(
-            text("""
-                update rlfleet.jobs
-                   set lease_until = now() + make_interval(secs => :lease),
-                       progress = coalesce(cast(:progress as jsonb), progress)
-                 where id = :job_id and fence = :fence and state = 'running'
-             returning cancel_requested
-            """),
-            {
-                "lease": lease_seconds,
-                "progress": json.dumps(progress) if progress is not None else None,
-                "job_id": claim.job_id,
-                "fence": claim.fence,
-            },
-        ).one_or_none()
+    row = _as_holder(
+        claim,
+        """
+        update rlfleet.jobs
+           set lease_until = now() + make_interval(secs => :lease),
+               progress = coalesce(cast(:progress as jsonb), progress),
+               resume = coalesce(cast(:resume as jsonb), resume)
+         where id = :job_id and fence = :fence and state = 'running'
+     returning cancel_requested
+        """,
+        lease=lease_seconds,
+        progress=_json(progress),
+        resume=_json(resume),
+    )
     if row is None:
         raise Fenced(f"job {claim.job_id} fence {claim.fence}: the lease was lost")
     if row[0]:
@@ -212,62 +193,80 @@ def finish(session: Session, claim: Claim, effect: Callable[[Session], Mapping[s
     return result
 
 
-def fail(claim: Claim, error: str, *, retry: bool) -> State:
+def is_finished(claim: Claim) -> bool:
+    """Whether the job ended with success under this very claim."""
+    row = _as_holder(claim, "select 1 from rlfleet.jobs where id = :job_id and fence = :fence and state = 'succeeded'")
+    return row is not None
+
+
+def fail(claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | None = None) -> State:
     """End this attempt: queued again after a back-off while attempts are left, else ``failed`` or ``dead``.
 
-    A job that somebody asked to cancel is not tried again: it is ``cancelled``.
+    A job that somebody asked to cancel is not tried again: it is ``cancelled``. With ``adjust`` the next attempt runs
+    with another config, and this one is not charged: the ways to adjust run out by themselves.
 
     Raises:
         Fenced: another holder has the job.
     """
-    with transaction() as session:
-        row = session.execute(
-            text("""
-                update rlfleet.jobs
-                   set state = case when not :retry then 'failed'
-                                    when cancel_requested then 'cancelled'
-                                    when attempt >= max_attempts then 'dead' else 'queued' end,
-                       lease_until = null, last_sent_at = null, error = :error,
-                       finished_at = case when :retry and attempt < max_attempts and not cancel_requested then null
-                                          else now() end,
-                       run_at = now() + make_interval(secs => least(300, power(2, attempt)))
-                 where id = :job_id and fence = :fence and state = 'running' returning state
-            """),
-            {"retry": retry, "error": error[:4000], "job_id": claim.job_id, "fence": claim.fence},
-        ).one_or_none()
+    row = _as_holder(
+        claim,
+        """
+        update rlfleet.jobs
+           set state = case when not :retry then 'failed'
+                            when cancel_requested then 'cancelled'
+                            when attempt - :free >= max_attempts then 'dead' else 'queued' end,
+               attempt = attempt - :free, adjust = coalesce(cast(:adjust as jsonb), adjust),
+               lease_until = null, last_sent_at = null, error = :error,
+               finished_at = case when :retry and attempt - :free < max_attempts and not cancel_requested then null
+                                  else now() end,
+               run_at = now() + make_interval(secs => least(300, power(2, attempt)))
+         where id = :job_id and fence = :fence and state = 'running' returning state
+        """,
+        retry=retry,
+        error=error[:4000],
+        adjust=_json(adjust),
+        free=int(adjust is not None),
+    )
     if row is None:
         raise Fenced(f"job {claim.job_id} fence {claim.fence}: the lease was lost before it failed with {error}")
     return State(row[0])
 
 
-def release(claim: Claim, reason: str) -> bool:
-    """Give the job back uncharged, because this worker is going down. False when the lease was lost already."""
-    with transaction() as session:
-        row = session.execute(
-            text("""
-                update rlfleet.jobs
-                   set state = case when cancel_requested then 'cancelled' else 'queued' end,
-                       finished_at = case when cancel_requested then now() end,
-                       attempt = attempt - 1, interruptions = interruptions + 1,
-                       lease_until = null, last_sent_at = null, error = :reason
-                 where id = :job_id and fence = :fence and state = 'running' returning 1
-            """),
-            {"reason": reason, "job_id": claim.job_id, "fence": claim.fence},
-        ).one_or_none()
+def release(claim: Claim, reason: str, resume: Mapping[str, Any] | None = None) -> bool:
+    """Give the job back, because this worker is going down. False when the lease was lost already.
+
+    The attempt is not charged while the job has been interrupted fewer than ``MAX_INTERRUPTIONS`` times.
+    """
+    row = _as_holder(
+        claim,
+        """
+        update rlfleet.jobs
+           set state = case when cancel_requested then 'cancelled'
+                            when interruptions >= :most and attempt >= max_attempts then 'dead' else 'queued' end,
+               finished_at = case when cancel_requested or (interruptions >= :most and attempt >= max_attempts)
+                                  then now() end,
+               attempt = attempt - (interruptions < :most)::int, interruptions = interruptions + 1,
+               lease_until = null, last_sent_at = null, error = :reason,
+               resume = coalesce(cast(:resume as jsonb), resume)
+         where id = :job_id and fence = :fence and state = 'running' returning 1
+        """,
+        reason=reason,
+        resume=_json(resume),
+        most=MAX_INTERRUPTIONS,
+    )
     return row is not None
 
 
 def end_cancelled(claim: Claim) -> None:
     """The holder saw the request to cancel and stopped."""
-    with transaction() as session:
-        session.execute(
-            text("""
-                update rlfleet.jobs
-                   set state = 'cancelled', lease_until = null, finished_at = now(), error = 'cancelled on request'
-                 where id = :job_id and fence = :fence and state = 'running'
-            """),
-            {"job_id": claim.job_id, "fence": claim.fence},
-        )
+    _as_holder(
+        claim,
+        """
+        update rlfleet.jobs
+           set state = 'cancelled', lease_until = null, finished_at = now(), error = 'cancelled on request'
+         where id = :job_id and fence = :fence and state = 'running' returning 1
+        """,
+    )
 
 
 def reap(limit: int = 100) -> list[int]:
@@ -290,53 +289,6 @@ def reap(limit: int = 100) -> list[int]:
         return [int(row[0]) for row in rows]
 
 
-def due(resend_seconds: float, capacity: Mapping[str, int]) -> list[tuple[int, str]]:
-    """Mark as rung, and return, the (id, kind) of jobs whose turn it is, best priority first.
-
-    At most twice a queue's ``capacity`` is rung and unanswered at any time, so that the backlog and its order
-    stay in Postgres. A job rung more than ``resend_seconds`` ago without being claimed is rung again.
-    """
-    with transaction() as session:
-        rows = session.execute(
-            text("""
-                with ready as (
-                    select j.id, j.queue, j.last_sent_at > now() - make_interval(secs => :resend) as rung,
-                           row_number() over (
-                               partition by j.queue
-                               order by coalesce(j.last_sent_at > now() - make_interval(secs => :resend), false) desc,
-                                        j.priority, j.id) as place
-                      from rlfleet.jobs j
-                     where j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
-                       and not exists (select 1 from rlfleet.jobs d
-                                        where d.id = any(j.after) and d.state <> 'succeeded')
-                ), chosen as (
-                    select id from ready
-                     where not coalesce(rung, false)
-                       and place <= 2 * coalesce((cast(:capacity as jsonb) ->> queue)::int, 1)
-                ), locked as (
-                    select id from rlfleet.jobs
-                     where id in (select id from chosen) and state = 'queued'
-                       and (last_sent_at is null or last_sent_at <= now() - make_interval(secs => :resend))
-                       for update skip locked
-                )
-                update rlfleet.jobs j set last_sent_at = now(), sends = sends + 1
-                  from locked where j.id = locked.id
-             returning j.id, j.kind, j.priority
-            """),
-            {"resend": resend_seconds, "capacity": json.dumps(dict(capacity))},
-        ).all()
-    return [(int(row[0]), str(row[1])) for row in sorted(rows, key=lambda row: (row[2], row[0]))]
-
-
-def unsend(job_ids: list[int]) -> None:
-    """The messages for these jobs were not sent: they are due at once."""
-    with transaction() as session:
-        session.execute(
-            text("update rlfleet.jobs set last_sent_at = null where id = any(:ids) and state = 'queued'"),
-            {"ids": job_ids},
-        )
-
-
 def cancel(job_id: int) -> State | None:
     """Cancel a queued job at once; ask the holder of a running one to stop. The state after, or None if unknown."""
     with transaction() as session:
@@ -354,15 +306,26 @@ def cancel(job_id: int) -> State | None:
 
 
 def requeue(job_id: int) -> bool:
-    """Open new attempts for a job that ended without success. False when it is in another state."""
+    """Open new attempts, from the beginning, for a job that ended without success. False in any other state."""
     with transaction() as session:
         row = session.execute(
             text("""
                 update rlfleet.jobs
-                   set state = 'queued', attempt = 0, cancel_requested = false, run_at = now(),
-                       last_sent_at = null, finished_at = null
+                   set state = 'queued', attempt = 0, interruptions = 0, cancel_requested = false, run_at = now(),
+                       last_sent_at = null, finished_at = null, resume = null, adjust = null
                  where id = :job_id and state in ('failed', 'dead', 'cancelled') returning 1
             """),
             {"job_id": job_id},
         ).one_or_none()
     return row is not None
+
+
+def _as_holder(claim: Claim, statement: str, **values: object) -> Row[Any] | None:
+    """Run the statement, which holds for the claim's fence alone, in a transaction of its own; its row, if any."""
+    about = {"job_id": claim.job_id, "fence": claim.fence}
+    with transaction(patience=ANSWER_SECONDS) as session:
+        return session.execute(text(statement), about | values).one_or_none()
+
+
+def _json(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value)

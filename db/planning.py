@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from db import jobs, versions, windows
+from db import dispatch, versions, windows
 from db.tables import Line, Run, Version, Window
 from rl.config import LineConfig, RunConfig
 from rl.planner import LineState, OpenRound, Result, RunState, VersionState, Want, WindowState
@@ -67,10 +67,18 @@ def request(
     session: Session, line_id: int, want: Want, after: tuple[int, ...] = (), not_before: datetime | None = None
 ) -> int:
     """The id of the job for ``want``, created if it is not there in any state."""
-    spec = jobs.Spec(
-        want.kind, line_id, want.inputs, want.config, want.queue, after, want.priority, not_before=not_before
+    spec = dispatch.Spec(
+        want.kind,
+        line_id,
+        want.inputs,
+        want.config,
+        want.queue,
+        after,
+        want.priority,
+        devices=want.config.get("devices", 1),
+        not_before=not_before,
     )
-    return jobs.request(session, spec)
+    return dispatch.request(session, spec)
 
 
 def open_round(session: Session, line_id: int, wanted: OpenRound) -> int:

@@ -1,29 +1,42 @@
-"""One engine a process, and one way to open a transaction."""
+"""One engine a process, one way to open a transaction, and a bound on every wait for the server."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Any
 
+import psycopg2
+from psycopg2 import extensions
 from sqlalchemy import Engine, create_engine
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
 from db.settings import settings
 from rl.errors import DatabaseUnavailable
 
+PATIENCE_SECONDS = 60.0
+"""The longest wait for the answer to one statement."""
+CONNECT_SECONDS = 5.0
+
+_waiting = threading.local()
+
 
 @lru_cache(maxsize=1)
 def _engine(pid: int, url: str) -> Engine:
+    extensions.set_wait_callback(_wait)
     return create_engine(
         url,
         pool_size=5,
         max_overflow=10,
         pool_pre_ping=True,
         connect_args={
-            "connect_timeout": 5,
             "application_name": f"rlfleet-{pid}",
             "keepalives_idle": 10,
             "keepalives_interval": 5,
@@ -40,20 +53,68 @@ def engine() -> Engine:
 
 
 @contextmanager
-def transaction() -> Iterator[Session]:
+def transaction(patience: float = PATIENCE_SECONDS) -> Iterator[Session]:
     """A session in one transaction: committed at the end of the block, rolled back by any exception.
 
+    No statement in it is waited for longer than ``patience`` seconds, also where the server's host is gone and its
+    connections stay open.
+
     Raises:
-        DatabaseUnavailable: the server cannot be reached, or went away.
+        DatabaseUnavailable: the server cannot be reached, went away, or did not answer in time. Whether a commit
+            that was under way has happened is not known then.
     """
+    first: BaseException | None = None
     try:
-        with Session(engine(), expire_on_commit=False) as session, session.begin():
-            yield session
-    except OperationalError as error:
-        raise DatabaseUnavailable(f"the database did not answer: {str(error.orig).strip().splitlines()[0]}") from error
+        with waiting(patience), Session(engine(), expire_on_commit=False) as session, session.begin():
+            try:
+                yield session
+            except BaseException as error:
+                first = error
+                raise
+    except DBAPIError as error:
+        # A signal that interrupts a wait closes the connection, and the rollback's complaint would hide it.
+        if first is not None and not isinstance(first, DBAPIError):
+            raise first from None
+        if not (isinstance(error, OperationalError) or error.connection_invalidated):
+            raise
+        said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
+        raise DatabaseUnavailable(f"the database did not answer: {said[0]}") from error
+
+
+@contextmanager
+def waiting(seconds: float) -> Iterator[None]:
+    """Within the block this thread waits at most ``seconds`` for the answer to one statement."""
+    before = getattr(_waiting, "seconds", PATIENCE_SECONDS)
+    _waiting.seconds = seconds
+    try:
+        yield
+    finally:
+        _waiting.seconds = before
 
 
 def dispose() -> None:
     """Close this process's connections, if it has any."""
     if _engine.cache_info().currsize:
         engine().dispose()
+
+
+def _wait(connection: Any) -> None:
+    """Wait for the server as psycopg2 asks, but not for ever, and let signal handlers of Python run meanwhile.
+
+    Without it libpq waits in C: a server that went away silently hangs the process, and so does a signal. psycopg2
+    closes the connection when this raises.
+    """
+    seconds = getattr(_waiting, "seconds", PATIENCE_SECONDS)
+    if connection.status == extensions.STATUS_SETUP:
+        seconds = min(seconds, CONNECT_SECONDS)
+    deadline = time.monotonic() + seconds
+    poll = select.poll()
+    while (state := connection.poll()) != extensions.POLL_OK:
+        descriptor = connection.fileno()
+        poll.register(descriptor, select.POLLIN if state == extensions.POLL_READ else select.POLLOUT)
+        left = deadline - time.monotonic()
+        if left <= 0 or not poll.poll(left * 1000):
+            # The dialect knows a lost connection by these words.
+            raise psycopg2.OperationalError(f"could not receive data from server: no answer within {seconds:g} s")
+        with contextlib.suppress(KeyError):
+            poll.unregister(descriptor)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from db.session import transaction
 
 
-def take_slot(name: str, period_seconds: int) -> bool:
+def take_slot(name: str, period_seconds: float) -> bool:
     """Whether this process is the first to take the present tick of schedule entry ``name``."""
     with transaction() as session:
         row = session.execute(

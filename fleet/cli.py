@@ -9,24 +9,20 @@ import shlex
 import signal
 import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from fleet.jobs_cli import jobs_app
+from fleet.terminal import AsJson, connect, console, errors
 from rl.errors import InvalidInput, RlfleetError, StartError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
 app.add_typer(jobs_app, name="jobs")
-console = Console()
-errors = Console(stderr=True)
 
 STOP_SECONDS = 120.0
 
 Line = Annotated[str, typer.Option(help="the line of versions")]
-AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 
 
 def main() -> None:
@@ -157,116 +153,49 @@ def run(file: Path, line: Line = "main") -> None:
 @app.command()
 def reconcile(once: Annotated[bool, typer.Option("--once", help="one pass, then exit")] = False) -> None:
     """Take back what nobody holds, ask for what is missing, ring what is due; for ever, or once."""
-    from db.jobs import reap
-    from tasks.ring import advance
+    from tasks import reconcile as pass_once
     from worker.settings import settings
 
     connect()
     while True:
-        console.print(f"took back {len(reap())}, rang {len(advance())}")
+        console.print(pass_once())
         if once:
             return
         time.sleep(settings().tick_seconds)
 
 
 @app.command()
+def backup(folder: Path) -> None:
+    """Write every row and every folder of weights that rows name to a new FOLDER. The fleet may go on meanwhile."""
+    from fleet import backup as backups
+
+    target = folder.resolve()
+    with backups.database(os.environ) as root:
+        made = backups.backup(target, root)
+    for path in made.missing:
+        errors.print(f"rlfleet: rows name {path}, and no folder is there any more", highlight=False, markup=False)
+    console.print(f"{target}: {made.rows} rows, {len(made.artifacts)} folders", highlight=False, markup=False)
+
+
+@app.command()
+def restore(folder: Path) -> None:
+    """Fill an empty database from a backup, and put the folders of weights back."""
+    from fleet import backup as backups
+
+    with backups.database(os.environ) as root:
+        done = backups.restore(folder.resolve(), root)
+    console.print(f"restored {done.rows} rows and {len(done.artifacts)} folders; `rlfleet up` goes on from there")
+
+
+@app.command()
 def status(as_json: AsJson = False) -> None:
-    """Lines, their windows by state, what is live, and jobs by state. Exit code 1 when a job failed or is dead."""
-    from db import job_views
-    from db.status import lines
+    """Lines, jobs, workers, pauses, rejections, alerts. Exit code 1 when a job failed or died, or a kind is paused."""
+    from fleet import status as fleet_status
 
     connect()
-    counts, found = job_views.counts(), lines()
-    good = counts["failed"] + counts["dead"] == 0
+    state = fleet_status.read()
     if as_json:
-        typer.echo(json.dumps({"schema": 1, "ok": good, "jobs": counts, "lines": found}))
+        typer.echo(json.dumps(state))
     else:
-        table = Table("line", "windows", "versions", "stable", "share")
-        for one in found:
-            windows = ", ".join(f"{count} {state}" for state, count in one["windows"].items())
-            table.add_row(one["line"], windows, str(one["versions"]), one["stable"] or "-", f"{one['share']} %")
-        console.print(table)
-        console.print("jobs: " + ", ".join(f"{count} {state}" for state, count in counts.items()), highlight=False)
-    raise typer.Exit(0 if good else 1)
-
-
-@jobs_app.command("list")
-def list_jobs(
-    state: Annotated[str | None, typer.Option(help="only of this state")] = None, as_json: AsJson = False
-) -> None:
-    """The newest jobs first."""
-    from db import job_views
-
-    connect()
-    found = job_views.listing(state)
-    if as_json:
-        typer.echo(json.dumps({"schema": 1, "jobs": [vars(one) for one in found]}))
-        return
-    for one in found:
-        console.print(str(one), highlight=False, markup=False, soft_wrap=True)
-
-
-@jobs_app.command("show")
-def show_job(job_id: int, as_json: AsJson = False) -> None:
-    """One job with its history."""
-    from db import job_views
-
-    connect()
-    found = job_views.summary(job_id)
-    if found is None:
-        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
-    events = job_views.events(job_id)
-    if as_json:
-        typer.echo(json.dumps({"schema": 1, "job": vars(found), "events": events}))
-        return
-    console.print(str(found), highlight=False, markup=False, soft_wrap=True)
-    for event in events:
-        console.print(_event_line(event), highlight=False, markup=False, soft_wrap=True)
-
-
-@jobs_app.command("requeue")
-def requeue_job(job_id: int) -> None:
-    """Give a failed, dead or cancelled job new attempts."""
-    from db import jobs
-    from tasks.ring import ring
-
-    connect()
-    if not jobs.requeue(job_id):
-        raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
-    ring()
-    console.print(f"job {job_id}: queued")
-
-
-@jobs_app.command("cancel")
-def cancel_job(job_id: int) -> None:
-    """Cancel a queued job at once; ask the worker of a running one to stop."""
-    from db import jobs
-
-    connect()
-    state = jobs.cancel(job_id)
-    if state is None:
-        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
-    console.print(f"job {job_id}: {state}{', asked to stop' if state == 'running' else ''}")
-
-
-def connect() -> None:
-    """Point this process at the servers: ``DATABASE_URL`` and ``REDIS_URL``, or the fleet that runs here.
-
-    Raises:
-        StartError: neither is set and no fleet runs here.
-    """
-    from fleet.home import home_path, read_endpoints
-
-    if os.environ.get("DATABASE_URL") and os.environ.get("REDIS_URL"):
-        return
-    found = read_endpoints(home_path(os.environ))
-    if found is None:
-        raise StartError("no fleet runs here: start one with `rlfleet up`, or set DATABASE_URL and REDIS_URL")
-    os.environ.setdefault("DATABASE_URL", found.database_url)
-    os.environ.setdefault("REDIS_URL", found.redis_url)
-
-
-def _event_line(event: dict[str, Any]) -> str:
-    moved = f"{event['from'] or 'new'} -> {event['to']}"
-    why = f" ({event['reason']})" if event["reason"] else ""
-    return f"  {event['at']}  {moved:24} fence {event['fence']} attempt {event['attempt']}{why}"
+        fleet_status.show(state)
+    raise typer.Exit(0 if state["ok"] else 1)

@@ -17,6 +17,9 @@ from fleet.process import Process
 from fleet.settings import FleetSettings
 from rl.errors import StartError
 
+STOP_SLACK_SECONDS = 15.0
+"""What a worker needs besides the soft shutdown before its process group is killed."""
+
 ROOT = Path(__file__).resolve().parent.parent
 """Where the packages lie; every process starts here, so that an uninstalled checkout works too."""
 
@@ -30,6 +33,7 @@ class Plan:
     gateway_url: str
     flower_url: str
     state: Path
+    drain_seconds: float = 30.0
 
     def lines(self) -> list[str]:
         """The device plan, for people."""
@@ -37,7 +41,7 @@ class Plan:
 
 
 def devices(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """``RLFLEET_DEVICES``, or the UUID of every NVIDIA GPU, or ``cpu``."""
+    """``RLFLEET_DEVICES``, or the UUID of every NVIDIA GPU, or ``cpu``; ``+`` joins those that one worker owns."""
     named = FleetSettings.read(environ).devices
     if named:
         return tuple(part.strip() for part in named.split(",") if part.strip())
@@ -76,7 +80,8 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    return Plan(shared, devices(environ), gateway, f"http://127.0.0.1:{here.flower_port}", home.path)
+    flower = f"http://127.0.0.1:{here.flower_port}"
+    return Plan(shared, devices(environ), gateway, flower, home.path, here.drain_seconds)
 
 
 def _own_key(environ: Mapping[str, str]) -> str:
@@ -88,27 +93,32 @@ def _own_key(environ: Mapping[str, str]) -> str:
 def processes(chosen: Plan) -> list[Process]:
     """CPU workers, a GPU worker for each device, two beats, Flower and the gateway, in the order of starting."""
     gpu = [_gpu_worker(chosen, number, device) for number, device in enumerate(chosen.devices)]
-    cpu = [_worker(chosen, queue, queue) for queue in ("collect", "score", "maint")]
+    # Pool processes of CPU work are replaced now and then, because libraries leak; a GPU worker's owns the child.
+    cpu = [_worker(chosen, queue, queue, "--max-tasks-per-child=200") for queue in ("collect", "score", "maint")]
     beats = [_beat(chosen, number) for number in (1, 2)]
     return [*gpu, _gateway(chosen), *cpu, *beats, _flower(chosen)]
 
 
 def _celery(chosen: Plan, name: str, *words: str, env: Mapping[str, str] | None = None) -> Process:
     argv = [sys.executable, "-m", "celery", "-A", "worker.app", *words]
-    return Process(name, argv, dict(chosen.environ) | dict(env or {}), stop_timeout=30.0, cwd=ROOT)
+    stop_timeout = chosen.drain_seconds + STOP_SLACK_SECONDS
+    return Process(name, argv, dict(chosen.environ) | dict(env or {}), stop_timeout=stop_timeout, cwd=ROOT)
 
 
-def _worker(chosen: Plan, name: str, queue: str, env: Mapping[str, str] | None = None) -> Process:
+def _worker(chosen: Plan, name: str, queue: str, *flags: str, env: Mapping[str, str] | None = None) -> Process:
     words = ["worker", "-Q", queue, "-n", f"{name}@%h", "-c", "1", "--include", "worker.lifecycle,tasks"]
     # SIGTERM leads to the soft shutdown, which gives a task its time and then lets it release its job.
     quiet = ["--without-mingle", "--without-gossip", "-l", "INFO"]
-    return _celery(chosen, f"worker-{name}", *words, *quiet, env={"REMAP_SIGTERM": "SIGQUIT", **(env or {})})
+    return _celery(chosen, f"worker-{name}", *words, *flags, *quiet, env={"REMAP_SIGTERM": "SIGQUIT", **(env or {})})
 
 
 def _gpu_worker(chosen: Plan, number: int, device: str) -> Process:
     if device == "cpu":
-        return _worker(chosen, f"gpu{number}", "gpu", {"RLFLEET_DEVICE": device})
-    return _worker(chosen, f"gpu{number}", "gpu", {"RLFLEET_DEVICE": f"gpu{number}", "CUDA_VISIBLE_DEVICES": device})
+        return _worker(chosen, f"gpu{number}", "gpu", env={"RLFLEET_DEVICE": device})
+    uuids = device.split("+")
+    names = [f"gpu{number}"] if len(uuids) == 1 else [f"gpu{number}.{place}" for place in range(len(uuids))]
+    own = {"RLFLEET_DEVICE": "+".join(names), "CUDA_VISIBLE_DEVICES": ",".join(uuids)}
+    return _worker(chosen, f"gpu{number}", "gpu", env=own)
 
 
 def _beat(chosen: Plan, number: int) -> Process:

@@ -39,5 +39,6 @@ class FleetSettings(ServerSettings):
     """What `rlfleet up` adds to the servers: the devices it uses and the ports that people visit."""
 
     devices: str | None = Field(None, alias="RLFLEET_DEVICES", description="cpu, or GPU UUIDs, comma-separated")
+    drain_seconds: float = Field(30, alias="RLFLEET_DRAIN_SECONDS", gt=0)
     gateway_port: int = Field(8300, alias="RLFLEET_GATEWAY_PORT", ge=1, le=65535)
     flower_port: int = Field(5555, alias="RLFLEET_FLOWER_PORT", ge=1, le=65535)

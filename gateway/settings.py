@@ -30,7 +30,7 @@ class GatewaySettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
 
-    env: Literal["development", "production"] = Field("development", validation_alias="RLFLEET_ENV")
+    env: Literal["development", "production", "test"] = Field("development", validation_alias="RLFLEET_ENV")
     gateway_host: str = Field(
         "127.0.0.1", validation_alias="RLFLEET_GATEWAY_HOST", description="address to listen on, for the launcher"
     )

@@ -16,7 +16,7 @@ RlfleetError
 │   ├── DatabaseUnavailable   nothing was read or written
 │   ├── EngineUnavailable     no engine answered, or it is draining
 │   ├── ChildLost             the device's child process died or stalled
-│   ├── OutOfMemory           the device ran out of memory
+│   ├── OutOfMemory           the device or the machine ran out of memory
 │   └── DiskFull              an artifact could not be written
 ├── Fenced                    another holder has the job; stop and write nothing
 ├── Drained                   this worker is going down; the job goes back uncharged
@@ -104,7 +104,11 @@ class ChildLost(TransientError):
 
 
 class OutOfMemory(TransientError):
-    """The device ran out of memory."""
+    """The device or the machine ran out of memory. ``adjust`` is what the next attempt changes in its config."""
+
+    def __init__(self, message: str | None = None, adjust: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.adjust = adjust
 
 
 class DiskFull(TransientError):
@@ -117,6 +121,10 @@ class Fenced(RlfleetError):
 
 class Drained(RlfleetError):
     """The worker is going down."""
+
+    def __init__(self, message: str | None = None, resume: dict[str, object] | None = None) -> None:
+        super().__init__(message)
+        self.resume = resume
 
 
 class Cancelled(RlfleetError):

@@ -24,8 +24,13 @@ TASK_QUEUES = {
     "rlfleet.tend": "gpu",
     "rlfleet.plan": "maint",
     "rlfleet.reconcile": "maint",
+    "rlfleet.alert": "maint",
+    "rlfleet.prune": "maint",
 }
 """Task name to queue. The names are the wire format: one is never changed without an alias."""
+
+JOB_KINDS = ("collect", "score", "train", "evaluate", "decide")
+"""Kinds of jobs; the task ``rlfleet.<kind>`` does one, and takes its id."""
 
 
 class Line(BaseModel):

@@ -4,11 +4,26 @@ from tasks import train_window
 train_window.delay("2025-01-15T10:00")
 """
 
+from tasks import presence, rejections  # noqa: F401 - they connect to the worker's signals
+from tasks.alert import alert
 from tasks.collect import collect
 from tasks.decide import decide
 from tasks.evaluate import evaluate
 from tasks.maintain import plan, reconcile, tend
+from tasks.prune import prune
 from tasks.score import score
 from tasks.train import train, train_window
 
-__all__ = ["collect", "decide", "evaluate", "plan", "reconcile", "score", "tend", "train", "train_window"]
+__all__ = [
+    "alert",
+    "collect",
+    "decide",
+    "evaluate",
+    "plan",
+    "prune",
+    "reconcile",
+    "score",
+    "tend",
+    "train",
+    "train_window",
+]

@@ -12,9 +12,21 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from celery import current_task
 from celery.utils.log import get_task_logger
 
-from rl.errors import Cancelled, DatabaseUnavailable, Fenced, PermanentError, RlfleetError, TransientError
+from rl.errors import (
+    Cancelled,
+    DatabaseUnavailable,
+    Drained,
+    Fenced,
+    OutOfMemory,
+    PermanentError,
+    RlfleetError,
+    TransientError,
+)
+from worker.crash import crash_point
+from worker.drain import draining
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -27,6 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+COMMIT_SECONDS = 600.0
+"""Work that is done waits so long for a database that is away: the fence, and not the time, says whether it counts."""
+
 log = get_task_logger(__name__)
 
 BEAT_SECONDS = 2.0
@@ -38,10 +53,12 @@ class Lease:
 
     ``beat`` is cheap and can be called as often as is convenient: it writes every two seconds, or every quarter of
     a shorter lease. A database that is away is tolerated until the lease has run out on this machine's own clock.
+    With ``leaves``, the work is handed back as soon as the worker is told to stop; else it has the time of the soft
+    shutdown to end.
     """
 
-    def __init__(self, claim: Claim, seconds: float) -> None:
-        self.claim, self.seconds = claim, seconds
+    def __init__(self, claim: Claim, seconds: float, *, leaves: bool = False) -> None:
+        self.claim, self.seconds, self.leaves = claim, seconds, leaves
         self._renewed = time.monotonic()
 
     def beat(self, progress: Mapping[str, Any] | None = None) -> None:
@@ -50,18 +67,30 @@ class Lease:
         Raises:
             Fenced: another holder has the job, or the lease ran out while the database was away.
             Cancelled: a person asked to stop.
+            Drained: the worker is going down, and this work leaves at once.
         """
+        if self.leaves and draining():
+            raise Drained
+        self.keep(progress)
+
+    def keep(self, progress: Mapping[str, Any] | None = None) -> None:
+        """Renew if it is time to, also while the worker is going down. Raises ``Fenced`` and ``Cancelled``."""
+        if time.monotonic() - self._renewed >= min(self.seconds / 4, BEAT_SECONDS):
+            self.renew(progress)
+
+    def renew(self, progress: Mapping[str, Any] | None = None, resume: Mapping[str, Any] | None = None) -> None:
+        """Renew now, and write down the progress and where a state was saved. Raises as ``beat`` does."""
         from db import jobs
 
+        crash_point("before-heartbeat", self.claim.kind)
         now = time.monotonic()
-        if now - self._renewed < min(self.seconds / 4, BEAT_SECONDS):
-            return
         try:
-            jobs.heartbeat(self.claim, self.seconds, progress)
+            jobs.heartbeat(self.claim, self.seconds, progress, resume)
             self._renewed = now
         except DatabaseUnavailable as error:
             if now - self._renewed > self.seconds:
                 raise Fenced(f"job {self.claim.job_id}: the lease ran out while the database was away") from error
+        crash_point("after-heartbeat", self.claim.kind)
 
     async def during(self, work: Awaitable[T]) -> T:
         """Await ``work`` and beat about once a second meanwhile; what a beat raises cancels the work."""
@@ -90,26 +119,36 @@ def owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}"
 
 
-def carry_out(job_id: int, work: Work) -> str:
-    """Do the job if it is there to be done, and say in one line what became of it.
+def carry_out(job_id: int, work: Work, *, leaves: bool = False) -> str:
+    """Do the job if it is there to be done, and say in one line what became of it. For ``leaves`` see ``Lease``.
 
     Raises:
         PermanentError: the job has failed, and only a person or other inputs can change that.
     """
     from db import job_views, jobs
 
-    claim = jobs.claim(job_id, owner(), settings().lease_seconds)
+    here, task = settings(), current_task.name.rpartition(".")[2] if current_task else ""
+    crash_point("before-claim", task)
+    claim = jobs.claim(job_id, owner(), here.lease_seconds, message_id(), here.device_count)
     if claim is None:
         return str(job_views.summary(job_id) or f"job {job_id}: no such job")
+    crash_point("after-claim", claim.kind)
     try:
-        _attempt(claim, work)
+        _attempt(claim, work, Lease(claim, here.lease_seconds, leaves=leaves))
     except Fenced as error:
         return str(error)
+    crash_point("after-commit", claim.kind)
     _what_is_next(claim.line)
+    crash_point("before-ack", claim.kind)
     return str(job_views.summary(job_id))
 
 
-def _attempt(claim: Claim, work: Work) -> None:
+def message_id() -> str | None:
+    """The id of the message that is being answered; None outside a task."""
+    return current_task.request.id if current_task else None
+
+
+def _attempt(claim: Claim, work: Work, lease: Lease) -> None:
     """Do the work and write down how it ended.
 
     Raises:
@@ -118,11 +157,13 @@ def _attempt(claim: Claim, work: Work) -> None:
     from db import jobs
 
     try:
-        _work(claim, work)
+        _work(claim, work, lease)
     except Fenced:
         raise
     except Cancelled:
         jobs.end_cancelled(claim)
+    except Drained as error:
+        jobs.release(claim, str(error), error.resume)
     except SystemExit:
         jobs.release(claim, "the worker is going down")
         raise
@@ -131,18 +172,38 @@ def _attempt(claim: Claim, work: Work) -> None:
         log.error("job %s fence %s: %s", claim.job_id, claim.fence, error)
         raise
     except Exception as error:
-        state = jobs.fail(claim, f"{type(error).__name__}: {error}", retry=True)
+        adjust = error.adjust if isinstance(error, OutOfMemory) else None
+        state = jobs.fail(claim, f"{type(error).__name__}: {error}", retry=True, adjust=adjust)
         unexpected = not isinstance(error, TransientError)
         log.warning("job %s fence %s is %s", claim.job_id, claim.fence, state, exc_info=unexpected)
 
 
-def _work(claim: Claim, work: Work) -> None:
+def _work(claim: Claim, work: Work, lease: Lease) -> None:
+    effect = work(claim, lease)
+    crash_point("before-finish", claim.kind)
+    deadline = time.monotonic() + COMMIT_SECONDS
+    while True:
+        try:
+            return _commit(claim, effect)
+        except DatabaseUnavailable:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("job %s fence %s is done, and waits for the database", claim.job_id, claim.fence)
+            time.sleep(1)
+
+
+def _commit(claim: Claim, effect: Effect) -> None:
+    """Commit the effect and the end of the job together; safe to call again when the answer to a commit was lost."""
     from db import jobs
     from db.session import transaction
 
-    effect = work(claim, Lease(claim, settings().lease_seconds))
-    with transaction() as session:
-        jobs.finish(session, claim, effect)
+    try:
+        with transaction() as session:
+            jobs.finish(session, claim, effect)
+            crash_point("before-commit", claim.kind)
+    except Fenced:
+        if not jobs.is_finished(claim):
+            raise
 
 
 def _what_is_next(line: str) -> None:

@@ -26,7 +26,7 @@ JUDGE = "environment"
 @app.task(name="rlfleet.evaluate")
 def evaluate(job_id: int) -> str:
     """Store the version's verdicts on the task set; the answer says what became of the job."""
-    return carry_out(job_id, _work)
+    return carry_out(job_id, _work, leaves=True)
 
 
 def _work(claim: Claim, lease: Lease) -> Effect:

@@ -30,7 +30,7 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
 
         row = windows.named(session, claim.line_id, window)
         elsewhere = trajectories.stored_elsewhere(session, row.id, [one.trajectory_id for one in good])
-        bad.extend(_taken(one.trajectory_id) for one in good if one.trajectory_id in elsewhere)
+        unusable = bad + [_taken(one.trajectory_id) for one in good if one.trajectory_id in elsewhere]
         mine = [one for one in good if one.trajectory_id not in elsewhere]
         fresh = trajectories.insert_trajectories(session, claim.line_id, row.id, url, mine)
         spoken = [
@@ -39,12 +39,12 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
             for call in one.calls
         ]
         calls.insert(session, spoken)
-        bad_ones = trajectories.insert_quarantine(session, claim.line_id, row.id, bad)
+        bad_ones = trajectories.insert_quarantine(session, claim.line_id, row.id, unusable)
         counts = {"trajectories": len(mine), "new": fresh, "quarantined": bad_ones}
         if mine:
             windows.move(session, row.id, "collected")
         else:
-            windows.move(session, row.id, "skipped", f"no usable trajectory ({len(bad)} quarantined)")
+            windows.move(session, row.id, "skipped", f"no usable trajectory ({len(unusable)} quarantined)")
         return counts
 
     return effect

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from tasks.ring import advance, ring
+from tasks.settings import alert_settings
 from worker.app import app
 from worker.settings import settings
+
+LOOK_SECONDS = 60
+ALERT_EXPIRY_SECONDS = 30
 
 
 @app.task(name="rlfleet.plan", time_limit=120)
@@ -22,11 +26,42 @@ def plan(stage: str, period_seconds: int) -> str:
 
 @app.task(name="rlfleet.reconcile", time_limit=60)
 def reconcile() -> str:
-    """Take back what nobody holds any more, ask for what is missing, ring what is due. Safe in any number of copies."""
-    from db.jobs import reap
+    """Take back what nobody holds any more, ask for what is missing, ring what is due. Safe in any number of copies.
 
+    Kinds that keep dying are paused first, so that they are not rung; what a person should hear of is rung last.
+    Beats and the timers of several workers ring at every tick; the first one does it.
+    """
+    from db.jobs import reap
+    from db.pauses import pause_failing_kinds
+    from db.slots import take_slot
+
+    if not take_slot("reconcile", settings().tick_seconds):
+        return "reconcile: this tick is taken"
     reaped = reap()
-    return f"took back {len(reaped)}, rang {len(advance())}"
+    limits = alert_settings()
+    paused = pause_failing_kinds(limits.pause_dead, limits.pause_minutes)
+    _look_around(limits.queue_seconds)
+    rung = advance(again=True)
+    _ring_alerts()
+    also = f", paused {', '.join(paused)}" if paused else ""
+    return f"took back {len(reaped)}, rang {len(rung)}{also}"
+
+
+def _look_around(queue_seconds: float) -> None:
+    """Once a minute: raise alerts for workers that fell silent and for jobs that wait too long."""
+    from db import workers
+    from db.slots import take_slot
+
+    if take_slot("look-around", LOOK_SECONDS):
+        workers.alert_silent()
+        workers.alert_old_queues(queue_seconds, workers.capacity())
+
+
+def _ring_alerts() -> None:
+    from db import alerts
+
+    if alert_settings().webhook is not None and alerts.any_due():
+        app.tasks["rlfleet.alert"].apply_async(expires=ALERT_EXPIRY_SECONDS)
 
 
 @app.task(name="rlfleet.tend", time_limit=300)

@@ -16,38 +16,47 @@ if TYPE_CHECKING:
     from db.tables import Line, Window
 
 
-def request(window_id: str, line: str = "main") -> int:
+def request(window_id: str, line: str = "main", message_id: str | None = None) -> int:
     """Record that the window is to be trained on, and the earlier jobs too. Returns the id of the training job.
 
-    Calling it again gives the same id. Ring with ``tasks.ring.ring``; the reconciler rings in any case.
+    Calling it again gives the same id. Ring with ``tasks.ring.ring``; the reconciler rings in any case. The message
+    that asked, if one did, can be looked up by its id later.
 
     Raises:
         MalformedWindow: ``window_id`` is not a window id.
         UnknownWindow: no such window on the line, and its source has no row of that hour.
         InvalidInput: no such line, the line does not say how to collect or train, or the window was skipped.
     """
-    from db import job_views, lines, planning
+    from db import dispatch, lines
     from db.session import transaction
-    from rl import planner
 
     with transaction() as session:
-        row = lines.named(session, line)
-        window = _window(session, row, window_id)
-        state = planning.line_state(session, row)
-        seen = next((one for one in state.windows if one.name == window.name), None)
-        if seen is None:
-            return _trained_by(session, row, window)
-        if seen.state == "skipped":
-            raise InvalidInput("window_id", window.name, f"it was skipped: {window.reason}")
-        if (known := job_views.live_training_of(session, row.id, window.name)) is not None:
-            return known
-        after: tuple[int, ...] = ()
-        if seen.state in ("open", "closed"):
-            collect = planner.collect(state, seen)
-            after = (planning.request(session, row.id, collect, not_before=window.ends_at),)
-        if seen.state in ("open", "closed", "collected"):
-            after = (planning.request(session, row.id, planner.score(seen), after),)
-        return planning.request(session, row.id, planner.train(state, seen), after)
+        job_id = _request(session, lines.named(session, line), window_id)
+        if message_id is not None:
+            dispatch.note(session, message_id, job_id)
+    return job_id
+
+
+def _request(session: Session, row: Line, window_id: str) -> int:
+    from db import job_views, planning
+    from rl import planner
+
+    window = _window(session, row, window_id)
+    state = planning.line_state(session, row)
+    seen = next((one for one in state.windows if one.name == window.name), None)
+    if seen is None:
+        return _trained_by(session, row, window)
+    if seen.state == "skipped":
+        raise InvalidInput("window_id", window.name, f"it was skipped: {window.reason}")
+    if (known := job_views.live_training_of(session, row.id, window.name)) is not None:
+        return known
+    after: tuple[int, ...] = ()
+    if seen.state in ("open", "closed"):
+        collect = planner.collect(state, seen)
+        after = (planning.request(session, row.id, collect, not_before=window.ends_at),)
+    if seen.state in ("open", "closed", "collected"):
+        after = (planning.request(session, row.id, planner.score(seen), after),)
+    return planning.request(session, row.id, planner.train(state, seen), after)
 
 
 def _window(session: Session, line: Line, window_id: str) -> Window:

@@ -5,24 +5,23 @@ from __future__ import annotations
 from celery.utils.log import get_task_logger
 
 from rl.errors import PermanentError
+from rl.protocol import QUEUES
 from worker.app import app
+from worker.crash import crash_point
+from worker.settings import settings
+from worker.task import publishing
 
 log = get_task_logger(__name__)
-
-RESEND_SECONDS = 60.0
-"""A job that was rung and not claimed for this long is rung again."""
 
 EXPIRY_SECONDS = 3600.0
 """Rings that nobody answered are dropped after this. Far more than clocks differ, since a worker's clock decides."""
 
-CAPACITY = {"collect": 2, "score": 2, "gpu": 2, "maint": 2}
-"""Jobs that a queue's workers can do at once; twice as many are rung, the rest wait in Postgres in order."""
 
-
-def advance(line: str | None = None) -> list[int]:
+def advance(line: str | None = None, *, again: bool = False) -> list[int]:
     """Create the jobs that are missing on the line (or on all), then ring what is due. Returns the ids rung.
 
-    A line that cannot be planned, because its config is no longer understood, does not hold up the others.
+    A line that cannot be planned, because its config is no longer understood, does not hold up the others. For
+    ``again`` see ``ring``.
     """
     from db import planning, windows
     from db.session import transaction
@@ -36,7 +35,7 @@ def advance(line: str | None = None) -> list[int]:
             _ask_for_missing(name)
         except (PermanentError, ValueError):
             log.exception("line %s cannot be planned; the other lines go on", name)
-    return ring()
+    return ring(again=again)
 
 
 def _ask_for_missing(name: str) -> None:
@@ -53,20 +52,37 @@ def _ask_for_missing(name: str) -> None:
                 planning.request(session, line.id, want)
 
 
-def ring() -> list[int]:
+def ring(*, again: bool = False) -> list[int]:
     """Send a message for every job that is due. Returns their ids.
+
+    With ``again``, jobs whose message is lost are rung again: the broker is asked how many messages wait.
 
     Raises:
         BrokerUnavailable: the broker is away; the jobs stay due.
     """
-    from db import jobs
+    from db import dispatch, workers
     from rl.errors import BrokerUnavailable
 
-    due = jobs.due(RESEND_SECONDS, CAPACITY)
+    here = settings()
+    due = dispatch.due(here.resend_seconds, workers.capacity(), waiting() if again else None)
+    crash_point("before-send")
     for place, (job_id, kind) in enumerate(due):
         try:
             app.tasks[f"rlfleet.{kind}"].apply_async((job_id,), expires=EXPIRY_SECONDS)
         except BrokerUnavailable:
-            jobs.unsend([one for one, _ in due[place:]])
+            dispatch.unsend([one for one, _ in due[place:]])
             raise
+    if due:
+        crash_point("after-send")
     return [job_id for job_id, _ in due]
+
+
+def waiting() -> dict[str, int]:
+    """How many messages wait in each queue.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer.
+    """
+    with publishing(app, "counting messages") as producer:
+        channel = producer.channel
+        return {queue: int(channel.queue_declare(queue=queue).message_count) for queue in QUEUES}

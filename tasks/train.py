@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 from celery.exceptions import Reject
 
 from rl.errors import DatabaseUnavailable
-from tasks.carry import carry_out
+from tasks.carry import carry_out, message_id
 from worker.app import app
+from worker.crash import crash_point
 
 if TYPE_CHECKING:
     from db.jobs import Claim
@@ -22,7 +23,7 @@ PATIENCE_SECONDS = 5.0
 @app.task(name="rlfleet.train")
 def train(job_id: int) -> str:
     """Do a training job; the answer says what became of it and which version came out."""
-    return carry_out(job_id, _work)
+    return carry_out(job_id, _work, leaves=True)
 
 
 @app.task(name="rlfleet.train_window", acks_late=True, time_limit=120)
@@ -42,12 +43,15 @@ def train_window(window_id: str, line: str = "main") -> str:
     from tasks.requests import request
     from tasks.ring import ring
 
+    crash_point("before-claim", "train_window")
     try:
-        job_id = request(window_id, line)
+        job_id = request(window_id, line, message_id())
     except DatabaseUnavailable as error:
         time.sleep(PATIENCE_SECONDS)
         raise Reject(error, requeue=True) from error
+    crash_point("after-commit", "train_window")
     ring()
+    crash_point("before-ack", "train_window")
     return str(job_views.summary(job_id))
 
 

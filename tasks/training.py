@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import errno
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rl import errors
-from rl.errors import (
-    ChildLost,
-    DiskFull,
-    InvalidInput,
-    NoTrainingData,
-    OffPolicyRefused,
-    PermanentError,
-    RlfleetError,
-    TransientError,
-)
-from rl.protocol import CheckpointWritten, DatasetRow, Done, Failed, Progress, TrainCommand
-from worker.child import Child, resident
+from rl.errors import DiskFull, NoTrainingData, OffPolicyRefused
+from rl.protocol import DatasetRow, TrainCommand
+from worker.child import resident
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -49,11 +38,15 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
     Raises:
         OffPolicyRefused: an on-policy objective, and calls of another model or without log-probabilities.
         ChildLost: the child died or stalled.
+        OutOfMemory: memory ran out, and says what the next attempt changes.
+        Drained: the worker is going down, and says where the state was saved.
         DiskFull: there is no room for the dataset or a checkpoint.
     """
+    from tasks.supervise import supervise
+
     plan = _prepare(claim)
     resident().wait_ready(lease.beat)
-    written, manifest = _supervise(resident(), plan, lease)
+    written, manifest = supervise(resident(), plan.command, lease, {"stage": "train", "windows": plan.names})
 
     def effect(session: Session) -> dict[str, Any]:
         from db import lines, versions, windows
@@ -86,7 +79,7 @@ def _prepare(claim: Claim) -> Plan:
     from db import calls, datasets, lines, trajectories, windows
     from db.session import transaction
 
-    names = list(claim.inputs["windows"])
+    names, config = list(claim.inputs["windows"]), claim.config | (claim.adjust or {})
     with transaction() as session:
         line = lines.named(session, claim.line)
         rows = [windows.named(session, line.id, name) for name in names]
@@ -119,7 +112,9 @@ def _prepare(claim: Claim) -> Plan:
         out=str(folder),
         base=base,
         parent=adapter,
-        config=claim.config,
+        config=config,
+        resume=(claim.resume or {}).get("path"),
+        save_seconds=settings().save_seconds,
     )
     return Plan([row.id for row in rows], names, dataset.sha256, parent, base, command)
 
@@ -176,48 +171,3 @@ def _write(path: Path, text: str) -> Path:
             raise DiskFull(f"{path}: no room left on this device; free some and `rlfleet jobs requeue` it") from error
         raise
     return path
-
-
-def _supervise(child: Child, plan: Plan, lease: Lease) -> tuple[list[CheckpointWritten], dict[str, Any]]:
-    """Follow the child to the end. If that fails, kill it: it must not go on with a job that nobody follows."""
-    try:
-        written, last = _follow(child, plan, lease)
-    except BaseException:
-        child.kill()
-        raise
-    if isinstance(last, Failed):
-        raise _named(last)
-    return written, dict(last.manifest)
-
-
-def _follow(child: Child, plan: Plan, lease: Lease) -> tuple[list[CheckpointWritten], Done | Failed]:
-    written: list[CheckpointWritten] = []
-    moved, progress = time.monotonic(), None
-    for event in child.train(plan.command):
-        now = time.monotonic()
-        if event is not None:
-            moved = now
-        if now - moved > settings().stall_seconds:
-            raise ChildLost(f"no progress for {settings().stall_seconds:.0f} s; see {child.log}")
-        if isinstance(event, Progress):
-            progress = {"stage": "train", "windows": plan.names, "step": event.step, "total": event.total}
-            progress |= {"metrics": event.metrics}
-        elif isinstance(event, CheckpointWritten):
-            written.append(event)
-        elif isinstance(event, Done | Failed):
-            return written, event
-        lease.beat(progress)
-    raise ChildLost(f"the child ended without saying that it was done; see {child.log}")
-
-
-def _named(event: Failed) -> RlfleetError:
-    """The child's error by its name; an unknown one is worth another try.
-
-    Wrong input is only permanent here: the parts that ``InvalidInput`` is made of stayed with the child.
-    """
-    kind = getattr(errors, event.error, None)
-    if not (isinstance(kind, type) and issubclass(kind, RlfleetError)):
-        return TransientError(f"{event.error}: {event.message}")
-    if issubclass(kind, InvalidInput):
-        return PermanentError(f"{event.error}: {event.message}")
-    return kind(event.message)

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
-from db import jobs, lines, versions
+from db import dispatch, lines, versions
 from db import session as db_session
 from db import settings as db_settings
 from db.migrate import migrate
@@ -100,13 +100,13 @@ def add_line(session: Session, name: str = "main", base_model: str = "random-qwe
 
 def add_version(session: Session, line: Line, state: str = "ready", prefix: str = "babylon-agent") -> Version:
     """The line's next version, in ``state``; its checkpoint is at /checkpoints/<name>."""
-    job = jobs.Spec("train", line.id, inputs={"n": secrets.token_hex(4)}, config={}, queue="gpu")
+    job = dispatch.Spec("train", line.id, inputs={"n": secrets.token_hex(4)}, config={}, queue="gpu")
     checkpoint = versions.NewCheckpoint(1, "adapter", "", "/base", "0" * 64, {})
     version = versions.add(
         session,
         line=line,
         prefix=prefix,
-        job_id=jobs.request(session, job),
+        job_id=dispatch.request(session, job),
         fence=1,
         checkpoints=[checkpoint],
         parent_id=None,

@@ -14,14 +14,16 @@ import selectors
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from rl.errors import ChildLost
-from rl.protocol import EVENTS, Done, Event, Failed, Line, Ready, TrainCommand
+from rl.errors import ChildLost, OutOfMemory, RlfleetError, StartError
+from rl.protocol import EVENTS, Done, Event, Failed, Line, PauseCommand, Paused, Ready, TrainCommand
+from worker.memory import kills_for_memory
 
 START_SECONDS = 120.0
 TICK_SECONDS = 1.0
@@ -31,12 +33,13 @@ EXIT_SECONDS = 5.0
 class Child:
     """One child process of one device. Not thread-safe: one task at a time talks to it."""
 
-    def __init__(self, device: str, state: Path) -> None:
-        self.device, self.state = device, state
+    def __init__(self, device: str, state: Path, module: str = "gpu.child") -> None:
+        self.device, self.state, self.module = device, state, module
         self.ready: Ready | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._commands = self._events = -1
         self._buffer = b""
+        self._kills_before: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -44,14 +47,21 @@ class Child:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the process if it does not run. Returns at once; ``wait_ready`` waits."""
+        """Start the process if it does not run. Returns at once; ``wait_ready`` waits.
+
+        Raises:
+            StartError: this is not the main thread; the child would die with it.
+        """
         if self.alive:
             return
+        if threading.current_thread() is not threading.main_thread():
+            raise StartError(f"the child of {self.device} must be started from the main thread: it dies with any other")
         self._close()
         (self.state / "logs").mkdir(parents=True, exist_ok=True)
         command_read, self._commands = os.pipe()
         self._events, event_write = os.pipe()
-        with (self.state / "logs" / f"child-{self.device}.log").open("ab") as log:
+        self._kills_before = kills_for_memory()
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self._argv, "--commands-fd", str(command_read), "--events-fd", str(event_write)],
                 stdin=subprocess.DEVNULL,
@@ -86,10 +96,13 @@ class Child:
         return self.ready
 
     def train(self, command: TrainCommand) -> Iterator[Event | None]:
-        """Send the command and yield its events until ``Done`` or ``Failed``; None about once a second in between.
+        """Send the command and yield its events until its last; None about once a second in between.
+
+        The last one is ``Done``, ``Failed`` or ``Paused``.
 
         Raises:
             ChildLost: the process died.
+            OutOfMemory: the kernel killed it because memory ran out.
         """
         self.wait_ready()
         self._send(command)
@@ -98,8 +111,12 @@ class Child:
             if not _belongs_to(event, command):
                 event = None  # left over from a command that this worker gave up on; the caller beats all the same
             yield event
-            if isinstance(event, Done | Failed):
+            if isinstance(event, Done | Failed | Paused):
                 return
+
+    def pause(self, command: TrainCommand) -> None:
+        """Have it save the state of ``command`` at the next step; ``train`` then yields ``Paused``."""
+        self._send(PauseCommand(job=command.job, fence=command.fence))
 
     def kill(self) -> None:
         """Kill the process and everything it started. The next use starts a new one."""
@@ -125,7 +142,7 @@ class Child:
     @property
     def _argv(self) -> list[str]:
         words = ["--device", self.device, "--state", str(self.state), "--parent", str(os.getpid())]
-        return [sys.executable, "-m", "gpu.child", *words]
+        return [sys.executable, "-m", self.module, *words]
 
     def _send(self, line: Line) -> None:
         try:
@@ -141,7 +158,7 @@ class Child:
                     return None
             chunk = os.read(self._events, 1 << 16)
             if not chunk:
-                raise ChildLost(f"the child of {self.device} {self._end()}; see {self.log}")
+                raise self._lost()
             self._buffer += chunk
             if b"\n" not in self._buffer:
                 return None
@@ -152,13 +169,17 @@ class Child:
             self.kill()
             raise ChildLost(f"the child of {self.device} said {line[:200]!r}, which is not an event") from error
 
-    def _end(self) -> str:
+    def _lost(self) -> RlfleetError:
         """What became of a child that will say nothing more; it is gone afterwards."""
         code = None
         with contextlib.suppress(subprocess.TimeoutExpired):
             code = self._process.wait(EXIT_SECONDS) if self._process else None
+        before, after = self._kills_before, kills_for_memory()
         self.kill()
-        return "closed its events" if code is None else f"exited with {code}"
+        if code == -signal.SIGKILL and before is not None and after is not None and after > before:
+            return OutOfMemory(f"the kernel killed the child of {self.device} because the machine's memory ran out")
+        ended = "closed its events" if code is None else f"exited with {code}"
+        return ChildLost(f"the child of {self.device} {ended}; see {self.log}")
 
     def _close(self) -> None:
         for descriptor in (self._commands, self._events):
@@ -184,5 +205,5 @@ def resident() -> Child:
         from worker.settings import settings
 
         here = settings()
-        _resident = Child(here.device or "cpu", here.state.resolve())
+        _resident = Child(here.device or "cpu", here.state.resolve(), here.child)
     return _resident

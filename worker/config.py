@@ -10,6 +10,7 @@ from kombu.entity import Exchange, Queue
 import beat_schedule as _schedule
 from rl.protocol import QUEUES, TASK_QUEUES
 from worker.settings import broker_url as _broker_url
+from worker.settings import settings as _settings
 
 broker_url = _broker_url()
 
@@ -54,7 +55,8 @@ worker_send_task_events = True  # Flower
 task_send_sent_event = True
 worker_proc_alive_timeout = 30.0  # a loaded machine is not a dead one
 worker_hijack_root_logger = False
-worker_soft_shutdown_timeout = 15.0
+worker_consumer = "worker.consumer:Consumer"  # a message that cannot be read must not end the worker
+worker_soft_shutdown_timeout = _settings().drain_seconds  # a task that is not done by then releases its job
 worker_enable_soft_shutdown_on_idle = False  # nothing is ever scheduled by eta
 
 enable_utc = True

@@ -1,14 +1,19 @@
-"""What happens when a worker starts and stops: the device's child, and a timer that does not need beat."""
+"""What happens when a worker starts and stops: the device's child, timers that do not need beat, and the drain."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import worker_process_init, worker_process_shutdown, worker_ready
+from celery.signals import worker_process_init, worker_process_shutdown, worker_ready, worker_shutting_down
+from celery.worker import state
 
+from worker import drain
 from worker.app import app
 from worker.child import resident
 from worker.settings import settings
+
+TEND_SECONDS = 30.0
+"""How soon an idle worker notices that its device's child has died."""
 
 
 @worker_process_init.connect
@@ -25,12 +30,25 @@ def stop_child(**_: Any) -> None:
         resident().stop()
 
 
+@worker_shutting_down.connect
+def hand_back(**_: Any) -> None:
+    """Tell the running task now: at the end of the soft shutdown it would be too late to save anything."""
+    drain.begin()
+
+
 @worker_ready.connect
-def ring_at_start(sender: Any, **_: Any) -> None:
+def ring_by_timer(sender: Any, **_: Any) -> None:
     """Announce the device, and heal without beat: every maint worker rings the reconciler on a timer of its own."""
     queues = {queue.name for queue in sender.task_consumer.queues}
     if "gpu" in queues:
         app.send_task("rlfleet.tend", expires=60)
+        sender.timer.call_repeatedly(TEND_SECONDS, tend_when_idle)
     if "maint" in queues:
         tick = settings().tick_seconds
         sender.timer.call_repeatedly(tick, app.send_task, ("rlfleet.reconcile",), {"expires": tick})
+
+
+def tend_when_idle() -> None:
+    """Bring the child back while no job runs; behind a long one such messages would only pile up."""
+    if not state.reserved_requests:
+        app.send_task("rlfleet.tend", expires=TEND_SECONDS)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings
 
 from rl.errors import InvalidSettings
@@ -20,13 +22,24 @@ class BrokerSettings(BaseSettings):
 class WorkerSettings(BaseSettings):
     """What a worker needs besides the broker."""
 
-    env: str = Field("development", validation_alias="RLFLEET_ENV", description="development or production")
+    env: Literal["development", "production", "test"] = Field("development", validation_alias="RLFLEET_ENV")
     artifacts: Path = Field(
         Path(".state/artifacts"), validation_alias="RLFLEET_ARTIFACTS", description="folder of datasets and checkpoints"
     )
     state: Path = Field(Path(".state"), validation_alias="RLFLEET_STATE", description="folder of device locks and logs")
-    device: str = Field("", validation_alias="RLFLEET_DEVICE", description="the device this GPU worker owns")
+    device: str = Field(
+        "", validation_alias="RLFLEET_DEVICE", description="the device, or devices joined by +, that this worker owns"
+    )
     lease_seconds: float = Field(60, gt=0, validation_alias="RLFLEET_LEASE_SECONDS")
+    resend_seconds: float = Field(
+        20, gt=0, validation_alias="RLFLEET_RESEND_SECONDS", description="a ring that got lost is repeated after this"
+    )
+    drain_seconds: float = Field(
+        30, gt=0, validation_alias="RLFLEET_DRAIN_SECONDS", description="what a task gets to end when its worker stops"
+    )
+    save_seconds: float = Field(
+        600, ge=0, validation_alias="RLFLEET_SAVE_SECONDS", description="a training's state is saved this often"
+    )
     stall_seconds: float = Field(
         300, gt=0, validation_alias="RLFLEET_STALL_SECONDS", description="no progress for this long is a stall"
     )
@@ -34,6 +47,24 @@ class WorkerSettings(BaseSettings):
     gateway_url: str = Field("http://127.0.0.1:8300", validation_alias="RLFLEET_GATEWAY_URL")
     gateway_key: str = Field("", validation_alias="RLFLEET_GATEWAY_KEY")
     engine_key: str = Field("", validation_alias="RLFLEET_ENGINE_KEY")
+    crash_at: str | None = Field(None, validation_alias="RLFLEET_CRASH_AT", description="tests only: worker/crash.py")
+    child: str = Field("gpu.child", validation_alias="RLFLEET_CHILD", description="tests only: the child's module")
+
+    @model_validator(mode="after")
+    def _faults_in_tests_alone(self) -> Self:
+        if self.env != "test":
+            for name, value, usual in (
+                ("RLFLEET_CRASH_AT", self.crash_at, None),
+                ("RLFLEET_CHILD", self.child, "gpu.child"),
+            ):
+                if value != usual:
+                    raise ValueError(f"{name} is for tests: unset it, or set RLFLEET_ENV=test")
+        return self
+
+    @property
+    def device_count(self) -> int:
+        """How many devices this worker owns; a worker without one counts as one."""
+        return self.device.count("+") + 1
 
 
 @cache
@@ -62,5 +93,6 @@ def settings() -> WorkerSettings:
         return WorkerSettings()
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        name = str(first["loc"][0])
-        raise InvalidSettings(name, first.get("input"), str(first["msg"])) from None
+        name = str(first["loc"][0]) if first["loc"] else "RLFLEET_ENV"
+        value = first.get("input") if first["loc"] else os.environ.get("RLFLEET_ENV", "development")
+        raise InvalidSettings(name, value, str(first["msg"])) from None

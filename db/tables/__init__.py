@@ -1,7 +1,7 @@
 """The tables, all in the schema ``rlfleet`` so that they can live beside a user's own."""
 
 from db.tables.base import SCHEMA, Base
-from db.tables.fleet import Alert, Delivery, Engine, Pause, Rejection, ScheduleSlot, Worker
+from db.tables.fleet import Alert, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Worker
 from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
 from db.tables.trajectories import Call, Quarantine, Score, Trajectory, Turn
@@ -37,6 +37,7 @@ __all__ = [
     "Quarantine",
     "Rejection",
     "Release",
+    "Resume",
     "Run",
     "ScheduleSlot",
     "Score",

@@ -85,6 +85,15 @@ class Pause(Base):
     since: Mapped[CreatedAt]
 
 
+class Resume(Base):
+    """When a person last resumed a kind of job: what died before does not pause it again."""
+
+    __tablename__ = "resumes"
+
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    resumed_at: Mapped[CreatedAt]
+
+
 class Alert(Base):
     """Something a person should hear of; sent by webhook until the receiver takes it."""
 

@@ -10,8 +10,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import job_views, jobs
-from db.jobs import Claim, Spec, State
+from db import dispatch, job_views, jobs
+from db.dispatch import Spec
+from db.jobs import Claim, State
 from db.session import transaction
 from rl.errors import Cancelled, Fenced
 from tests.conftest_database import add_line
@@ -38,7 +39,7 @@ def asked(line: int, **fields: Any) -> int:
     """A new job's id."""
     values = {"kind": "score", "inputs": {"n": secrets.token_hex(4)}, "config": {}, "queue": "score"} | fields
     with transaction() as session:
-        return jobs.request(session, Spec(line_id=line, **values))
+        return dispatch.request(session, Spec(line_id=line, **values))
 
 
 def claimed(job_id: int, lease_seconds: float = 60) -> Claim:
@@ -329,7 +330,7 @@ def test_a_job_waits_until_what_it_comes_after_has_succeeded(end: str) -> None:
     claim = claimed(first)
     END[end](claim)
     assert jobs.claim(second, "me", 60) is None
-    assert second not in [job for job, _ in jobs.due(60, {"score": 10})]
+    assert second not in [job for job, _ in dispatch.due(60, {"score": 10})]
 
 
 def test_a_job_goes_on_once_everything_before_it_has_succeeded() -> None:
@@ -350,7 +351,7 @@ def test_a_job_is_not_done_before_its_time() -> None:
     early = asked(line, not_before=now + timedelta(hours=1))
     past = asked(line, not_before=now - timedelta(hours=1))
     assert jobs.claim(early, "me", 60) is None
-    assert jobs.due(60, {"score": 10}) == [(past, "score")]
+    assert dispatch.due(60, {"score": 10}) == [(past, "score")]
     assert claimed(past).attempt == 1
 
 

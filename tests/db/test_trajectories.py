@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db import datasets, jobs, trajectories, windows
+from db import datasets, dispatch, trajectories, windows
 from db.session import transaction
 from db.tables import Quarantine, Trajectory
 from rl import records
@@ -164,7 +164,7 @@ def test_trajectories_are_read_by_window_scenario_and_id(session: Session, line:
 def test_a_dataset_is_frozen_once_however_often_its_job_is_tried(session: Session, line: int, window: int) -> None:
     trajectories.insert_trajectories(session, line, window, "jsonl", [episode("t1"), episode("t2", reward=0.0)])
     trajectories.insert_scores(session, [by_reward("t1", 1.0), by_reward("t2", 0.0)])
-    job = jobs.request(session, jobs.Spec("train", line, {"windows": [HOUR]}, {}, "gpu"))
+    job = dispatch.request(session, dispatch.Spec("train", line, {"windows": [HOUR]}, {}, "gpu"))
     seen = trajectories.of_windows(session, [window])
 
     first = datasets.freeze(session, line, job, [window], seen, {"windows": [HOUR]})
@@ -182,14 +182,14 @@ def test_a_dataset_is_frozen_once_however_often_its_job_is_tried(session: Sessio
 def test_a_dataset_keeps_the_scores_it_was_frozen_with(session: Session, line: int, window: int) -> None:
     trajectories.insert_trajectories(session, line, window, "jsonl", [episode("t1")])
     trajectories.insert_scores(session, [by_reward("t1", 1.0)])
-    job = jobs.request(session, jobs.Spec("train", line, {"windows": [HOUR]}, {}, "gpu"))
+    job = dispatch.request(session, dispatch.Spec("train", line, {"windows": [HOUR]}, {}, "gpu"))
     frozen = datasets.freeze(session, line, job, [window], trajectories.of_windows(session, [window]), {})
     trajectories.insert_scores(session, [by_reward("t1", 1.0) | {"input_hash": "feedback", "score": 0.0}])
     assert [one.score for one in datasets.rows_of(session, frozen.id)] == [1.0]
 
 
 def test_a_dataset_may_be_empty(session: Session, line: int, window: int) -> None:
-    job = jobs.request(session, jobs.Spec("train", line, {"windows": [HOUR]}, {}, "gpu"))
+    job = dispatch.request(session, dispatch.Spec("train", line, {"windows": [HOUR]}, {}, "gpu"))
     frozen = datasets.freeze(session, line, job, [window], [], {})
     assert datasets.rows_of(session, frozen.id) == []
     assert frozen.manifest == {"trajectories": 0}

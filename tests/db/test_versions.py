@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from db import jobs, lines, planning, versions
+from db import dispatch, lines, planning, versions
 from db.session import transaction
 from db.tables import Checkpoint, Evaluation, Verdict, Version
 from db.versions import NewCheckpoint
@@ -24,7 +24,7 @@ def checkpoint(step: int) -> NewCheckpoint:
 def job_of(number: int) -> int:
     with transaction() as session:
         line = lines.named(session, "main")
-        return jobs.request(session, jobs.Spec("train", line.id, {"n": number}, {}, "gpu"))
+        return dispatch.request(session, dispatch.Spec("train", line.id, {"n": number}, {}, "gpu"))
 
 
 def add(job: int, steps: tuple[int, ...] = (1,)) -> str:

@@ -7,7 +7,7 @@ import secrets
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import jobs, lines, releases, versions, windows
+from db import dispatch, lines, releases, versions, windows
 from db.tables import Evaluation, Line, Run, Version
 from rl.config import GrpoTrain, LineConfig, Optimizer, Release, Rollout, RunConfig, TaskSet, digest
 from rl.windows import round_of
@@ -26,7 +26,7 @@ def add_line(session: Session, name: str = "main") -> Line:
 def add_version(session: Session, line: Line, *trained_on: str, state: str = "candidate") -> Version:
     """The line's next version, trained on those windows; ``n`` keeps the jobs of two such versions apart."""
     inputs = {"windows": list(trained_on), "n": secrets.token_hex(4)}
-    job_id = jobs.request(session, jobs.Spec("train", line.id, inputs=inputs, config={}, queue="gpu"))
+    job_id = dispatch.request(session, dispatch.Spec("train", line.id, inputs=inputs, config={}, queue="gpu"))
     checkpoint = versions.NewCheckpoint(1, "adapter", "/checkpoint", "/base", "0" * 64, {})
     version = versions.add(
         session,
@@ -46,7 +46,9 @@ def add_version(session: Session, line: Line, *trained_on: str, state: str = "ca
 def evaluate(session: Session, version: Version, k: int, n: int, task_set: TaskSet = VALIDATION) -> None:
     """``k`` of ``n`` verdicts were right."""
     inputs = {"version": version.name, "task_set": digest(task_set)}
-    job_id = jobs.request(session, jobs.Spec("evaluate", version.line_id, inputs=inputs, config={}, queue="gpu"))
+    job_id = dispatch.request(
+        session, dispatch.Spec("evaluate", version.line_id, inputs=inputs, config={}, queue="gpu")
+    )
     session.add(
         Evaluation(
             job_id=job_id,

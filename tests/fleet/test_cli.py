@@ -75,13 +75,13 @@ def test_a_run_needs_a_released_version(fleet: CliRunner, tmp_path: Path) -> Non
 
 
 def test_jobs_are_listed_cancelled_and_queued_again(fleet: CliRunner, tmp_path: Path) -> None:
-    from db import jobs, lines
+    from db import dispatch, lines
     from db.session import transaction
 
     fleet.invoke(cli.app, ["line", "support", _file(tmp_path, LINE)])
     with transaction() as session:
-        spec = jobs.Spec("score", lines.named(session, "support").id, {"window": "2025-01-15T10:00"}, {}, "score")
-        job = str(jobs.request(session, spec))
+        spec = dispatch.Spec("score", lines.named(session, "support").id, {"window": "2025-01-15T10:00"}, {}, "score")
+        job = str(dispatch.request(session, spec))
     assert fleet.invoke(cli.app, ["jobs", "cancel", job]).stdout == f"job {job}: cancelled\n"
     listed = json.loads(fleet.invoke(cli.app, ["jobs", "list", "--state", "cancelled", "--json"]).stdout)
     assert [one["job_id"] for one in listed["jobs"]] == [int(job)]

@@ -37,6 +37,26 @@ def test_an_exported_device_reaches_gpu_workers_only(home: Home) -> None:
     assert len(owned) == 9
 
 
+def test_a_worker_may_own_several_gpus_by_their_uuids(home: Home) -> None:
+    found = {one.name: one.env for one in processes.processes(_plan(home, RLFLEET_DEVICES="GPU-a+GPU-b,GPU-c"))}
+    shown = [
+        (found[name]["RLFLEET_DEVICE"], found[name]["CUDA_VISIBLE_DEVICES"]) for name in ("worker-gpu0", "worker-gpu1")
+    ]
+    assert shown == [("gpu0.0+gpu0.1", "GPU-a,GPU-b"), ("gpu1", "GPU-c")]
+
+
+def test_a_worker_is_killed_only_after_its_soft_shutdown(home: Home) -> None:
+    plan = _plan(home, RLFLEET_DRAIN_SECONDS="90")
+    assert {one.stop_timeout for one in processes.processes(plan) if "worker" in one.argv} == {105.0}
+
+
+def test_pool_processes_of_cpu_work_are_replaced_and_those_of_a_device_are_not(home: Home) -> None:
+    workers = {one.name: one.argv for one in processes.processes(_plan(home)) if "worker" in one.argv}
+    replaced = {name for name, argv in workers.items() if "--max-tasks-per-child=200" in argv}
+    assert replaced == {"worker-collect", "worker-score", "worker-maint"}
+    assert set(workers) - replaced == {"worker-gpu0"}
+
+
 @pytest.mark.parametrize(
     ("given", "key"),
     [

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from rich.console import Console
 
-from db import job_views, jobs, lines
+from db import dispatch, job_views, jobs, lines
 from db.session import transaction
 from fleet.demo import recipe
 from fleet.demo.story import Story
@@ -30,8 +30,8 @@ def _story(home: Path, said: StringIO, **environ: str) -> Story:
 def _failed(line: str) -> int:
     with transaction() as session:
         lines.put(session, line, LineConfig(base_model="/srv/models/base"))
-        spec = jobs.Spec("score", lines.named(session, line).id, {"window": "2025-01-15T10:00"}, {}, "score")
-        job_id = jobs.request(session, spec)
+        spec = dispatch.Spec("score", lines.named(session, line).id, {"window": "2025-01-15T10:00"}, {}, "score")
+        job_id = dispatch.request(session, spec)
     claim = jobs.claim(job_id, "a test", 60)
     assert claim is not None
     jobs.fail(claim, "no luck", retry=False)

@@ -17,6 +17,7 @@ from redis.exceptions import AuthenticationError
 from redis.retry import Retry
 
 from fleet.binaries import find_valkey
+from worker.settings import WorkerSettings
 
 ROOT = Path(__file__).parents[2]
 SECRETS = {
@@ -136,11 +137,10 @@ def _await(condition: Callable[[], bool], seconds: float = 10.0) -> None:
 
 
 def test_a_worker_may_finish_its_soft_shutdown() -> None:
-    setting = re.search(r"^worker_soft_shutdown_timeout = ([\d.]+)", (ROOT / "worker/config.py").read_text(), re.M)
-    assert setting
-    services = _services()
+    services, usual = _services(), WorkerSettings.model_fields["drain_seconds"].default
     for name in WORKERS:
-        assert _seconds(services[name]["stop_grace_period"]) >= float(setting[1]) + 30, name
+        drain = float(services[name]["environment"].get("RLFLEET_DRAIN_SECONDS", usual))
+        assert _seconds(services[name]["stop_grace_period"]) >= drain + 30, name
         assert services[name]["environment"]["REMAP_SIGTERM"] == "SIGQUIT", name
 
 

@@ -13,8 +13,9 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import jobs, lines, windows
-from db.jobs import Claim, Spec
+from db import dispatch, jobs, lines, windows
+from db.dispatch import Spec
+from db.jobs import Claim
 from db.session import transaction
 from rl.config import LineConfig, Optimizer, SftTrain
 from rl.protocol import QUEUES
@@ -47,7 +48,7 @@ def asked(line_id: int, **fields: Any) -> int:
     """A new job's id."""
     values = {"kind": "score", "inputs": {"n": secrets.token_hex(4)}, "config": {}, "queue": "score"} | fields
     with transaction() as session:
-        return jobs.request(session, Spec(line_id=line_id, **values))
+        return dispatch.request(session, Spec(line_id=line_id, **values))
 
 
 def claimed(job_id: int, lease_seconds: float = 60) -> Claim:

@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
+from sqlalchemy import text
 
-from db import jobs
+from db import dispatch, workers
+from db.session import transaction
 from rl.errors import BrokerUnavailable
-from tasks.ring import CAPACITY, EXPIRY_SECONDS, advance, ring
+from tasks.ring import EXPIRY_SECONDS, advance, ring, waiting
 from tests.tasks.rows import Sent, add_line, add_window, asked, job, messages, rows
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -33,8 +35,25 @@ def test_a_ring_that_nobody_answers_expires_long_after_clocks_could_differ(broke
 def test_the_backlog_stays_in_postgres(broker: Redis) -> None:
     line = add_line()
     ids = [asked(line) for _ in range(10)]
-    assert ring() == ids[: 2 * CAPACITY["score"]]
-    assert len(messages(broker)["score"]) == 4
+    assert ring() == ids[:2], "no worker has announced itself"
+    workers.announce("score1@here", ["score"], 2, "", 1)
+    workers.announce("score2@here", ["score", "collect"], 1, "", 2)
+    assert ring() == ids[2:6], "twice what the workers do at once"
+    assert len(messages(broker)["score"]) == 6
+
+
+def test_lost_messages_are_sent_again_and_waiting_ones_are_not(broker: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_RESEND_SECONDS", "5")
+    line = add_line()
+    ids = [asked(line) for _ in range(2)]
+    assert ring(again=True) == ids
+    assert waiting() == {"collect": 0, "gpu": 0, "maint": 0, "score": 2}
+    with transaction() as session:
+        session.execute(text("update rlfleet.jobs set last_sent_at = last_sent_at - interval '6 s'"))
+    assert ring(again=True) == []
+    broker.flushdb()
+    assert ring() == []
+    assert ring(again=True) == ids
 
 
 def test_jobs_stay_due_while_the_broker_is_away(broker_away: None) -> None:
@@ -43,7 +62,7 @@ def test_jobs_stay_due_while_the_broker_is_away(broker_away: None) -> None:
     with pytest.raises(BrokerUnavailable, match="did not take the message"):
         ring()
     assert [(job(one).state, job(one).last_sent_at) for one in ids] == [("queued", None)] * 3
-    assert jobs.due(60, CAPACITY) == [(one, "score") for one in ids]
+    assert dispatch.due(60, {"score": 2}) == [(one, "score") for one in ids]
 
 
 def test_only_what_was_not_sent_is_due_again(broker: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,7 +78,7 @@ def test_only_what_was_not_sent_is_due_again(broker: Redis, monkeypatch: pytest.
     with pytest.raises(BrokerUnavailable):
         ring()
     assert messages(broker) == {"score": [Sent("rlfleet.score", [first])]}
-    assert jobs.due(60, CAPACITY) == [(second, "train")]
+    assert dispatch.due(60, {"score": 2}) == [(second, "train")]
 
 
 def test_advancing_asks_for_what_is_missing_and_rings_it(broker: Redis) -> None:

@@ -58,7 +58,7 @@ def _period(name: str) -> float:
     schedule = ENTRIES[name]["schedule"]
     if hasattr(schedule, "total_seconds"):
         return float(schedule.total_seconds())
-    return float(ENTRIES[name]["args"][1])
+    return float(ENTRIES[name]["args"][-1])
 
 
 def test_the_schedule_has_nothing_of_celerys_own() -> None:

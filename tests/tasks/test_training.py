@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import time
 from collections.abc import Mapping
@@ -10,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from db.jobs import Claim
 from rl.errors import (
     Cancelled,
     ChildLost,
     DiskFull,
+    Drained,
     Fenced,
     NoTrainingData,
     OffPolicyRefused,
@@ -23,10 +26,12 @@ from rl.errors import (
     TrainingDiverged,
     TransientError,
 )
-from rl.protocol import CheckpointWritten, Failed
-from tasks.training import Plan, _named, _supervise
+from rl.protocol import CheckpointWritten, Failed, TrainCommand
+from tasks import supervise as supervision
 from tests.tasks.conftest import HOUR
 from tests.worker.doubles import MakeChild, command, is_gone
+from worker import drain
+from worker import settings as worker_settings
 from worker.child import Child
 
 
@@ -36,17 +41,22 @@ class Beats:
 
     error: BaseException | None = None
     told: list[Mapping[str, Any]] = field(default_factory=list)
+    saved: list[Mapping[str, Any]] = field(default_factory=list)
+    claim: Claim = field(default_factory=lambda: Claim(7, "train", 1, "main", {}, CONFIG, 3, 1))
 
-    def beat(self, progress: Mapping[str, Any] | None = None) -> None:
+    def keep(self, progress: Mapping[str, Any] | None = None) -> None:
         if progress is not None:
             self.told.append(progress)
             if self.error is not None:
                 raise self.error
 
+    def renew(self, progress: Mapping[str, Any] | None, resume: Mapping[str, Any]) -> None:
+        self.saved.append(resume)
+
 
 def supervise(child: Child, *script: str, lease: Beats | None = None) -> tuple[list[CheckpointWritten], dict[str, Any]]:
-    plan = Plan([1], [HOUR], "0" * 64, None, "random-qwen3", command(*script))
-    return _supervise(child, plan, lease or Beats())  # type: ignore[arg-type]
+    about = {"stage": "train", "windows": [HOUR]}
+    return supervision.supervise(child, command(*script), lease or Beats(), about)  # type: ignore[arg-type]
 
 
 def test_a_training_gives_its_checkpoints_and_what_was_really_used(make_child: MakeChild) -> None:
@@ -99,18 +109,84 @@ def test_a_child_that_dies_is_lost_and_the_next_attempt_has_another(make_child: 
 def test_a_failure_of_the_child_is_raised_by_its_name_and_the_child_lives_on(make_child: MakeChild) -> None:
     child = make_child()
     pid = child.wait_ready().pid
-    with pytest.raises(OutOfMemory, match=r"^12 GiB were wanted$"):
-        supervise(child, "out-of-memory")
+    with pytest.raises(DiskFull, match=r"^no room$"):
+        supervise(child, "disk-full")
     assert child.wait_ready().pid == pid
     assert supervise(child, "done") == ([], {"steps": 2})
 
 
+def test_a_worker_that_goes_down_has_the_state_saved_and_hands_the_job_back(make_child: MakeChild) -> None:
+    child, lease = make_child(), Beats()
+    child.wait_ready()
+    drain.begin()
+    try:
+        with pytest.raises(Drained, match="after step 4") as caught:
+            supervise(child, "progress", "save-when-paused", lease=lease)
+    finally:
+        drain.reset()
+    assert caught.value.resume == {"path": "/out/state-4", "step": 4, "sha256": "1" * 64}
+    assert lease.saved == [caught.value.resume]
+    assert not child.alive
+
+
+def test_a_saved_state_is_written_down_while_training_goes_on(make_child: MakeChild) -> None:
+    lease = Beats()
+    supervise(make_child(), "progress", "state", "done", lease=lease)
+    assert lease.saved == [{"path": "/out/state-4", "step": 4, "sha256": "1" * 64}]
+
+
+CONFIG = {"objective": "sft", "token_budget": 1024, "lora": {"rank": 8, "alpha": 16}}
+
+
+@pytest.fixture
+def killed_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel counts one more kill at every look."""
+    counts = itertools.count()
+    monkeypatch.setattr("worker.child.kills_for_memory", lambda: next(counts))
+
+
+def test_a_child_that_the_kernel_killed_for_memory_goes_on_with_smaller_micro_batches(
+    make_child: MakeChild, killed_for_memory: None
+) -> None:
+    child = make_child()
+    with pytest.raises(OutOfMemory, match="memory ran out") as caught:
+        supervision.supervise(child, with_config("die", token_budget=1024), Beats(), {})  # type: ignore[arg-type]
+    assert caught.value.adjust == {"token_budget": 512}
+    assert not child.alive
+
+
+def test_when_the_last_halving_was_not_enough_the_job_fails_and_says_so(
+    make_child: MakeChild, killed_for_memory: None
+) -> None:
+    with pytest.raises(PermanentError, match=r"memory ran out; no smaller way to train it is left$"):
+        supervision.supervise(make_child(), with_config("die", token_budget=128), Beats(), {})  # type: ignore[arg-type]
+
+
+def test_after_the_child_has_tried_smaller_batches_itself_four_bits_are_left_on_a_gpu(
+    make_child: MakeChild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = with_config("out-of-memory", **CONFIG)
+    with pytest.raises(PermanentError, match=r"^12 GiB were wanted; no smaller way to train it is left$"):
+        supervision.supervise(make_child(), wanted, Beats(), {})  # type: ignore[arg-type]
+    monkeypatch.setenv("RLFLEET_DEVICE", "gpu0")
+    worker_settings.settings.cache_clear()
+    with pytest.raises(OutOfMemory, match="12 GiB were wanted") as caught:
+        supervision.supervise(make_child(), wanted, Beats(), {})  # type: ignore[arg-type]
+    assert caught.value.adjust == {"quantization": "4bit"}
+
+
+def with_config(*script: str, **config: object) -> TrainCommand:
+    made = command(*script)
+    return made.model_copy(update={"config": made.config | config})
+
+
 def failed(error: str, message: str = "what happened") -> RlfleetError:
-    return _named(Failed(job=1, fence=1, error=error, message=message))
+    event = Failed(job=1, fence=1, error=error, message=message)
+    return supervision._named(event, {}, Beats())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
-    "kind", [OutOfMemory, DiskFull, TrainingDiverged, NoTrainingData, OffPolicyRefused, PermanentError, TransientError]
+    "kind", [DiskFull, TrainingDiverged, NoTrainingData, OffPolicyRefused, PermanentError, TransientError]
 )
 def test_an_error_that_has_a_name_here_is_that_error(kind: type[RlfleetError]) -> None:
     error = failed(kind.__name__)
@@ -131,7 +207,7 @@ def test_an_error_without_a_name_here_is_worth_another_try(name: str) -> None:
     assert str(error) == f"{name}: what happened"
 
 
-@pytest.mark.parametrize("name", ["OutOfMemory", "InvalidInput", "ValueError"])
+@pytest.mark.parametrize("name", ["DiskFull", "InvalidInput", "ValueError"])
 def test_an_error_of_the_child_travels_between_processes(name: str) -> None:
     error = failed(name)
     again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes

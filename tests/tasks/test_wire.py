@@ -21,7 +21,9 @@ from worker.app import app
 
 ROOT = Path(__file__).parents[2]
 ARGS: dict[str, list[Any]] = {
+    "rlfleet.alert": [30],
     "rlfleet.plan": ["collect", 60],
+    "rlfleet.prune": [86_400],
     "rlfleet.reconcile": [],
     "rlfleet.tend": [],
     "rlfleet.train_window": ["w"],

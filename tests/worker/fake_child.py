@@ -12,8 +12,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from typing import BinaryIO
 
-from rl.protocol import COMMANDS, CheckpointWritten, Done, Failed, Line, Progress, Ready, StopCommand, TrainCommand
+from rl.protocol import (
+    COMMANDS,
+    CheckpointWritten,
+    Done,
+    Failed,
+    Line,
+    PauseCommand,
+    Paused,
+    Progress,
+    Ready,
+    StateSaved,
+    StopCommand,
+    TrainCommand,
+)
 
 PAUSE_SECONDS = 0.25
 
@@ -23,6 +37,9 @@ EVENTS: dict[str, Callable[[TrainCommand], Line]] = {
         job=c.job, fence=c.fence, step=2, path=c.out, kind="adapter", sha256="0" * 64
     ),
     "done": lambda c: Done(job=c.job, fence=c.fence, manifest={"steps": 2}),
+    "state": lambda c: StateSaved(job=c.job, fence=c.fence, step=4, path=f"{c.out}/state-4", sha256="1" * 64),
+    "paused": lambda c: Paused(job=c.job, fence=c.fence, step=4),
+    "disk-full": lambda c: Failed(job=c.job, fence=c.fence, error="DiskFull", message="no room"),
     "out-of-memory": lambda c: Failed(job=c.job, fence=c.fence, error="OutOfMemory", message="12 GiB were wanted"),
     "done-of-an-older-job": lambda c: Done(job=c.job - 1, fence=c.fence, manifest={"steps": 99}),
     "done-of-an-older-fence": lambda c: Done(job=c.job, fence=c.fence - 1, manifest={"steps": 99}),
@@ -70,13 +87,19 @@ def main() -> None:
             command = COMMANDS.validate_json(line)
             if isinstance(command, StopCommand):
                 return
-            _follow(command, args.events_fd)
+            if isinstance(command, TrainCommand):
+                _follow(command, commands, args.events_fd)
 
 
-def _follow(command: TrainCommand, events: int) -> None:
+def _follow(command: TrainCommand, commands: BinaryIO, events: int) -> None:
     script = command.config["script"]
     assert isinstance(script, list)
     for word in script:
+        if word == "save-when-paused":
+            told = COMMANDS.validate_json(commands.readline())
+            assert (type(told), told.job, told.fence) == (PauseCommand, command.job, command.fence)  # type: ignore[union-attr]
+            os.write(events, EVENTS["state"](command).line() + EVENTS["paused"](command).line())
+            continue
         os.write(events, EVENTS[word](command).line() if word in EVENTS else _in_pieces(events, DEEDS[word]()))
 
 

@@ -113,6 +113,13 @@ def upgrade() -> None:
         schema="rlfleet",
     )
     op.create_table(
+        "resumes",
+        sa.Column("kind", sa.Text(), nullable=False),
+        sa.Column("resumed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("kind", name=op.f("pk_resumes")),
+        schema="rlfleet",
+    )
+    op.create_table(
         "alerts",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
@@ -134,7 +141,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute(RECORD_EVENT_BEFORE)
-    for table in ("alerts", "pauses", "rejections", "deliveries", "workers"):
+    for table in ("alerts", "resumes", "pauses", "rejections", "deliveries", "workers"):
         op.drop_table(table, schema="rlfleet")
     op.drop_index("ix_jobs_ended", "jobs", schema="rlfleet")
     op.drop_index("ix_jobs_lease", "jobs", schema="rlfleet")

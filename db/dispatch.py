@@ -1,0 +1,147 @@
+"""How a job comes to be, and when it is rung: the backlog and its order stay in Postgres, not in the broker."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from db.session import transaction
+from rl.config import digest
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a job is to do; equal specs are one row. When and in which order it is done is not part of what it is."""
+
+    kind: str
+    line_id: int
+    inputs: Mapping[str, Any]
+    config: Mapping[str, Any]
+    queue: str
+    after: tuple[int, ...] = ()
+    priority: int = 100
+    max_attempts: int = 3
+    devices: int = 1
+    not_before: datetime | None = None
+
+    @property
+    def dedup_key(self) -> str:
+        """SHA-256 of inputs and config; never of the code's version."""
+        return digest(dict(self.inputs), dict(self.config))
+
+
+REQUEST = text("""
+    with found as (select id from rlfleet.jobs where kind = :kind and line_id = :line_id and dedup_key = :dedup_key),
+    made as (
+        insert into rlfleet.jobs (kind, line_id, dedup_key, queue, inputs, config, after, priority, max_attempts,
+                                  devices, run_at)
+        select :kind, :line_id, :dedup_key, :queue, cast(:inputs as jsonb), cast(:config as jsonb),
+               cast(:after as bigint[]), :priority, :max_attempts, :devices,
+               greatest(now(), cast(:not_before as timestamptz))
+         where not exists (select 1 from found)
+            on conflict (kind, line_id, dedup_key) do nothing
+     returning id
+    )
+    select id from found union all select id from made
+""")
+
+
+def request(session: Session, spec: Spec) -> int:
+    """The id of the job for ``spec``, created if it is not there, in whatever state it is."""
+    values = {
+        "kind": spec.kind,
+        "line_id": spec.line_id,
+        "dedup_key": spec.dedup_key,
+        "queue": spec.queue,
+        "inputs": json.dumps(dict(spec.inputs)),
+        "config": json.dumps(dict(spec.config)),
+        "after": list(spec.after),
+        "priority": spec.priority,
+        "max_attempts": spec.max_attempts,
+        "devices": spec.devices,
+        "not_before": spec.not_before,
+    }
+    # Another session that inserts at the same moment is waited for and then seen by the second look.
+    made = session.execute(REQUEST, values).scalar() or session.execute(REQUEST, values).scalar_one()
+    return int(made)
+
+
+DUE = text("""
+    with ready as (
+        select j.id, j.queue, j.priority, j.last_sent_at,
+               -- Only the first training of a line is rung, and none while one runs: a second could not be claimed.
+               case when j.kind = 'train' then row_number() over (
+                   partition by j.line_id, j.kind order by j.last_sent_at is null, j.priority, j.id) else 1 end as turn
+          from rlfleet.jobs j
+         where j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
+           and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
+           and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
+           and not (j.kind = 'train' and exists (select 1 from rlfleet.jobs r
+                     where r.line_id = j.line_id and r.kind = 'train' and r.state = 'running'))
+    ), counted as (
+        select id, queue, last_sent_at,
+               count(last_sent_at) over of_queue as rung,
+               row_number() over (partition by queue order by last_sent_at is null, priority, id) as place,
+               row_number() over (partition by queue, last_sent_at is null order by last_sent_at, priority, id) as again
+          from ready where turn = 1
+        window of_queue as (partition by queue)
+    ), chosen as (
+        select id from counted
+         where place <= 2 * greatest(coalesce((cast(:capacity as jsonb) ->> queue)::int, 1), 1)
+           and (last_sent_at is null
+                or (last_sent_at <= now() - make_interval(secs => :resend)
+                    and again <= rung - (cast(:waiting as jsonb) ->> queue)::int))
+    ), locked as (
+        select id from rlfleet.jobs
+         where id in (select id from chosen) and state = 'queued'
+           and (last_sent_at is null or last_sent_at <= now() - make_interval(secs => :resend))
+           for update skip locked
+    )
+    update rlfleet.jobs j set last_sent_at = now(), sends = sends + 1
+      from locked where j.id = locked.id
+ returning j.id, j.kind, j.priority
+""")
+
+
+def due(
+    resend_seconds: float, capacity: Mapping[str, int], waiting: Mapping[str, int] | None = None
+) -> list[tuple[int, str]]:
+    """Mark as rung, and return, the (id, kind) of jobs whose turn it is, best priority first.
+
+    At most twice a queue's ``capacity`` (1 where it is not named) is rung and unanswered at any time. A job that was
+    rung more than ``resend_seconds`` ago and not claimed is rung again when its message is lost: when fewer messages
+    are ``waiting`` in its queue than jobs were rung. Without ``waiting`` no job is rung again.
+    """
+    with transaction() as session:
+        rows = session.execute(
+            DUE,
+            {
+                "resend": resend_seconds,
+                "capacity": json.dumps(dict(capacity)),
+                "waiting": json.dumps(dict(waiting or {})),
+            },
+        ).all()
+    return [(int(row[0]), str(row[1])) for row in sorted(rows, key=lambda row: (row[2], row[0]))]
+
+
+def unsend(job_ids: list[int]) -> None:
+    """The messages for these jobs were not sent: they are due at once."""
+    with transaction() as session:
+        session.execute(
+            text("update rlfleet.jobs set last_sent_at = null where id = any(:ids) and state = 'queued'"),
+            {"ids": job_ids},
+        )
+
+
+def note(session: Session, message_id: str, job_id: int) -> None:
+    """The message asked for the job; ``db.job_views.by_message`` finds it again."""
+    session.execute(
+        text("insert into rlfleet.deliveries (message_id, job_id, outcome) values (:message_id, :job_id, 'requested')"),
+        {"message_id": message_id, "job_id": job_id},
+    )

@@ -1,0 +1,148 @@
+"""Which workers there are: each says so from its event loop, so a row that ages is a worker that hangs or is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import text
+
+from db.alerts import raise_alert
+from db.session import transaction
+from rl.records import utc
+
+PRESENT_SECONDS = 60
+"""A worker counts towards its queues' capacity when it was seen within this time."""
+SILENT_SECONDS = 90
+"""A worker that was not seen for this long and did not say good-bye raises an alert."""
+FORGET_SECONDS = 3600
+"""And is no longer expected back after this."""
+
+
+@dataclass(frozen=True)
+class Present:
+    """A worker as it last announced itself; ``started_at`` is ISO 8601."""
+
+    name: str
+    queues: list[str]
+    concurrency: int
+    device: str
+    pid: int
+    started_at: str
+    silent_seconds: float
+
+
+def announce(name: str, queues: Sequence[str], concurrency: int, device: str, pid: int, patience: float = 5.0) -> None:
+    """The worker ``name`` is there now. Waits at most about ``patience`` seconds for the database.
+
+    Raises:
+        DatabaseUnavailable: nothing was written.
+    """
+    with transaction(patience) as session:
+        session.execute(
+            text("""
+                insert into rlfleet.workers as w (name, queues, concurrency, device, pid)
+                values (:name, cast(:queues as text[]), :concurrency, :device, :pid)
+                    on conflict (name) do update
+                   set queues = excluded.queues, concurrency = excluded.concurrency, device = excluded.device,
+                       started_at = case when w.pid = excluded.pid then w.started_at else now() end,
+                       pid = excluded.pid, seen_at = now()
+            """),
+            {"name": name, "queues": list(queues), "concurrency": concurrency, "device": device, "pid": pid},
+        )
+
+
+def remove(name: str, pid: int, patience: float = 5.0) -> None:
+    """The worker ``name`` goes away on purpose. A successor of the same name, with another ``pid``, stays.
+
+    Raises:
+        DatabaseUnavailable: nothing was written; the row ages, and raises an alert.
+    """
+    with transaction(patience) as session:
+        session.execute(
+            text("delete from rlfleet.workers where name = :name and pid = :pid"), {"name": name, "pid": pid}
+        )
+
+
+def capacity() -> dict[str, int]:
+    """How many tasks at once the workers that are there do for each queue; a queue without workers is left out."""
+    with transaction() as session:
+        rows = session.execute(
+            text("""
+                select queue, sum(concurrency) from rlfleet.workers, unnest(queues) queue
+                 where seen_at > now() - make_interval(secs => :present) group by queue
+            """),
+            {"present": PRESENT_SECONDS},
+        ).all()
+    return {str(queue): int(total) for queue, total in rows}
+
+
+def listing() -> list[Present]:
+    """Every worker that is there or was and did not say good-bye, by name."""
+    with transaction() as session:
+        rows = session.execute(
+            text("""
+                select name, queues, concurrency, device, pid, started_at,
+                       round(extract(epoch from now() - seen_at), 1) from rlfleet.workers order by name
+            """)
+        ).all()
+    return [
+        Present(name, queues, int(concurrency), device, int(pid), utc(started), float(silent))
+        for name, queues, concurrency, device, pid, started, silent in rows
+    ]
+
+
+def alert_silent() -> list[str]:
+    """Raise ``worker_silent`` for workers that fell silent, and forget those silent for an hour; the names raised."""
+    with transaction() as session:
+        rows = session.execute(
+            text("""
+                select name, queues, device, round(extract(epoch from now() - seen_at)) from rlfleet.workers
+                 where seen_at < now() - make_interval(secs => :silent) order by name
+            """),
+            {"silent": SILENT_SECONDS},
+        ).all()
+        raised = [
+            str(name)
+            for name, queues, device, seconds in rows
+            if raise_alert(
+                session,
+                "worker_silent",
+                name,
+                {"worker": name, "queues": queues, "device": device, "silent_seconds": int(seconds)},
+            )
+        ]
+        session.execute(
+            text("delete from rlfleet.workers where seen_at < now() - make_interval(secs => :forget)"),
+            {"forget": FORGET_SECONDS},
+        )
+    return raised
+
+
+OLD_QUEUES = text("""
+    with ready as (
+        select j.queue, greatest(j.run_at, (select max(d.finished_at) from rlfleet.jobs d where d.id = any(j.after)))
+               as due_at
+          from rlfleet.jobs j
+         where j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
+           and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
+           and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
+    )
+    select queue, count(*), round(extract(epoch from now() - min(due_at)))
+      from ready group by queue having min(due_at) < now() - make_interval(secs => :seconds) order by queue
+""")
+
+
+def alert_old_queues(seconds: float, capacities: Mapping[str, int]) -> list[str]:
+    """Raise ``queue_old`` for queues in which a due job waits longer than ``seconds``; the queues raised.
+
+    The alert says for how many tasks at once the queue has workers: with 0 nobody serves it, else it is a backlog.
+    """
+    raised = []
+    with transaction() as session:
+        for queue, jobs, oldest in session.execute(OLD_QUEUES, {"seconds": seconds}).all():
+            served = capacities.get(queue, 0)
+            detail = {"queue": queue, "due": int(jobs), "oldest_seconds": int(oldest), "capacity": served}
+            if raise_alert(session, "queue_old", queue, detail):
+                raised.append(str(queue))
+    return raised

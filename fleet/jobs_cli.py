@@ -1,0 +1,143 @@
+"""``rlfleet jobs``: look at jobs and messages, queue jobs again, cancel them, pause and resume kinds."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from fleet.terminal import AsJson, connect, console, say
+from rl.errors import InvalidInput
+from rl.protocol import JOB_KINDS
+
+jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
+
+
+@jobs_app.command("list")
+def list_jobs(
+    state: Annotated[str | None, typer.Option(help="only of this state")] = None,
+    kind: Annotated[str | None, typer.Option(help="only of this kind: train, score, ...")] = None,
+    line: Annotated[str | None, typer.Option(help="only of this line of versions")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """The newest jobs first."""
+    from db import job_views
+
+    connect()
+    found = job_views.listing(state, kind=kind, line=line)
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, "jobs": [vars(one) for one in found]}))
+        return
+    for one in found:
+        say(one)
+
+
+@jobs_app.command("show")
+def show_job(job_id: int, as_json: AsJson = False) -> None:
+    """One job with its history, its messages, and what its next attempt goes on from."""
+    from db import job_views
+
+    connect()
+    found = job_views.summary(job_id)
+    if found is None:
+        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
+    events, deliveries = job_views.events(job_id), job_views.deliveries(job_id)
+    carried = job_views.carried_over(job_id)
+    if as_json:
+        about = {"job": vars(found), "events": events, "deliveries": [vars(one) for one in deliveries]}
+        typer.echo(json.dumps({"schema": 1, **about, **carried}))
+        return
+    say(found)
+    for name, value in {"progress": found.progress, **carried}.items():
+        if value:
+            say(f"  {name:12} {json.dumps(value)}")
+    for event in events:
+        say(_event_line(event))
+    for one in deliveries:
+        say(f"  {one.at}  message {one.message_id} {one.outcome}")
+
+
+@jobs_app.command("find")
+def find_job(
+    message: Annotated[str, typer.Option(help="the id of a Celery message, as `delay` returns it")],
+    as_json: AsJson = False,
+) -> None:
+    """Which job a message was about, and what became of it. Exit code 1 when no worker has seen the message."""
+    from db import job_views
+
+    connect()
+    deliveries = job_views.by_message(message)
+    jobs = {one.job_id: job_views.summary(one.job_id) for one in deliveries}
+    if as_json:
+        shown = [vars(one) | {"job": vars(jobs[one.job_id])} for one in deliveries]
+        typer.echo(json.dumps({"schema": 1, "message": message, "deliveries": shown}))
+    elif not deliveries:
+        say(f"message {message}: no worker took it for a job; it waits, was lost or rejected, or came over 30 days ago")
+    for one in () if as_json else deliveries:
+        say(f"{one.at}  {one.outcome}: {jobs[one.job_id]}")
+    raise typer.Exit(0 if deliveries else 1)
+
+
+@jobs_app.command("requeue")
+def requeue_job(job_id: int) -> None:
+    """Give a failed, dead or cancelled job new attempts."""
+    from db import jobs
+    from tasks.ring import ring
+
+    connect()
+    if not jobs.requeue(job_id):
+        raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
+    ring()
+    console.print(f"job {job_id}: queued")
+
+
+@jobs_app.command("cancel")
+def cancel_job(job_id: int) -> None:
+    """Cancel a queued job at once; ask the worker of a running one to stop."""
+    from db import jobs
+
+    connect()
+    state = jobs.cancel(job_id)
+    if state is None:
+        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
+    console.print(f"job {job_id}: {state}{', asked to stop' if state == 'running' else ''}")
+
+
+@jobs_app.command("pause")
+def pause_kind(
+    kind: Annotated[str, typer.Argument(help=", ".join(JOB_KINDS))],
+    reason: Annotated[str, typer.Option(help="why; `rlfleet status` shows it")],
+) -> None:
+    """Start no more jobs of a kind until it is resumed. Running ones go on."""
+    from db import pauses
+
+    connect()
+    _check_kind(kind)
+    say(f"{kind}: paused" if pauses.pause(kind, reason) else f"{kind}: it was paused already")
+
+
+@jobs_app.command("resume")
+def resume_kind(kind: Annotated[str, typer.Argument(help=", ".join(JOB_KINDS))]) -> None:
+    """Start jobs of a paused kind again. Dead ones stay dead: requeue them when their cause is gone."""
+    from db import pauses
+    from tasks.ring import ring
+
+    connect()
+    _check_kind(kind)
+    if not pauses.resume(kind):
+        say(f"{kind}: it was not paused")
+        return
+    say(f"{kind}: resumed")
+    ring()
+
+
+def _check_kind(kind: str) -> None:
+    if kind not in JOB_KINDS:
+        raise InvalidInput("kind", kind, f"one of {', '.join(JOB_KINDS)}")
+
+
+def _event_line(event: dict[str, Any]) -> str:
+    moved = f"{event['from'] or 'new'} -> {event['to']}"
+    why = f" ({event['reason']})" if event["reason"] else ""
+    return f"  {event['at']}  {moved:24} fence {event['fence']} attempt {event['attempt']}{why}"

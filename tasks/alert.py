@@ -1,0 +1,100 @@
+"""Alerts go out: each row of ``alerts`` is posted to a webhook until the receiver takes it, at least once."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from celery.utils.log import get_task_logger
+
+from tasks.settings import AlertSettings, alert_settings
+from worker.app import app
+
+if TYPE_CHECKING:
+    from db.alerts import Alert
+
+log = get_task_logger(__name__)
+
+TIMEOUT_SECONDS = 5.0
+MOST = 20
+"""Alerts sent by one message: the queue is shared with the reconciler."""
+TEXT_LENGTH = 300
+
+
+@app.task(name="rlfleet.alert", time_limit=60)
+def alert(period_seconds: int = 0) -> str:
+    """Post the alerts that are due. With a period, only the first of that tick does.
+
+    Stops at the first try that gets no answer at all: the receiver is away, and the others would wait for it too.
+    """
+    from db import alerts
+    from db.slots import take_slot
+
+    settings = alert_settings()
+    if settings.webhook is None:
+        return "RLFLEET_ALERT_WEBHOOK is not set: alerts stay in the table, and `rlfleet status` shows them"
+    if period_seconds and not take_slot("alert", period_seconds):
+        return "alert: this tick is taken"
+    sent = 0
+    for _ in range(MOST):
+        taken = alerts.take_due(1)
+        if not taken:
+            break
+        error, answered = _post(settings, taken[0])
+        if error is None:
+            alerts.sent(taken[0].alert_id)
+            sent += 1
+            continue
+        alerts.failed(taken[0].alert_id, error)
+        log.warning("alert %s was not taken by the webhook, try %s: %s", taken[0].alert_id, taken[0].tries, error)
+        if not answered:
+            break
+    return f"sent {sent}"
+
+
+def _post(settings: AlertSettings, one: Alert) -> tuple[str | None, bool]:
+    """Why the receiver did not take the alert, or None; and whether it answered at all. Never names the URL."""
+    import httpx
+
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each URL, and a webhook's URL is its password
+    headers = {"User-Agent": "rlfleet"}
+    if settings.token is not None:
+        headers["Authorization"] = f"Bearer {settings.token.get_secret_value()}"
+    url = settings.webhook.get_secret_value() if settings.webhook else ""
+    try:
+        with (
+            httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False) as client,
+            client.stream("POST", url, json=body(one), headers=headers) as answer,
+        ):
+            status = answer.status_code
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        return f"no answer ({type(error).__name__}); is RLFLEET_ALERT_WEBHOOK right and the receiver up?", False
+    if answer.is_success:
+        return None, True
+    hint = "; redirects are not followed" if answer.is_redirect else ""
+    return f"it answered {status}{hint}", True
+
+
+def body(one: Alert) -> dict[str, object]:
+    """The JSON that is posted. A second copy of the same alert has the same ``id``."""
+    return {
+        "schema": 1,
+        "id": one.alert_id,
+        "name": one.name,
+        "subject": one.subject,
+        "detail": one.detail,
+        "created_at": one.created_at,
+        "text": text(one),
+    }
+
+
+def text(one: Alert) -> str:
+    """The alert in one line, escaped as Slack asks for, so that no job's error can mention a whole channel."""
+    about = ", ".join(f"{key} {_plain(value)}" for key, value in one.detail.items() if value not in (None, "", []))
+    line = " ".join(f"rlfleet {one.name}: {one.subject}{f' ({about})' if about else ''}".split())
+    line = line if len(line) <= TEXT_LENGTH else line[: TEXT_LENGTH - 3] + "..."
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _plain(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,69 @@
+"""A worker says that it is there: from its event loop, so that a loop that hangs shows as a row that ages.
+
+The row is what ``db.workers.capacity`` adds up, and what ``rlfleet status`` shows; it is removed when the worker ends.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from typing import Any
+
+from celery.signals import worker_ready, worker_shutting_down
+from celery.utils.log import get_logger
+
+from rl.errors import DatabaseUnavailable
+from tasks import rejections
+from worker.settings import settings
+from worker.signals import going_down
+
+log = get_logger(__name__)
+
+PERIOD_SECONDS = 15.0
+
+_present: dict[str, int] = {}
+"""The worker of this process, once it is ready and until it stops, and the process that it is."""
+
+
+@worker_ready.connect
+def begin(sender: Any, **_: Any) -> None:
+    """Announce this worker now and every ``PERIOD_SECONDS``, and take the row away at its end."""
+    _present[sender.hostname] = os.getpid()
+    report(sender)
+    sender.timer.call_repeatedly(PERIOD_SECONDS, report, (sender,))
+    atexit.register(end)  # where no signal says that it ends
+
+
+def report(consumer: Any) -> None:
+    """Write the worker's row, and what it rejected meanwhile; a database that is away is tried again next time."""
+    from db import session, workers
+
+    if consumer.hostname not in _present or consumer.task_consumer is None:  # it stops, or is reconnecting
+        return
+    queues = sorted(queue.name for queue in consumer.task_consumer.queues)
+    try:
+        workers.announce(consumer.hostname, queues, consumer.pool.num_processes, settings().device, os.getpid())
+        rejections.flush()
+    except DatabaseUnavailable as error:
+        log.warning("this worker could not say that it is there: %s", error)
+    finally:
+        session.dispose()  # pool processes are forked from this one, and must not inherit a connection
+
+
+@going_down.connect
+@worker_shutting_down.connect
+def end(**_: Any) -> None:
+    """Remove the worker's row, in the process that wrote it alone; the second time does nothing."""
+    from db import session, workers
+
+    while _present:
+        name, pid = _present.popitem()
+        if pid != os.getpid():
+            return
+        try:
+            rejections.flush()
+            workers.remove(name, pid)
+        except DatabaseUnavailable as error:
+            log.warning("this worker could not say good-bye: %s", error)
+        finally:
+            session.dispose()

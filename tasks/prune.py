@@ -1,0 +1,115 @@
+"""Prune: remove rows nobody looks at any more, and folders of artifacts that no row points to."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from celery.utils.log import get_task_logger
+
+from worker.app import app
+from worker.settings import settings
+
+log = get_task_logger(__name__)
+
+FOLDER_DAYS = 7
+TEMPORARY_DAYS = 1
+BUDGET_SECONDS = 20.0
+"""A pass longer than this goes on in another message, because the queue is shared with the reconciler."""
+CHUNK = 500
+"""Jobs whose rows are looked at together."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one attempt of a job left on disk."""
+
+    job_id: int
+    fence: int
+    path: Path
+
+
+@app.task(name="rlfleet.prune", time_limit=300)
+def prune(period_seconds: int = 0) -> str:
+    """Remove old rows and folders. With a period, only the first of that tick does."""
+    from db import prune as rows
+    from db.slots import take_slot
+
+    if period_seconds and not take_slot("prune", period_seconds):
+        return "prune: this tick is taken"
+    deadline = time.monotonic() + BUDGET_SECONDS
+    counts = ", ".join(f"{count} {table}" for table, count in rows.old_rows().items())
+    removed, over = remove_folders(settings().artifacts.resolve(), deadline)
+    if removed and not over:
+        prune.apply_async(expires=3600)
+    return f"removed {counts}, {removed} folders{'' if over else '; more follow'}"
+
+
+def remove_folders(artifacts: Path, deadline: float) -> tuple[int, bool]:
+    """Remove what may go until ``deadline`` (monotonic seconds); how many folders, and whether none is left.
+
+    Only ``jobs/<job>/fence-<fence>`` is looked at, and only where the job's row is there: a database that was
+    restored from an older copy does not know the newest jobs.
+    """
+    removed = 0
+    found = list(_attempts(artifacts / "jobs"))
+    for start in range(0, len(found), CHUNK):
+        for path in _unneeded(found[start : start + CHUNK]):
+            if time.monotonic() > deadline:
+                return removed, False
+            removed += _remove(path)
+    for job in {one.path.parent for one in found}:
+        if not any(job.iterdir()):
+            job.rmdir()
+    return removed, True
+
+
+def _attempts(jobs: Path) -> Iterator[Found]:
+    for job in sorted(jobs.iterdir()) if jobs.is_dir() else ():
+        if not job.name.isascii() or not job.name.isdigit() or job.is_symlink() or not job.is_dir():
+            continue
+        for path in sorted(job.iterdir()):
+            if (match := re.fullmatch(r"fence-([0-9]{1,18})", path.name)) and path.is_dir() and not path.is_symlink():
+                yield Found(int(job.name), int(match[1]), path)
+
+
+def _unneeded(attempts: list[Found]) -> list[Path]:
+    """What may be removed of these attempts: whole folders, saved states, temporaries."""
+    from db import prune as rows
+
+    ids = sorted({one.job_id for one in attempts})
+    over, idle, without_state = rows.ended(ids), rows.not_running(ids), rows.forget_states(ids)
+    named = rows.named_folders()
+    paths: list[Path] = []
+    for one in attempts:
+        if one.job_id in over and (one.job_id, one.fence) not in named and _is_older(one.path, FOLDER_DAYS):
+            paths.append(one.path)
+            continue
+        if one.job_id in without_state:
+            paths += [path for path in one.path.glob("state-*") if path.is_dir() and not path.is_symlink()]
+        if one.job_id in idle:
+            paths += [path for path in one.path.glob("*.writing") if _is_older(path, TEMPORARY_DAYS)]
+    return paths
+
+
+def _is_older(path: Path, days: float) -> bool:
+    """Whether nothing in the folder (itself and one level below) was changed for so many days."""
+    newest = max(one.lstat().st_mtime for one in (path, *(path.iterdir() if path.is_dir() else ())))
+    return bool(newest < time.time() - days * 86_400)
+
+
+def _remove(path: Path) -> int:
+    """1 if it is gone afterwards. What cannot be removed stays for the next pass, and for a person to read of."""
+    try:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError as error:
+        log.warning("%s cannot be removed: %s", path, error.strerror)
+        return 0
+    return 1

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from db import alerts
+from db.session import transaction
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def raised(name: str = "queue_old", subject: str = "gpu") -> bool:
+    with transaction() as session:
+        return alerts.raise_alert(session, name, subject, {"n": 1})
+
+
+def change(assignment: str) -> None:
+    with transaction() as session:
+        session.execute(text(f"update rlfleet.alerts set {assignment}"))  # noqa: S608 - words of this file
+
+
+def test_the_same_alert_waits_or_is_quiet_for_an_hour() -> None:
+    assert [raised(), raised(), raised(subject="score"), raised(name="worker_silent")] == [True, False, True, True]
+    change("sent_at = now()")
+    assert not raised(), "sent, and less than an hour old"
+    change("created_at = now() - interval '61 minutes'")
+    assert raised()
+    change("created_at = now() - interval '61 minutes'")
+    assert not raised(), "still unsent, however old"
+
+
+def test_two_at_once_are_one() -> None:
+    made: list[bool] = []
+    threads = [threading.Thread(target=lambda: made.append(raised())) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(made) == [False, False, False, True]
+
+
+def test_one_that_is_being_sent_is_out_of_sight_until_its_sender_is_given_up() -> None:
+    raised()
+    (taken,) = alerts.take_due(5)
+    assert (taken.name, taken.subject, taken.detail, taken.tries) == ("queue_old", "gpu", {"n": 1}, 1)
+    assert alerts.take_due(5) == []
+    assert not alerts.any_due()
+    change("next_at = next_at - interval '120 seconds'")
+    assert alerts.any_due()
+    assert [one.tries for one in alerts.take_due(5)] == [2]
+
+
+def test_the_longest_due_is_taken_first_and_a_sent_one_never_again() -> None:
+    for subject in ("a", "b", "c"):
+        raised(subject=subject)
+    first = alerts.take_due(2)
+    assert [one.subject for one in first] == ["a", "b"]
+    for one in first:
+        alerts.sent(one.alert_id)
+    change("next_at = now()")
+    assert [one.subject for one in alerts.take_due(5)] == ["c"]
+    assert [one.subject for one in alerts.waiting()] == ["c"]
+
+
+def test_the_back_off_doubles_up_to_an_hour() -> None:
+    raised()
+    waits = []
+    for tries in (1, 2, 7, 8, 9, 100):
+        change(f"tries = {tries}")
+        alerts.failed(1, "x" * 600)
+        with transaction() as session:
+            row = session.execute(text("select extract(epoch from next_at - now()), error from rlfleet.alerts")).one()
+        waits.append(round(row[0]))
+        assert row[1] == "x" * 500
+    assert waits == [30, 60, 1920, 3600, 3600, 3600]

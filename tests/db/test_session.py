@@ -1,0 +1,135 @@
+"""No wait for the database is without an end, and what went wrong has one name."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+
+from db import session as db_session
+from db import settings as db_settings
+from db.session import transaction
+from rl.errors import DatabaseUnavailable
+
+
+class Wire:
+    """Forwards bytes to the database until it is frozen; then its sockets stay open and nothing moves."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.target = host, port
+        self.frozen = threading.Event()
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+        self.sockets = [self.server]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                one, _ = self.server.accept()
+                other = socket.create_connection(self.target)
+                self.sockets += [one, other]
+                for pair in ((one, other), (other, one)):
+                    threading.Thread(target=self._forward, args=pair, daemon=True).start()
+
+    def _forward(self, source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(1 << 16):
+                if self.frozen.is_set():
+                    return
+                target.sendall(data)
+
+    def close(self) -> None:
+        for one in self.sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@pytest.fixture
+def wire(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """The only way to the database."""
+    parts = urlsplit(database)
+    made = Wire(str(parts.hostname), int(parts.port or 5432))
+    netloc = f"{parts.username}:{parts.password}@127.0.0.1:{made.port}"
+    monkeypatch.setenv("DATABASE_URL", urlunsplit(parts._replace(netloc=netloc)))
+    forget()
+    yield made
+    db_session.dispose()
+    monkeypatch.undo()
+    forget()
+    made.close()
+
+
+def forget() -> None:
+    db_settings.settings.cache_clear()
+    db_session._engine.cache_clear()
+
+
+def answer() -> int:
+    with transaction(patience=0.3) as session:
+        return int(session.execute(text("select 42")).scalar_one())
+
+
+def test_a_connection_that_is_half_open_is_given_up_in_time(wire: Wire) -> None:
+    assert answer() == 42
+    wire.frozen.set()
+    started = time.monotonic()
+    with pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.3 s"):
+        answer()
+    assert time.monotonic() - started < 5, "once for the connection that was there, and once for a new one"
+    wire.frozen.clear()
+    assert answer() == 42
+
+
+def test_a_server_that_goes_silent_within_a_transaction_is_given_up(wire: Wire) -> None:
+    with pytest.raises(DatabaseUnavailable), transaction(patience=0.3) as session:
+        session.execute(text("select 1"))
+        wire.frozen.set()
+        session.execute(text("select 1"))
+
+
+def test_a_statement_that_takes_longer_than_its_caller_has_patience_is_given_up(database: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.2 s"), transaction(patience=0.2) as session:
+        session.execute(text("select pg_sleep(5)"))
+    with transaction() as session:
+        assert session.execute(text("select pg_sleep(0.3), 7")).one()[1] == 7
+
+
+def test_a_signal_is_heard_while_the_database_is_waited_for(database: str) -> None:
+    class Alarmed(Exception):
+        pass
+
+    def alarm(*_: object) -> None:
+        raise Alarmed
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(Alarmed), transaction() as session:
+            session.execute(text("select pg_sleep(5)"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert answer() == 42
+
+
+def test_a_server_that_ends_the_connection_is_unavailable(database: str) -> None:
+    with pytest.raises(DatabaseUnavailable), transaction() as session:
+        pid = session.execute(text("select pg_backend_pid()")).scalar_one()
+        with transaction() as other:
+            other.execute(text("select pg_terminate_backend(:pid)"), {"pid": pid})
+        session.execute(text("select 1"))
+
+
+def test_what_the_database_refuses_is_not_its_absence(database: str) -> None:
+    with pytest.raises(IntegrityError), transaction() as session:
+        session.execute(text("insert into rlfleet.jobs (kind, line_id, dedup_key, queue) values ('a', -1, 'b', 'c')"))

@@ -1,0 +1,41 @@
+"""Places where a test can have this process killed, to prove that nothing is lost or doubled there.
+
+``RLFLEET_CRASH_AT=after-claim`` (any task) or ``train:after-claim`` kills the process with SIGKILL the first time it
+passes the point, once for each ``RLFLEET_STATE`` folder. The settings refuse the variable outside ``RLFLEET_ENV=test``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Final
+
+from worker.settings import settings
+
+POINTS: Final = {
+    "before-claim": "the message is here, and the job is not held yet",
+    "after-claim": "the job is held, and no work is done",
+    "before-heartbeat": "the lease is about to be renewed",
+    "after-heartbeat": "the lease was renewed",
+    "before-finish": "the work is done and its artifacts are on disk; nothing is committed",
+    "before-commit": "the effect is written in the open transaction",
+    "after-commit": "the effect is committed, and nobody was told",
+    "before-ack": "the next jobs were rung, and the message is not answered",
+    "before-send": "jobs are marked as rung, and no message is sent",
+    "after-send": "the messages are sent",
+}
+"""Where a task can be killed, in the order of its life, and what holds there."""
+
+
+def crash_point(point: str, task: str = "") -> None:
+    """Kill this process here, if the settings ask for it and it was not done before."""
+    wanted = settings().crash_at
+    if wanted is None or wanted not in (point, f"{task}:{point}"):
+        return
+    marker = settings().state / "crash" / wanted
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
