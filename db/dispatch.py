@@ -12,7 +12,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.session import transaction
+from db.workers import PRESENT_SECONDS
 from rl.config import digest
+from rl.protocol import QUEUES
 
 
 @dataclass(frozen=True)
@@ -73,33 +75,45 @@ def request(session: Session, spec: Spec) -> int:
 
 
 DUE = text("""
-    with ready as (
-        select j.id, j.queue, j.priority, j.last_sent_at,
-               -- Only the first training of a line is rung, and none while one runs: a second could not be claimed.
-               case when j.kind = 'train' then row_number() over (
-                   partition by j.line_id, j.kind order by j.last_sent_at is null, j.priority, j.id) else 1 end as turn
-          from rlfleet.jobs j
-         where j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
-           and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
-           and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
-           and not (j.kind = 'train' and exists (select 1 from rlfleet.jobs r
-                     where r.line_id = j.line_id and r.kind = 'train' and r.state = 'running'))
+    with asked as (
+        select queue, (cast(:waiting as jsonb) ->> queue)::int as waiting,
+               greatest(1, coalesce((cast(:capacity as jsonb) ->> queue)::int,
+                                    (select sum(w.concurrency) from rlfleet.workers w
+                                      where queue = any(w.queues)
+                                        and w.seen_at > now() - make_interval(secs => :present)))) as capacity
+          from unnest(cast(:queues as text[])) queue
     ), counted as (
-        select id, queue, last_sent_at,
-               count(last_sent_at) over of_queue as rung,
-               row_number() over (partition by queue order by last_sent_at is null, priority, id) as place,
-               row_number() over (partition by queue, last_sent_at is null order by last_sent_at, priority, id) as again
-          from ready where turn = 1
-        window of_queue as (partition by queue)
-    ), chosen as (
-        select id from counted
-         where place <= 2 * greatest(coalesce((cast(:capacity as jsonb) ->> queue)::int, 1), 1)
-           and (last_sent_at is null
-                or (last_sent_at <= now() - make_interval(secs => :resend)
-                    and again <= rung - (cast(:waiting as jsonb) ->> queue)::int))
+        select a.*, (select count(*) from rlfleet.jobs j
+                      where j.queue = a.queue and j.state = 'queued' and j.last_sent_at is not null) as rung
+          from asked a
+    ), fresh as (
+        select f.id from counted c, lateral (
+            select j.id from rlfleet.jobs j
+             where j.queue = c.queue and j.state = 'queued' and j.last_sent_at is null and j.run_at <= now()
+               and not j.cancel_requested
+               and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
+               and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
+               -- One training of a line at a time: a second could not be claimed.
+               and not (j.kind = 'train' and exists (
+                   select 1 from rlfleet.jobs o
+                    where o.line_id = j.line_id and o.kind = 'train' and o.id <> j.id
+                      and (o.state = 'running' or (o.state = 'queued' and (
+                              o.last_sent_at is not null
+                              or (o.run_at <= now() and not o.cancel_requested
+                                  and (o.priority, o.id) < (j.priority, j.id)
+                                  and not exists (select 1 from rlfleet.jobs d
+                                                   where d.id = any(o.after) and d.state <> 'succeeded')))))))
+             order by j.priority, j.id limit greatest(2 * c.capacity - c.rung, 0)) f
+    ), lost as (
+        select l.id from counted c, lateral (
+            select j.id from rlfleet.jobs j
+             where j.queue = c.queue and j.state = 'queued'
+               and j.last_sent_at <= now() - make_interval(secs => :resend)
+               and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
+             order by j.last_sent_at, j.priority, j.id limit greatest(coalesce(c.rung - c.waiting, 0), 0)) l
     ), locked as (
         select id from rlfleet.jobs
-         where id in (select id from chosen) and state = 'queued'
+         where id in (select id from fresh union all select id from lost) and state = 'queued'
            and (last_sent_at is null or last_sent_at <= now() - make_interval(secs => :resend))
            for update skip locked
     )
@@ -110,11 +124,12 @@ DUE = text("""
 
 
 def due(
-    resend_seconds: float, capacity: Mapping[str, int], waiting: Mapping[str, int] | None = None
+    resend_seconds: float, capacity: Mapping[str, int] | None = None, waiting: Mapping[str, int] | None = None
 ) -> list[tuple[int, str]]:
     """Mark as rung, and return, the (id, kind) of jobs whose turn it is, best priority first.
 
-    At most twice a queue's ``capacity`` (1 where it is not named) is rung and unanswered at any time. A job that was
+    At most twice a queue's ``capacity`` is rung and unanswered at any time: what its workers say that they do at
+    once, unless the caller says otherwise, and at least 1. A job that was
     rung more than ``resend_seconds`` ago and not claimed is rung again when its message is lost: when fewer messages
     are ``waiting`` in its queue than jobs were rung. Without ``waiting`` no job is rung again.
     """
@@ -123,7 +138,9 @@ def due(
             DUE,
             {
                 "resend": resend_seconds,
-                "capacity": json.dumps(dict(capacity)),
+                "queues": list(QUEUES),
+                "present": PRESENT_SECONDS,
+                "capacity": json.dumps(dict(capacity or {})),
                 "waiting": json.dumps(dict(waiting or {})),
             },
         ).all()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.jobs import State
+from db.jobs import Claim, State
 from db.session import transaction
 from rl.records import utc
 
@@ -53,6 +54,12 @@ def summary(job_id: int) -> Summary | None:
     with transaction() as session:
         row = session.execute(text(SUMMARY + " where j.id = :job_id"), {"job_id": job_id}).one_or_none()
     return Summary(*row) if row else None
+
+
+def succeeded(claim: Claim, result: Mapping[str, Any]) -> Summary:
+    """The same for a job that has just ended well, without asking for it."""
+    done = (State.SUCCEEDED, claim.attempt, claim.fence, claim.inputs, dict(result))
+    return Summary(claim.job_id, claim.kind, claim.line, *done, error=None, waits_for=[], progress=None)
 
 
 def listing(

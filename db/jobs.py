@@ -94,8 +94,7 @@ CLAIM = text("""
      returning j.id, j.kind, j.line_id, l.name, j.inputs, j.config, j.fence, j.attempt, j.resume, j.adjust
     ), noted as (
         insert into rlfleet.deliveries (message_id, job_id, outcome)
-        select :message_id, id, case when exists (select 1 from held) then 'claimed' else 'skipped' end
-          from rlfleet.jobs where id = :job_id and cast(:message_id as text) is not null
+        select :message_id, id, 'claimed' from held where cast(:message_id as text) is not null
     )
     select * from held
 """)
@@ -103,10 +102,12 @@ CLAIM = text("""
 SKIP = text("""
     with noted as (
         insert into rlfleet.deliveries (message_id, job_id, outcome)
-        select :message_id, :job_id, 'skipped' where :message_id is not null
+        select :message_id, id, 'skipped' from rlfleet.jobs
+         where id = :job_id and cast(:message_id as text) is not null
     )
     update rlfleet.jobs set last_sent_at = null where id = :job_id and state = 'queued'
 """)
+"""The message is used up: a job that stays queued is to be rung again once it can be taken."""
 
 
 def claim(
@@ -116,7 +117,7 @@ def claim(
 
     None covers: another holder, a terminal state, attempts used up, not due yet, a job it comes after is not done,
     a paused kind, more devices than the owner's ``devices``, or another training on the same line (training is
-    serial within a line). A job that stays queued is rung again once it can be taken.
+    serial within a line).
     """
     about = {"job_id": job_id, "message_id": message_id}
     try:
@@ -127,10 +128,12 @@ def claim(
     except IntegrityError as error:
         if "uq_jobs_training_serial" not in str(error.orig):
             raise
-        with transaction(patience=ANSWER_SECONDS) as session:
-            session.execute(SKIP, about)
-        return None
-    return Claim(*row) if row else None
+        row = None
+    if row is not None:
+        return Claim(*row)
+    with transaction(patience=ANSWER_SECONDS) as session:
+        session.execute(SKIP, about)
+    return None
 
 
 def heartbeat(
@@ -193,10 +196,12 @@ def finish(session: Session, claim: Claim, effect: Callable[[Session], Mapping[s
     return result
 
 
-def is_finished(claim: Claim) -> bool:
-    """Whether the job ended with success under this very claim."""
-    row = _as_holder(claim, "select 1 from rlfleet.jobs where id = :job_id and fence = :fence and state = 'succeeded'")
-    return row is not None
+def result_of(claim: Claim) -> dict[str, Any] | None:
+    """The job's result if it ended with success under this very claim, else None."""
+    row = _as_holder(
+        claim, "select result from rlfleet.jobs where id = :job_id and fence = :fence and state = 'succeeded'"
+    )
+    return None if row is None else dict(row[0])
 
 
 def fail(claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | None = None) -> State:

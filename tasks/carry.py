@@ -39,6 +39,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+PLAN_SECONDS = 1.0
+_planned: dict[str, float] = {}
+"""When this process last planned a line."""
 COMMIT_SECONDS = 600.0
 """Work that is done waits so long for a database that is away: the fence, and not the time, says whether it counts."""
 
@@ -134,13 +137,13 @@ def carry_out(job_id: int, work: Work, *, leaves: bool = False) -> str:
         return str(job_views.summary(job_id) or f"job {job_id}: no such job")
     crash_point("after-claim", claim.kind)
     try:
-        _attempt(claim, work, Lease(claim, here.lease_seconds, leaves=leaves))
+        result = _attempt(claim, work, Lease(claim, here.lease_seconds, leaves=leaves))
     except Fenced as error:
         return str(error)
     crash_point("after-commit", claim.kind)
     _what_is_next(claim.line)
     crash_point("before-ack", claim.kind)
-    return str(job_views.summary(job_id))
+    return str(job_views.summary(job_id) if result is None else job_views.succeeded(claim, result))
 
 
 def message_id() -> str | None:
@@ -148,8 +151,8 @@ def message_id() -> str | None:
     return current_task.request.id if current_task else None
 
 
-def _attempt(claim: Claim, work: Work, lease: Lease) -> None:
-    """Do the work and write down how it ended.
+def _attempt(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any] | None:
+    """Do the work and write down how it ended. Returns its result if it ended well.
 
     Raises:
         Fenced: another holder has the job; nothing was written.
@@ -157,7 +160,7 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> None:
     from db import jobs
 
     try:
-        _work(claim, work, lease)
+        return _work(claim, work, lease)
     except Fenced:
         raise
     except Cancelled:
@@ -176,9 +179,10 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> None:
         state = jobs.fail(claim, f"{type(error).__name__}: {error}", retry=True, adjust=adjust)
         unexpected = not isinstance(error, TransientError)
         log.warning("job %s fence %s is %s", claim.job_id, claim.fence, state, exc_info=unexpected)
+    return None
 
 
-def _work(claim: Claim, work: Work, lease: Lease) -> None:
+def _work(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any]:
     effect = work(claim, lease)
     crash_point("before-finish", claim.kind)
     deadline = time.monotonic() + COMMIT_SECONDS
@@ -192,25 +196,33 @@ def _work(claim: Claim, work: Work, lease: Lease) -> None:
             time.sleep(1)
 
 
-def _commit(claim: Claim, effect: Effect) -> None:
+def _commit(claim: Claim, effect: Effect) -> Mapping[str, Any]:
     """Commit the effect and the end of the job together; safe to call again when the answer to a commit was lost."""
     from db import jobs
     from db.session import transaction
 
     try:
         with transaction() as session:
-            jobs.finish(session, claim, effect)
+            result = jobs.finish(session, claim, effect)
             crash_point("before-commit", claim.kind)
     except Fenced:
-        if not jobs.is_finished(claim):
+        if (known := jobs.result_of(claim)) is None:
             raise
+        return known
+    return result
 
 
 def _what_is_next(line: str) -> None:
-    """Ask for and ring what this job made possible; the reconciler does the same a little later if this fails."""
-    from tasks.ring import advance
+    """Ask for and ring what this job made possible; the reconciler does the same a little later if this fails.
+
+    While there is more to ring, the end of another job is near: a line is then planned once a second at most.
+    """
+    from tasks.ring import advance, ring
 
     try:
+        if time.monotonic() - _planned.get(line, -PLAN_SECONDS) < PLAN_SECONDS and ring():
+            return
+        _planned[line] = time.monotonic()
         advance(line)
     except RlfleetError as error:
         log.warning("line %s was not advanced, the reconciler will: %s", line, error)

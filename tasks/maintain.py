@@ -26,17 +26,22 @@ def plan(stage: str, period_seconds: int) -> str:
 
 @app.task(name="rlfleet.reconcile", time_limit=60)
 def reconcile() -> str:
-    """Take back what nobody holds any more, ask for what is missing, ring what is due. Safe in any number of copies.
-
-    Kinds that keep dying are paused first, so that they are not rung; what a person should hear of is rung last.
-    Beats and the timers of several workers ring at every tick; the first one does it.
-    """
-    from db.jobs import reap
-    from db.pauses import pause_failing_kinds
+    """One pass of the reconciler. Beats and the timers of several workers ring at every tick; the first one does it."""
     from db.slots import take_slot
 
     if not take_slot("reconcile", settings().tick_seconds):
         return "reconcile: this tick is taken"
+    return reconcile_once()
+
+
+def reconcile_once() -> str:
+    """Take back what nobody holds any more, ask for what is missing, ring what is due. Safe in any number of copies.
+
+    Kinds that keep dying are paused first, so that they are not rung; what a person should hear of is rung last.
+    """
+    from db.jobs import reap
+    from db.pauses import pause_failing_kinds
+
     reaped = reap()
     limits = alert_settings()
     paused = pause_failing_kinds(limits.pause_dead, limits.pause_minutes)

@@ -20,22 +20,25 @@ EXPIRY_SECONDS = 3600.0
 def advance(line: str | None = None, *, again: bool = False) -> list[int]:
     """Create the jobs that are missing on the line (or on all), then ring what is due. Returns the ids rung.
 
-    A line that cannot be planned, because its config is no longer understood, does not hold up the others. For
-    ``again`` see ``ring``.
+    On all lines, hours that have begun are opened and those that are over closed first. A line that cannot be planned,
+    because its config is no longer understood, does not hold up the others. For ``again`` see ``ring``.
     """
+    for name in _lines() if line is None else [line]:
+        try:
+            _ask_for_missing(name)
+        except (PermanentError, ValueError):
+            log.exception("line %s cannot be planned; the other lines go on", name)
+    return ring(again=again)
+
+
+def _lines() -> list[str]:
     from db import planning, windows
     from db.session import transaction
 
     with transaction() as session:
         windows.open_hours(session)
         windows.close_past(session)
-        names = [one.name for one in planning.lines(session) if line in (None, one.name)]
-    for name in names:
-        try:
-            _ask_for_missing(name)
-        except (PermanentError, ValueError):
-            log.exception("line %s cannot be planned; the other lines go on", name)
-    return ring(again=again)
+        return [one.name for one in planning.lines(session)]
 
 
 def _ask_for_missing(name: str) -> None:
@@ -60,11 +63,10 @@ def ring(*, again: bool = False) -> list[int]:
     Raises:
         BrokerUnavailable: the broker is away; the jobs stay due.
     """
-    from db import dispatch, workers
+    from db import dispatch
     from rl.errors import BrokerUnavailable
 
-    here = settings()
-    due = dispatch.due(here.resend_seconds, workers.capacity(), waiting() if again else None)
+    due = dispatch.due(settings().resend_seconds, waiting=waiting() if again else None)
     crash_point("before-send")
     for place, (job_id, kind) in enumerate(due):
         try:

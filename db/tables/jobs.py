@@ -10,6 +10,9 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from db.tables.base import Base, CreatedAt, Json, Key, Moment
 
+UNSENT = "state = 'queued' and last_sent_at is null"
+RUNG = "state = 'queued' and last_sent_at is not null"
+
 
 class Job(Base):
     """One row per (kind, line, inputs, config) over all states: a planner cannot loop.
@@ -28,6 +31,8 @@ class Job(Base):
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
         Index("ix_jobs_ended", "kind", "finished_at", postgresql_where=text("state in ('failed', 'dead')")),
         Index("ix_jobs_due", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_unsent", "queue", "priority", "id", postgresql_where=text(UNSENT)),
+        Index("ix_jobs_rung", "queue", "last_sent_at", postgresql_where=text(RUNG)),
         Index(
             "uq_jobs_training_serial",
             "line_id",

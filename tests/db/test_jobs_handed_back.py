@@ -113,11 +113,11 @@ def test_a_job_is_finished_only_for_the_claim_that_finished_it(line: int) -> Non
     old = claimed(job)
     jobs.release(old, "going down")
     new = claimed(job)
-    assert not jobs.is_finished(new)
+    assert jobs.result_of(new) is None
     with transaction() as session:
-        jobs.finish(session, new, lambda _: {})
-    assert jobs.is_finished(new)
-    assert not jobs.is_finished(old)
+        jobs.finish(session, new, lambda _: {"answer": 42})
+    assert jobs.result_of(new) == {"answer": 42}
+    assert jobs.result_of(old) is None
 
 
 def test_a_worker_with_too_few_devices_leaves_the_job_to_another(line: int) -> None:

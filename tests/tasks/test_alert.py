@@ -18,6 +18,7 @@ from db.session import transaction
 from rl.errors import InvalidSettings
 from tasks import settings as task_settings
 from tasks.alert import body, text
+from tasks.maintain import reconcile_once
 from tests.tasks.rows import add_line, asked, claimed, one, rows
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -222,5 +223,5 @@ def test_the_reconciler_rings_when_one_is_due(
     if ring:
         request.getfixturevalue("receiver")
     raised("kind_paused", "train")
-    tasks.reconcile()
+    reconcile_once()
     assert [sent.task for sent in messages(broker).get("maint", [])] == ["rlfleet.alert"] * ring

@@ -19,6 +19,7 @@ from sqlalchemy import text
 from db import workers
 from db.session import transaction
 from tasks import presence, rejections
+from tasks.maintain import reconcile_once
 from tests.tasks.real_worker import worker
 from tests.tasks.rows import messages, one, rows
 from tests.worker.doubles import wait_until
@@ -39,7 +40,7 @@ def blocked() -> bool:
 
 
 def test_a_worker_is_there_from_its_start_to_the_begin_of_its_stop(fresh: str, broker: Redis, tmp_path: Path) -> None:
-    with worker(tmp_path / "w.log", "score", "maint", name="both", RLFLEET_DRAIN_SECONDS="5") as process:
+    with worker(tmp_path / "w.log", "score", "maint", name="both", RLFLEET_DRAIN_SECONDS="3") as process:
         (row,) = workers.listing()
         name = f"both@{socket.gethostname()}"
         assert (row.name, row.queues, row.concurrency, row.pid) == (name, ["maint", "score"], 1, process.pid)
@@ -49,8 +50,8 @@ def test_a_worker_is_there_from_its_start_to_the_begin_of_its_stop(fresh: str, b
             app.send_task("rlfleet.plan", ("late", 60))
             wait_until(blocked)
             process.send_signal(signal.SIGTERM)
-            wait_until(lambda: not workers.listing(), 4)
-            assert process.poll() is None, "its task has 5 s to end"
+            wait_until(lambda: not workers.listing(), 2.5)
+            assert process.poll() is None, "its task has 3 s to end"
         process.wait(30)
     assert workers.listing() == []
 
@@ -62,9 +63,7 @@ def test_a_worker_that_is_killed_leaves_a_row_that_ages(fresh: str, broker: Redi
     assert workers.capacity() == {"collect": 1}
     rows("update rlfleet.workers set seen_at = now() - interval '91 seconds' returning 1")
     assert workers.capacity() == {}
-    import tasks
-
-    tasks.reconcile()
+    reconcile_once()
     assert one("select name, subject from rlfleet.alerts") == ("worker_silent", f"test@{socket.gethostname()}")
 
 
@@ -123,11 +122,9 @@ def test_a_forked_process_leaves_its_parents_row(fresh: str) -> None:
 
 
 def test_looking_around_is_done_once_a_minute(fresh: str, broker: Redis) -> None:
-    import tasks
-
     for name in ("a", "b"):
         workers.announce(name, ["score"], 1, "", 1)
         rows("update rlfleet.workers set seen_at = now() - interval '91 seconds' returning 1")
-        tasks.reconcile()
+        reconcile_once()
     assert [row.subject for row in rows("select subject from rlfleet.alerts")] == ["a"]
     assert messages(broker) == {}

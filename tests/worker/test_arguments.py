@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from rl.errors import BadMessage
-from worker.arguments import accepted
+from rl.protocol import TASK_QUEUES
+from worker.arguments import _parameters, accepted
 
 
 def plan(stage: str, period_seconds: int, shards: list[int] | None = None) -> str:
@@ -66,3 +67,12 @@ def test_a_task_called_directly_checks_them_too(broker: object) -> None:
 
     with pytest.raises(BadMessage, match="job_id = 'seven': send an integer"):
         tasks.score("seven")
+
+
+@pytest.mark.parametrize("name", TASK_QUEUES)
+def test_every_task_says_what_it_takes_in_types_that_are_checked(broker: object, name: str) -> None:
+    import tasks  # noqa: F401 - registers them
+    from worker.app import app
+
+    kinds = [kind for kind, _ in _parameters(app.tasks[name].run).values()]
+    assert set(kinds) <= {int, str}

@@ -66,6 +66,11 @@ def upgrade() -> None:
         schema="rlfleet",
         postgresql_where=sa.text("state in ('failed', 'dead')"),
     )
+    for name, columns, which in (
+        ("ix_jobs_unsent", ["queue", "priority", "id"], "state = 'queued' and last_sent_at is null"),
+        ("ix_jobs_rung", ["queue", "last_sent_at"], "state = 'queued' and last_sent_at is not null"),
+    ):
+        op.create_index(name, "jobs", columns, schema="rlfleet", postgresql_where=sa.text(which))
     op.create_table(
         "workers",
         sa.Column("name", sa.Text(), nullable=False),
@@ -143,7 +148,8 @@ def downgrade() -> None:
     op.execute(RECORD_EVENT_BEFORE)
     for table in ("alerts", "resumes", "pauses", "rejections", "deliveries", "workers"):
         op.drop_table(table, schema="rlfleet")
-    op.drop_index("ix_jobs_ended", "jobs", schema="rlfleet")
+    for name in ("ix_jobs_rung", "ix_jobs_unsent", "ix_jobs_ended"):
+        op.drop_index(name, "jobs", schema="rlfleet")
     op.drop_index("ix_jobs_lease", "jobs", schema="rlfleet")
     for column in ("adjust", "resume", "devices"):
         op.drop_column("jobs", column, schema="rlfleet")
