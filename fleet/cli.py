@@ -153,12 +153,12 @@ def run(file: Path, line: Line = "main") -> None:
 @app.command()
 def reconcile(once: Annotated[bool, typer.Option("--once", help="one pass, then exit")] = False) -> None:
     """Take back what nobody holds, ask for what is missing, ring what is due; for ever, or once."""
-    from tasks import reconcile as pass_once
+    from tasks.maintain import reconcile_once
     from worker.settings import settings
 
     connect()
     while True:
-        console.print(pass_once())
+        console.print(reconcile_once())
         if once:
             return
         time.sleep(settings().tick_seconds)

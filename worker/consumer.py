@@ -27,20 +27,24 @@ UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 class Consumer(consumer.Consumer):  # type: ignore[misc]
     """Sends ``task_rejected`` for every message that it cannot read, without a ``message`` if there is none at all.
 
-    Sends ``going_down`` and begins the drain as soon as its worker is told to stop.
+    Sends ``going_down`` and begins the drain as soon as its worker is told to stop; its tasks having ended, it stops.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if self.controller is not None:
-            self._wait = self.controller.wait_for_soft_shutdown
             self.controller.wait_for_soft_shutdown = self._begin_to_stop
 
     def _begin_to_stop(self) -> None:
-        """What the handler of SIGTERM calls first: it then sleeps, and no timer of the event loop runs."""
+        """What the handler of SIGTERM calls first, in place of a sleep of the whole soft shutdown.
+
+        No timer of the event loop runs meanwhile, and what a pool process says is not read.
+        """
         drain.begin()
         going_down.send(sender=self, hostname=self.hostname)
-        self._wait()
+        seconds = self.app.conf.worker_soft_shutdown_timeout
+        if not drain.wait_until_idle(seconds):
+            log.warning("a task did not end within the %s s of the soft shutdown, and is told to hand back", seconds)
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """Reject the message: it is gone, and only counted."""

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from celery.signals import worker_process_init, worker_process_shutdown, worker_ready, worker_shutting_down
+from celery.signals import (
+    task_postrun,
+    task_prerun,
+    worker_process_init,
+    worker_process_shutdown,
+    worker_ready,
+    worker_shutting_down,
+)
 from celery.worker import state
 
 from worker import drain
@@ -30,9 +37,22 @@ def stop_child(**_: Any) -> None:
         resident().stop()
 
 
+@task_prerun.connect
+def has_task(**_: Any) -> None:
+    """The soft shutdown waits for this process."""
+    drain.busy(True)
+
+
+@worker_process_init.connect
+@task_postrun.connect
+def has_no_task(**_: Any) -> None:
+    """And no longer does; a process that was killed is cleared by its successor."""
+    drain.busy(False)
+
+
 @worker_shutting_down.connect
 def hand_back(**_: Any) -> None:
-    """Tell the running task now: at the end of the soft shutdown it would be too late to save anything."""
+    """Begin the drain of a warm shutdown too; before a cold one ``worker.consumer`` has begun it already."""
     drain.begin()
 
 

@@ -19,21 +19,21 @@ from tests.db import trained
 from tests.tasks import rows
 from tests.tasks.conftest import HOUR, trajectory
 
-SFT = SftTrain(steps=2, optimizer=Optimizer(learning_rate=0.001))
-
 
 @dataclass(frozen=True)
 class World:
     """Where a recipe puts what is not a row."""
 
     folder: Path
+    steps: int = 2
 
     def line(self) -> int:
         """A line whose source holds two trajectories of ``HOUR``."""
         path = self.folder / "agent.jsonl"
         path.write_text("".join(trajectory(number).model_dump_json() + "\n" for number in range(2)))
+        sft = SftTrain(steps=self.steps, optimizer=Optimizer(learning_rate=0.001))
         with transaction() as session:
-            config = LineConfig(base_model=str(self.folder), train=SFT, source=f"jsonl://{path}", automatic=False)
+            config = LineConfig(base_model=str(self.folder), train=sft, source=f"jsonl://{path}", automatic=False)
             return lines.put(session, "main", config)
 
     def asked(self, kind: str) -> tuple[int]:

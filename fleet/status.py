@@ -1,0 +1,46 @@
+"""``rlfleet status``: what a person or a probe is told of the whole fleet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from fleet.terminal import console, say
+
+
+def read() -> dict[str, Any]:
+    """The state by the rows. ``ok`` is false while a job failed or is dead, or a kind is paused."""
+    from db import alerts, job_views, pauses, rejections, status, workers
+
+    counts, paused = job_views.counts(), pauses.paused()
+    return {
+        "schema": 1,
+        "ok": counts["failed"] + counts["dead"] == 0 and not paused,
+        "jobs": counts,
+        "lines": status.lines(),
+        "paused": [vars(one) for one in paused],
+        "workers": [vars(one) for one in workers.listing()],
+        "rejections": [vars(one) for one in rejections.listing()],
+        "alerts": [vars(one) for one in alerts.waiting()],
+    }
+
+
+def show(state: dict[str, Any]) -> None:
+    """Print it for people."""
+    table = Table("line", "windows", "versions", "stable", "share")
+    for one in state["lines"]:
+        windows = ", ".join(f"{count} {name}" for name, count in one["windows"].items())
+        table.add_row(one["line"], windows, str(one["versions"]), one["stable"] or "-", f"{one['share']} %")
+    console.print(table)
+    say("jobs: " + ", ".join(f"{count} {name}" for name, count in state["jobs"].items()))
+    for one in state["paused"]:
+        say(f"paused: {one['kind']} since {one['since']} ({one['reason']}); `rlfleet jobs resume {one['kind']}`")
+    for one in state["workers"]:
+        where = f" on {one['device']}" if one["device"] else ""
+        tasks = f"{one['concurrency']} at once from {', '.join(one['queues'])}"
+        say(f"worker: {one['name']}{where}, {tasks}, seen {one['silent_seconds']:.0f} s ago")
+    for one in state["rejections"]:
+        say(f"rejected: {one['count']} {one['reason']} {one['subject']}, last {one['last_at']}: {one['example']}")
+    for one in state["alerts"]:
+        say(f"alert {one['alert_id']} not sent: {one['name']} {one['subject']}, {one['created_at']}")
