@@ -10,11 +10,12 @@ A folder is written under a temporary name, synced to disk and renamed. It holds
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,24 +59,35 @@ def write(
         DiskFull: there was no room; nothing is left behind under the final name.
     """
     final = out / f"step-{step:06d}"
-    writing = out / f".{final.name}.{os.getpid()}.writing"
     kind: Literal["full", "adapter"] = "adapter" if hasattr(model, "peft_config") else "full"
+    with whole(final, "writing a checkpoint") as writing:
+        write_adapter(writing, model, base) if kind == "adapter" else write_full(writing, model, Path(base))
+        save_file(dict(optimizer), writing / OPTIMIZER)
+        sha256 = digest(writing)
+        record = {"schema": 1, "step": step, "kind": kind, "base": base, "parent": parent, "sha256": sha256}
+        (writing / RECORD).write_text(json.dumps({**record, "config": config}, indent=1))
+    return final, kind, sha256
+
+
+@contextlib.contextmanager
+def whole(final: Path, doing: str) -> Iterator[Path]:
+    """A folder to fill, which becomes ``final`` once it is complete and on disk; one of that name is replaced.
+
+    Raises:
+        DiskFull: there was no room while ``doing`` that; nothing is left behind.
+    """
+    writing = final.with_name(f".{final.name}.{os.getpid()}.writing")
     try:
-        with named_failures("writing a checkpoint"):
+        with named_failures(doing):
             writing.mkdir(parents=True)
-            write_adapter(writing, model, base) if kind == "adapter" else write_full(writing, model, Path(base))
-            save_file(dict(optimizer), writing / OPTIMIZER)
-            sha256 = digest(writing)
-            record = {"schema": 1, "step": step, "kind": kind, "base": base, "parent": parent, "sha256": sha256}
-            (writing / RECORD).write_text(json.dumps({**record, "config": config}, indent=1))
+            yield writing
             _sync(writing)
             if final.exists():
                 shutil.rmtree(final)
             writing.rename(final)
-            _sync_folder(out)
+            _sync_folder(final.parent)
     finally:
         shutil.rmtree(writing, ignore_errors=True)
-    return final, kind, sha256
 
 
 def write_full(folder: Path, model: Any, tokenizer_from: Path | None) -> None:

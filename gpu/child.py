@@ -4,14 +4,13 @@
 and writes events of ``rl.protocol``, one JSON object a line. It dies with its parent, waits for an orphan
 that still holds the device, and imports torch only once the device is its own. A command that fails is
 reported and the child lives on; a stop command, a closed command descriptor and SIGTERM end it with exit
-code 0 at the next step boundary.
+code 0 at the next step boundary. A pause command makes the running one save its state there, and the child waits on.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import fcntl
 import os
 import queue
 import signal
@@ -20,18 +19,19 @@ import threading
 import time
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
+from gpu.locks import lock_device, names
 from gpu.settings import checked
 from rl.errors import InvalidInput, PermanentError, RlfleetError, StartError
-from rl.protocol import COMMANDS, Event, Failed, Ready, StopCommand, TrainCommand
+from rl.protocol import COMMANDS, Command, Event, Failed, PauseCommand, Ready, StopCommand, TrainCommand
 
 if TYPE_CHECKING:
     from gpu.policy import Policy
 
+__all__ = ["Commands", "Events", "die_with", "lock_device", "main"]
+
 PR_SET_PDEATHSIG = 1
-LOCK_SECONDS = 30.0
-LOCK_TICK_SECONDS = 0.1
 ORPHAN_TICK_SECONDS = 1.0
 
 
@@ -67,47 +67,29 @@ def die_with(parent: int) -> None:
         sys.exit(f"gpu.child: parent {parent} is gone")
 
 
-def lock_device(state: Path, device: str, seconds: float = LOCK_SECONDS) -> BinaryIO:
-    """The exclusive lock on ``device``, held while the returned file is open.
-
-    Raises:
-        StartError: another process kept it for ``seconds``.
-    """
-    path = state / "devices" / f"{device.replace(':', '-')}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a+b")
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                file.seek(0)
-                owner = file.read().decode(errors="replace").strip() or "unknown"
-                file.close()
-                raise StartError(f"{device} is in use by process {owner}; stop it, or see {path}") from None
-            time.sleep(LOCK_TICK_SECONDS)
-            continue
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n".encode())
-        file.flush()
-        return file
-
-
 class Commands:
-    """Commands as they come in; also knows, while one is carried out, that the child is to stop."""
+    """Commands as they come in; also knows, while one is carried out, that it is to pause or the child to stop."""
 
     def __init__(self, descriptor: int) -> None:
         self._file = os.fdopen(descriptor, "rb")
         # SimpleQueue, because a signal handler may put while the same thread waits in get.
         self._queue: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._stopping = threading.Event()
+        self._pauses: set[tuple[int, int]] = set()
         threading.Thread(target=self._read, name="commands", daemon=True).start()
 
     @property
     def stopping(self) -> bool:
         """Whether a stop command, the end of the commands, or SIGTERM has come."""
         return self._stopping.is_set()
+
+    def pausing(self, job: int, fence: int) -> bool:
+        """Whether a pause of that very command has come."""
+        return (job, fence) in self._pauses
+
+    def finished(self, job: int, fence: int) -> None:
+        """Forget a pause of a command that is over."""
+        self._pauses.discard((job, fence))
 
     def stop(self) -> None:
         """End after what is running."""
@@ -121,9 +103,13 @@ class Commands:
 
     def _read(self) -> None:
         for line in self._file:
-            if line.strip() and _is_stop(line):
+            command = _understood(line)
+            if isinstance(command, StopCommand):
                 break
-            self._queue.put(line)
+            if isinstance(command, PauseCommand):
+                self._pauses.add((command.job, command.fence))
+            else:
+                self._queue.put(line)
         self.stop()
 
 
@@ -153,7 +139,7 @@ def serve(device: str, threads: int, commands: Commands, events: Events) -> None
 
     torch.set_num_threads(threads)
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    policy = Policy(torch_device(device))
+    policy = Policy(torch_device(device), devices=len(names(device)))
     server = EngineServer(policy)
     events.emit(Ready(pid=os.getpid(), device=device, url=server.start()))
     while (line := commands.next()) is not None:
@@ -169,7 +155,7 @@ def carry_out(line: bytes, policy: Policy, commands: Commands, events: Events) -
     try:
         command = _parse(line)
         job, fence = command.job, command.fence
-        train(command, policy, events.emit, lambda: commands.stopping)
+        train(command, policy, events.emit, lambda: commands.stopping, lambda: commands.pausing(job, fence))
     except RlfleetError as error:
         events.emit(Failed(job=job, fence=fence, error=type(error).__name__, message=str(error)))
     except Exception as error:
@@ -178,6 +164,8 @@ def carry_out(line: bytes, policy: Policy, commands: Commands, events: Events) -
         traceback.print_exc()
         message = f"{type(error).__name__}: {error}"
         events.emit(Failed(job=job, fence=fence, error=PermanentError.__name__, message=message))
+    finally:
+        commands.finished(job, fence)
 
 
 def _parse(line: bytes) -> TrainCommand:
@@ -189,11 +177,12 @@ def _parse(line: bytes) -> TrainCommand:
     return command
 
 
-def _is_stop(line: bytes) -> bool:
+def _understood(line: bytes) -> Command | None:
+    """The command of a line; None for one that ``carry_out`` will refuse."""
     try:
-        return isinstance(COMMANDS.validate_json(line), StopCommand)
+        return COMMANDS.validate_json(line)
     except ValueError:
-        return False
+        return None
 
 
 def _watch_parent(parent: int) -> None:
@@ -205,7 +194,7 @@ def _watch_parent(parent: int) -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m gpu.child", description=__doc__)
-    parser.add_argument("--device", required=True, help="cpu, or a CUDA device such as cuda:0")
+    parser.add_argument("--device", required=True, help="cpu, a CUDA device such as cuda:0, or several joined with +")
     parser.add_argument("--state", type=Path, required=True, help="folder of the fleet's state")
     parser.add_argument("--commands-fd", type=int, required=True)
     parser.add_argument("--events-fd", type=int, required=True)

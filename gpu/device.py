@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import gc
+import os
+import resource
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +15,9 @@ from types import TracebackType
 import torch
 
 from rl.errors import DiskFull, OutOfMemory
+
+NO_MEMORY = ("can't allocate memory", "not enough memory", "bad_alloc", "_STATUS_ALLOC_FAILED")
+"""What the allocators of the CPU and of CUDA's libraries say in a plain RuntimeError."""
 
 
 class DeviceLock:
@@ -61,7 +67,7 @@ def named_failures(doing: str) -> Iterator[None]:
             raise DiskFull(f"no space left while {doing}: free some and run the job again") from error
         raise
     except RuntimeError as error:
-        if "can't allocate memory" in str(error):
+        if any(words in str(error) for words in NO_MEMORY):
             raise OutOfMemory(f"out of memory while {doing}: lower token_budget") from error
         # The file writer of safetensors reports a full disk as a plain error with the system's text.
         if "No space left on device" in str(error):
@@ -70,9 +76,26 @@ def named_failures(doing: str) -> Iterator[None]:
 
 
 def torch_device(name: str) -> torch.device:
-    """The device that the plan calls ``name``.
+    """The device that the plan calls ``name``; of several joined with ``+`` the first.
 
     ``cpu`` and torch's own names (``cuda:1``) mean themselves. ``gpu<n>`` is the n-th of a plan: its worker sees
     that one alone, through ``CUDA_VISIBLE_DEVICES``, so here it is the first.
     """
-    return torch.device("cuda:0" if name.startswith("gpu") else name)
+    first = name.partition("+")[0]
+    return torch.device("cuda:0" if first.startswith("gpu") else first)
+
+
+def free_unused(device: torch.device) -> None:
+    """Give back what nothing refers to any more; after an error the failed graph hangs on cycles of frames."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def capacity(device: torch.device) -> int:
+    """Bytes of memory that the device has, used or not; on a CPU no more than the process may address."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return physical if limit == resource.RLIM_INFINITY else min(physical, limit)

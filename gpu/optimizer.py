@@ -15,16 +15,21 @@ from rl.errors import InvalidInput, TrainingDiverged
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
+def trained(model: Any) -> dict[str, Tensor]:
+    """The parameters of a model that are trained, by name."""
+    return {name: one for name, one in model.named_parameters() if one.requires_grad}
+
+
 class AdamW:
     """AdamW over a model's trainable parameters, with the learning rate of its config at each step.
 
     ``step`` counts updates since the first job of the lineage: moments of a few updates are noise, and a
-    round of a run has only two, so each job goes on from its parent's.
+    round of a run has only two, so each job goes on from its parent's. ``done`` counts those of this job.
     """
 
-    def __init__(self, model: Any, config: Optimizer, total: int, state: Mapping[str, Tensor]) -> None:
+    def __init__(self, model: Any, config: Optimizer, total: int, state: Mapping[str, Tensor], done: int = 0) -> None:
         self.config, self.total = config, max(total, 1)
-        self.named = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self.named = trained(model)
         self.params = list(self.named.values())
         self.adam = torch.optim.AdamW(
             self.params,
@@ -33,7 +38,7 @@ class AdamW:
             weight_decay=config.weight_decay,
             fused=True,
         )
-        self.done = 0
+        self.done = done
         self.step = self._resume(state) if state else 0
 
     def rate(self) -> float:
@@ -64,23 +69,36 @@ class AdamW:
         self.done += 1
         return norm
 
+    def drop_gradients(self) -> None:
+        """Forget what the backward passes since the last update have added up."""
+        self.adam.zero_grad(set_to_none=True)
+
     def state(self) -> dict[str, Tensor]:
-        """Moments by parameter name and the step count, ready for safetensors."""
+        """Moments by parameter name and the step count, ready for safetensors.
+
+        A parameter that had no gradient in some steps has a count of its own.
+        """
         saved = {"step": torch.tensor(self.step, dtype=torch.int64)}
         for name, parameter in self.named.items():
             moments: dict[str, Tensor] = self.adam.state.get(parameter) or {}
             for key in MOMENTS if moments else ():
                 saved[f"{key}.{name}"] = moments[key].detach().contiguous()
+            count = int(moments["step"]) if moments else 0
+            if count != self.step:
+                saved[f"step.{name}"] = torch.tensor(count, dtype=torch.int64)
         return saved
 
     def _resume(self, state: Mapping[str, Tensor]) -> int:
         step = int(state["step"])
-        for name, parameter in self.named.items() if step else ():
+        for name, parameter in self.named.items():
+            count = int(state.get(f"step.{name}", state["step"]))
+            if not count:
+                continue
             first, second = state.get(f"exp_avg.{name}"), state.get(f"exp_avg_sq.{name}")
             if first is None or second is None or first.shape != parameter.shape:
                 raise InvalidInput("parent", name, "its optimizer state does not fit the model; start without a parent")
             self.adam.state[parameter] = {
-                "step": torch.tensor(float(step)),
+                "step": torch.tensor(float(count), device=parameter.device),
                 "exp_avg": first.to(parameter.device, parameter.dtype),
                 "exp_avg_sq": second.to(parameter.device, parameter.dtype),
             }

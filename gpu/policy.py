@@ -20,6 +20,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from gpu import quantize
 from gpu.checkpoints import base_of
 from gpu.device import DeviceLock, named_failures
 from gpu.tokens import ChatTokens, load_tokens
@@ -59,7 +60,8 @@ class Policy:
     """Everything loaded on one device, under one lock that engine and trainer take in turn.
 
     At most ``max_versions`` on at most ``max_bases`` full models stay loaded; those that were used longest ago make
-    room, and whoever asks for one again loads it again. Requests under way keep what they use.
+    room, and whoever asks for one again loads it again. Requests under way keep what they use. ``device`` is the
+    first of the ``devices`` that its process holds.
     """
 
     def __init__(
@@ -68,8 +70,9 @@ class Policy:
         max_bases: int = 2,
         max_versions: int = 16,
         merged_bytes: int = MERGED_BYTES,
+        devices: int = 1,
     ) -> None:
-        self.device = device
+        self.device, self.devices = device, devices
         self.lock = DeviceLock()
         self.max_bases, self.max_versions = max_bases, max_versions
         self.merged_bytes = merged_bytes
@@ -122,27 +125,37 @@ class Policy:
         with self._loading:
             return self._versions.pop(name, None) is not None
 
-    def trainable(self, base: str, parent: str | None, lora: Lora | None, seed: int) -> tuple[Any, ChatTokens]:
+    def trainable(
+        self,
+        base: str,
+        parent: str | None,
+        lora: Lora | None,
+        seed: int,
+        quantization: Literal["4bit"] | None = None,
+    ) -> tuple[Any, ChatTokens]:
         """A model of its own to train, in train mode, and its tokenizer.
 
         With ``lora``: the base's shared, frozen tensors under a new adapter or that of ``parent``. Without:
-        a full 32-bit copy of ``parent``, or of ``base`` where there is none.
+        a full 32-bit copy of ``parent``, or of ``base`` where there is none. In four bits the base is a copy of its
+        own too, for this training alone.
 
         Raises:
-            InvalidInput: the parent is of another kind, or its adapter of another shape.
+            InvalidInput: the parent is of another kind, its adapter of another shape, or four bits are impossible.
         """
+        if quantization:
+            quantize.refuse_impossible(lora, self.device)
         with self._loading, self.lock, named_failures("loading the model to train"):
             if lora is None:
                 folder = Path(parent or base).resolve()
                 model = _read_model(folder, torch.float32, self.device)
                 return model.train(), load_tokens(folder)
-            shared = self._base(str(Path(base).resolve()))
+            model, tokens = self._to_adapt(Path(base).resolve(), quantization)
             if parent is not None:
-                adapted = _adapted(_sharing(shared.model), Path(parent), trainable=True)
+                adapted = _adapted(model, Path(parent), trainable=True)
                 _check_shape(adapted, lora, parent)
             else:
-                adapted = _fresh_adapter(_sharing(shared.model), lora, seed)
-            return adapted.train(), shared.tokens
+                adapted = _fresh_adapter(model, lora, seed)
+            return adapted.train(), tokens
 
     def _build(self, name: str, folder: Path, base: str | None) -> Version:
         if not (folder / "adapter_config.json").is_file():
@@ -153,6 +166,15 @@ class Policy:
             return Version(name, str(folder), "adapter", shared, _adapted(_sharing(shared.model), folder))
         adapted: Any = _adapted(copy.deepcopy(shared.model), folder)
         return Version(name, str(folder), "adapter", shared, adapted.merge_and_unload().eval())
+
+    def _to_adapt(self, base: Path, quantization: Literal["4bit"] | None) -> tuple[PreTrainedModel, ChatTokens]:
+        """The frozen base of a training. One in four bits is loaded because memory is short: an idle copy goes."""
+        if quantization is None:
+            shared = self._base(str(base))
+            return _sharing(shared.model), shared.tokens
+        if all(version.base.path != str(base) for version in self._versions.values()):
+            self._bases.pop(str(base), None)
+        return quantize.load_4bit(base, self.device), load_tokens(base)
 
     def _base(self, path: str) -> Base:
         """The base at ``path``; the one whose versions were used longest ago makes room for it."""

@@ -15,7 +15,7 @@ class EngineSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
 
-    env: Literal["development", "production"] = Field("development", validation_alias="RLFLEET_ENV")
+    env: Literal["development", "production", "test"] = Field("development", validation_alias="RLFLEET_ENV")
     engine_key: str = Field(
         "", validation_alias="RLFLEET_ENGINE_KEY", repr=False, description="bearer key that the engine asks for"
     )

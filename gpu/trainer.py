@@ -1,41 +1,50 @@
 """Carries out a train command: a frozen dataset in, a checkpoint folder out.
 
 Each optimizer step goes over micro-batches under the device's lock, one at a time, so that an engine on the
-same device is served in between. Nothing is written before every step has ended with finite numbers.
+same device is served in between. No checkpoint is written before every step has ended with finite numbers; states
+from which the command can be resumed are.
 """
 
 from __future__ import annotations
 
+import itertools
 import random
-import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from torch import Tensor
 
-from gpu import checkpoints, objectives
-from gpu.data import Episode, MicroBatch, Selection, micro_batches, select
+from gpu import checkpoints
+from gpu.data import Episode, Selection, select
 from gpu.device import named_failures
-from gpu.forward import log_probs
-from gpu.optimizer import AdamW
+from gpu.optimizer import AdamW, trained
 from gpu.policy import Policy
+from gpu.states import Position, States, remove_older
+from gpu.steps import Steps
 from rl.config import GrpoTrain, SftTrain, TrainConfig
 from rl.errors import ChildLost, InvalidInput
-from rl.protocol import CheckpointWritten, Done, Progress, TrainCommand
+from rl.protocol import CheckpointWritten, Done, Paused, Progress, StateSaved, TrainCommand
 
 TRAIN_CONFIG: TypeAdapter[SftTrain | GrpoTrain] = TypeAdapter(TrainConfig)
 MANY_UPDATES = 8
 
-Emit = Callable[[Progress | CheckpointWritten | Done], None]
-Sums = dict[str, float]
+Emit = Callable[[Progress | CheckpointWritten | StateSaved | Paused | Done], None]
 
 
-def train(command: TrainCommand, policy: Policy, emit: Emit, stopping: Callable[[], bool] = lambda: False) -> None:
+def train(
+    command: TrainCommand,
+    policy: Policy,
+    emit: Emit,
+    stopping: Callable[[], bool] = lambda: False,
+    pausing: Callable[[], bool] = lambda: False,
+) -> None:
     """Run ``command`` on the policy's device, reporting through ``emit``; deterministic by seed on a CPU.
+
+    Told to pause, it saves its state between two steps, says ``Paused`` and returns. A state that cannot be resumed
+    from is named in the manifest, and the training starts from the beginning.
 
     Raises:
         InvalidInput: the config, the dataset or the parent cannot be used.
@@ -46,25 +55,38 @@ def train(command: TrainCommand, policy: Policy, emit: Emit, stopping: Callable[
         ChildLost: ``stopping`` said so between two steps; nothing was saved.
     """
     config = parse_config(command.config)
-    parent = command.parent
-    model, tokens = policy.trainable(command.base, parent, config.lora, config.seed)
+    _refuse_devices(config, policy)
+    model, tokens = policy.trainable(command.base, command.parent, config.lora, config.seed, config.quantization)
     chosen = select(Path(command.dataset), config, tokens, int(model.config.max_position_embeddings))
-    state = checkpoints.read_optimizer(Path(parent)) if parent else {}
     total = _total_steps(config) if chosen.episodes else 0
-    optimizer = AdamW(model, config.optimizer, total, state)
-    metrics: Sums = {}
-    for batch in _batches(chosen.episodes, config, optimizer.step) if total else ():
+    states = States(command, config)
+    begun = _begin(command, config, model, policy, total, states)
+    steps, optimizer = begun.steps, begun.steps.optimizer
+    where = {"job": command.job, "fence": command.fence}
+    batches = _batches(chosen.episodes, config, optimizer.step - optimizer.done) if total else iter(())
+    metrics: dict[str, float] = {}
+    for taken, batch in enumerate(itertools.islice(batches, begun.batches, None), start=begun.batches):
+        if pausing():
+            _save(states, steps, taken, emit)
+            emit(Paused(**where, step=optimizer.done))
+            return
         if stopping():
             raise ChildLost(f"told to stop after step {optimizer.done} of {total}, before a checkpoint was written")
-        metrics = _step(model, optimizer, batch, config, policy)
-        emit(Progress(job=command.job, fence=command.fence, step=optimizer.done, total=total, metrics=metrics))
-    effective = config.model_dump(mode="json")
-    path, kind, sha256 = checkpoints.write(
-        Path(command.out), model, optimizer.step, command.base, parent, effective, optimizer.state()
-    )
-    where = {"job": command.job, "fence": command.fence}
-    emit(CheckpointWritten(**where, step=optimizer.step, path=str(path), kind=kind, sha256=sha256, metrics=metrics))
-    emit(Done(**where, manifest=_manifest(config, chosen, optimizer)))
+        if states.due(optimizer.done):
+            _save(states, steps, taken, emit)
+        metrics = steps.run(batch)
+        emit(Progress(**where, step=optimizer.done, total=total, metrics=metrics))
+    emit(_write(command, config, model, optimizer, metrics))
+    emit(Done(**where, manifest=_manifest(config, chosen, steps) | begun.said))
+
+
+@dataclass(frozen=True)
+class Begun:
+    """The steps to go on with, the batches they have taken, and what the manifest says of a state resumed from."""
+
+    steps: Steps
+    batches: int
+    said: dict[str, object]
 
 
 def parse_config(config: dict[str, object]) -> SftTrain | GrpoTrain:
@@ -78,6 +100,71 @@ def parse_config(config: dict[str, object]) -> SftTrain | GrpoTrain:
     except ValidationError as error:
         first = error.errors()[0]
         raise InvalidInput("config." + ".".join(map(str, first["loc"])), first["input"], first["msg"]) from error
+
+
+def _refuse_devices(config: SftTrain | GrpoTrain, policy: Policy) -> None:
+    if config.devices > policy.devices:
+        remedy = f"this worker has {policy.devices} of them; ask for no more, or give it others joined with +"
+        raise InvalidInput("config.devices", config.devices, remedy)
+    if config.devices > 1:
+        raise InvalidInput("config.devices", config.devices, "a training runs on one device; set 1")
+
+
+def _begin(
+    command: TrainCommand, config: SftTrain | GrpoTrain, model: Any, policy: Policy, total: int, states: States
+) -> Begun:
+    """Start where the state that the command names stands; from the beginning where there is none to be used."""
+    refused: dict[str, object] = {}
+    with policy.lock, named_failures("loading the training's state"):
+        if command.resume is not None and total:
+            try:
+                return _resume(command.resume, config, model, policy, total, states)
+            except InvalidInput as error:
+                refused = {"resume_refused": str(error)}
+        moments = checkpoints.read_optimizer(Path(command.parent)) if command.parent else {}
+        return Begun(Steps(model, AdamW(model, config.optimizer, total, moments), config, policy), 0, refused)
+
+
+def _resume(folder: str, config: SftTrain | GrpoTrain, model: Any, policy: Policy, total: int, states: States) -> Begun:
+    """Go on from the state in ``folder``; the model is changed only once all of it is known to fit."""
+    saved = states.read(Path(folder), trained(model))
+    position = saved.position
+    optimizer = AdamW(model, config.optimizer, total, saved.moments, position.done)
+    with torch.no_grad():
+        for name, parameter in optimizer.named.items():
+            parameter.copy_(saved.weights[name])
+    steps = Steps(model, optimizer, config, policy)
+    steps.token_budget, steps.shrunk = min(steps.token_budget, position.token_budget), position.shrunk
+    return Begun(steps, position.batches, {"resumed": {"step": position.done}})
+
+
+def _write(
+    command: TrainCommand, config: SftTrain | GrpoTrain, model: Any, optimizer: AdamW, metrics: dict[str, float]
+) -> CheckpointWritten:
+    """Write the checkpoint."""
+    effective = config.model_dump(mode="json")
+    path, kind, sha256 = checkpoints.write(
+        Path(command.out), model, optimizer.step, command.base, command.parent, effective, optimizer.state()
+    )
+    return CheckpointWritten(
+        job=command.job,
+        fence=command.fence,
+        step=optimizer.step,
+        path=str(path),
+        kind=kind,
+        sha256=sha256,
+        metrics=metrics,
+    )
+
+
+def _save(states: States, steps: Steps, batches: int, emit: Emit) -> None:
+    """Save the state after ``batches`` batches; all but the one before it are removed."""
+    optimizer = steps.optimizer
+    position = Position(batches=batches, done=optimizer.done, token_budget=steps.token_budget, shrunk=steps.shrunk)
+    saved = states.save(position, optimizer.named, optimizer.state())
+    if saved is not None:
+        emit(saved)
+        remove_older(Path(saved.path))
 
 
 def _total_steps(config: SftTrain | GrpoTrain) -> int:
@@ -100,66 +187,15 @@ def _batches(episodes: list[Episode], config: SftTrain | GrpoTrain, done: int) -
         yield batch
 
 
-def _step(model: Any, optimizer: AdamW, batch: list[Episode], config: SftTrain | GrpoTrain, policy: Policy) -> Sums:
-    """Gradients of one batch and one update; the metrics of the step."""
-    began, sums = time.perf_counter(), defaultdict[str, float](float)
-    counted = torch.tensor([episode.spoken for episode in batch], device=policy.device)
-    for micro in micro_batches(batch, config.token_budget):
-        with policy.lock, named_failures("training"):
-            if isinstance(config, SftTrain):
-                _clone(model, micro, batch, config, sums)
-            else:
-                _reinforce(model, micro, batch, counted, config, sums)
-    with policy.lock, named_failures("training"):
-        norm = optimizer.update(sums["loss"]) if batch else 0.0
-    tokens = sum(episode.length for episode in batch)
-    spoken = sum(episode.spoken for episode in batch)
-    per_token = {key: sums[key] / max(spoken, 1) for key in ("kl", "clip_share", "entropy") if key in sums}
-    seconds = time.perf_counter() - began
-    return {"loss": sums["loss"], **per_token, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
-
-
-def _clone(model: Any, micro: MicroBatch, batch: list[Episode], config: SftTrain, sums: Sums) -> None:
-    """Add the SFT gradient of one micro-batch."""
-    n_spoken = sum(episode.spoken for episode in batch)
-    n_observed = sum(episode.length for episode in batch) - n_spoken
-    device = model.device
-    spoken = micro.spoken.to(device)
-    selected = torch.ones_like(spoken) if config.observation_weight else spoken
-    terms = log_probs(model, micro.ids.to(device), micro.lengths.to(device), selected)
-    loss = objectives.sft(
-        terms.logp, spoken[terms.row, terms.column].float(), n_spoken, n_observed, config.observation_weight
-    )
-    loss.backward()  # type: ignore[no-untyped-call]
-    sums["loss"] += float(loss.detach())
-
-
-def _reinforce(
-    model: Any, micro: MicroBatch, batch: list[Episode], counted: Tensor, config: GrpoTrain, sums: Sums
-) -> None:
-    """Add the GRPO gradient of one micro-batch; ``counted`` [episodes] are the batch's spoken tokens."""
-    device = model.device
-    terms = log_probs(
-        model, micro.ids.to(device), micro.lengths.to(device), micro.spoken.to(device), config.temperature
-    )
-    episode = micro.episode.to(device)[terms.row]
-    old = micro.old_logp.to(device)[terms.row, terms.column]
-    advantage = torch.tensor([one.advantage for one in batch], device=device)[episode]
-    clips = (config.clip_low, config.clip_high)
-    loss = objectives.grpo(terms.logp, old, advantage, episode, len(batch), *clips, counted)
-    loss.backward()  # type: ignore[no-untyped-call]
-    kl, held = objectives.drift(terms.logp, old, advantage, *clips)
-    for key, value in (("loss", loss.detach()), ("kl", kl), ("clip_share", held), ("entropy", terms.entropy)):
-        sums[key] += float(value)
-
-
-def _manifest(config: SftTrain | GrpoTrain, chosen: Selection, optimizer: AdamW) -> dict[str, object]:
+def _manifest(config: SftTrain | GrpoTrain, chosen: Selection, steps: Steps) -> dict[str, object]:
     """What was really used, what was skipped and why."""
     rows = {"read": chosen.read, "used": len(chosen.episodes), "skipped": dict(chosen.skipped)}
     return {
         "objective": config.objective,
-        "updates": optimizer.done,
-        "step": optimizer.step,
+        "updates": steps.optimizer.done,
+        "step": steps.optimizer.step,
+        "token_budget": steps.token_budget,
+        "token_budget_shrunk": steps.shrunk,
         "rows": rows,
         "sequences": sum(len(episode.sequences) for episode in chosen.episodes),
         "tokens": sum(episode.length for episode in chosen.episodes),

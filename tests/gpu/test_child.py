@@ -4,6 +4,8 @@ import contextlib
 import fcntl
 import json
 import os
+import resource
+import select
 import signal
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from gpu.child import lock_device
+from gpu.child import Commands, lock_device
 from rl.errors import StartError
 from rl.protocol import (
     EVENTS,
@@ -23,8 +25,11 @@ from rl.protocol import (
     Done,
     Event,
     Failed,
+    PauseCommand,
+    Paused,
     Progress,
     Ready,
+    StateSaved,
     StopCommand,
     TrainCommand,
 )
@@ -35,6 +40,8 @@ SFT: dict[str, object] = {"objective": "sft", "steps": 3, "optimizer": {"learnin
 
 class Child:
     """One ``python -m gpu.child`` with its two pipes."""
+
+    ready: Event
 
     def __init__(self, state: Path, parent: int | None = None, **variables: str) -> None:
         commands_out, self.commands_in = os.pipe()
@@ -83,52 +90,133 @@ def child(tmp_path: Path) -> Iterator[Child]:
     child.close()
 
 
+@pytest.fixture(scope="module")
+def resident(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Child]:
+    """A child for tests that leave it running; it is told to stop after the last of them."""
+    child = Child(tmp_path_factory.mktemp("resident"), RLFLEET_ENV="test")
+    child.ready = child.until(Ready)
+    yield child
+    child.send(StopCommand().line())
+    assert child.wait() == 0
+    child.close()
+
+
 def command(base: Path, dataset: str, out: Path, **config: object) -> TrainCommand:
     return TrainCommand(job=5, fence=9, dataset=dataset, out=str(out), base=str(base), config={**SFT, **config})
 
 
-def test_it_serves_while_it_trains_and_stops_cleanly(
-    child: Child,
+def test_it_serves_while_it_trains(
+    resident: Child,
     base: Path,
     tmp_path: Path,
     write_rows: Callable[[Sequence[DatasetRow]], str],
     make_row: Callable[..., DatasetRow],
 ) -> None:
     dataset = write_rows([make_row(i) for i in range(8)])
-    ready = child.until(Ready)
+    ready = resident.ready
     assert isinstance(ready, Ready)
-    assert (ready.pid, ready.device) == (child.process.pid, "cpu")
+    assert (ready.pid, ready.device) == (resident.process.pid, "cpu")
     with httpx.Client(base_url=ready.url, timeout=30) as client:
         client.post("/v1/load_lora_adapter", json={"lora_name": "v1", "lora_path": str(base)}).raise_for_status()
-        child.send(command(base, dataset, tmp_path / "out", steps=60).line())
-        child.until(Progress)
+        resident.send(command(base, dataset, tmp_path / "out", steps=40).line())
+        resident.until(Progress)
         body = {"model": "v1", "messages": [{"role": "user", "content": "x"}], "max_tokens": 3}
         assert client.post("/v1/chat/completions", json=body).json()["choices"][0]["token_ids"]
-        progress = child.until(Progress)
+        progress = resident.until(Progress)
         assert isinstance(progress, Progress)
-        assert progress.step < 60, "the answer came while training went on"
-    checkpoint, done = child.until(CheckpointWritten), child.until(Done)
+        assert progress.step < 40, "the answer came while training went on"
+    checkpoint, done = resident.until(CheckpointWritten), resident.until(Done)
     assert isinstance(checkpoint, CheckpointWritten)
     assert isinstance(done, Done)
     assert (checkpoint.job, checkpoint.fence, done.job, done.fence) == (5, 9, 5, 9)
     assert json.loads((Path(checkpoint.path) / "checkpoint.json").read_text())["sha256"] == checkpoint.sha256
-    child.send(StopCommand().line())
-    assert child.wait() == 0
 
 
-def test_a_failed_command_is_reported_and_the_child_lives_on(child: Child, base: Path, tmp_path: Path) -> None:
-    child.until(Ready)
-    child.send(command(base, str(tmp_path / "none"), tmp_path / "out").line())
-    failed = child.event()
+def test_a_failed_command_is_reported_and_the_child_lives_on(resident: Child, base: Path, tmp_path: Path) -> None:
+    resident.send(command(base, str(tmp_path / "none"), tmp_path / "out").line())
+    failed = resident.event()
     assert isinstance(failed, Failed)
     assert (failed.job, failed.fence, failed.error) == (5, 9, "InvalidInput")
     assert "no such file" in failed.message
-    child.send(b'{"schema": 2, "command": "train"}\n')
-    failed = child.event()
+    resident.send(b'{"schema": 2, "command": "train"}\n')
+    failed = resident.event()
     assert isinstance(failed, Failed)
     assert (failed.job, failed.error) == (0, "InvalidInput")
-    os.close(child.commands_in)
-    assert child.wait() == 0
+
+
+def test_a_pause_is_seen_while_it_trains_and_another_child_would_go_on_from_there(
+    resident: Child,
+    base: Path,
+    tmp_path: Path,
+    write_rows: Callable[[Sequence[DatasetRow]], str],
+    make_row: Callable[..., DatasetRow],
+) -> None:
+    dataset = write_rows([make_row(i) for i in range(8)])
+    whole = command(base, dataset, tmp_path / "whole", steps=20, batch_episodes=2)
+    resident.send(whole.line())
+    expected = resident.until(CheckpointWritten)
+    resident.until(Done)
+    resident.send(whole.model_copy(update={"out": str(tmp_path / "first")}).line())
+    resident.send(PauseCommand(job=5, fence=8).line())
+    resident.until(Progress)
+    resident.until(Progress)
+    resident.send(PauseCommand(job=5, fence=9).line())
+    saved = resident.until(StateSaved)
+    paused = resident.event()
+    assert isinstance(saved, StateSaved)
+    assert isinstance(paused, Paused)
+    assert 2 <= saved.step == paused.step < 20
+    assert (saved.job, saved.fence, paused.job, paused.fence) == (5, 9, 5, 9)
+    again = {"fence": 10, "out": str(tmp_path / "second"), "resume": saved.path}
+    resident.send(whole.model_copy(update=again).line())
+    resumed = resident.event()
+    assert isinstance(resumed, Progress)
+    assert resumed.step == saved.step + 1
+    written, done = resident.until(CheckpointWritten), resident.until(Done)
+    assert isinstance(expected, CheckpointWritten)
+    assert isinstance(written, CheckpointWritten)
+    assert isinstance(done, Done)
+    assert (written.fence, written.sha256) == (10, expected.sha256)
+    assert done.manifest["resumed"] == {"step": saved.step}
+
+
+def test_a_pause_that_comes_before_the_first_step_leaves_nothing(
+    resident: Child,
+    base: Path,
+    tmp_path: Path,
+    write_rows: Callable[[Sequence[DatasetRow]], str],
+    make_row: Callable[..., DatasetRow],
+) -> None:
+    waiting = command(base, write_rows([make_row(0)]), tmp_path / "out").model_copy(update={"job": 6})
+    resident.send(PauseCommand(job=6, fence=9).line() + waiting.line())
+    assert resident.event() == Paused(job=6, fence=9, step=0)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process's addresses, and from outside")
+def test_where_memory_really_runs_out_it_goes_on_with_less(
+    resident: Child,
+    base: Path,
+    tmp_path: Path,
+    write_rows: Callable[[Sequence[DatasetRow]], str],
+    make_row: Callable[..., DatasetRow],
+) -> None:
+    dataset = write_rows([make_row(i, answers=["turn left"] * 8) for i in range(12)])
+    config = {"steps": 1, "batch_episodes": 12, "lora": {"rank": 4, "alpha": 8}}
+    resident.send(command(base, dataset, tmp_path / "warm", **config, token_budget=100).line())
+    resident.until(Done)
+    pages = int(Path(f"/proc/{resident.process.pid}/statm").read_text().split()[0])
+    _, most = resource.prlimit(resident.process.pid, resource.RLIMIT_AS)
+    room = pages * resource.getpagesize() + (64 << 20)
+    resource.prlimit(resident.process.pid, resource.RLIMIT_AS, (room, most))
+    try:
+        resident.send(command(base, dataset, tmp_path / "out", **config, token_budget=100_000).line())
+        done = resident.until(Done)
+    finally:
+        resource.prlimit(resident.process.pid, resource.RLIMIT_AS, (most, most))
+    assert isinstance(done, Done)
+    assert int(str(done.manifest["token_budget_shrunk"])) >= 1
+    assert int(str(done.manifest["token_budget"])) < 5000
 
 
 def test_sigterm_ends_a_training_at_a_step_boundary(
@@ -154,10 +242,10 @@ def test_the_second_child_of_a_device_waits_for_the_first(tmp_path: Path) -> Non
     with pytest.raises(StartError, match=f"cpu is in use by process {os.getpid()}"):
         lock_device(tmp_path, "cpu", seconds=0.2)
     threading.Timer(0.3, held.close).start()
-    with lock_device(tmp_path, "cpu", seconds=20) as taken:
-        assert taken.fileno()
-        with (tmp_path / "devices" / "cpu.lock").open("rb") as other, pytest.raises(BlockingIOError):
-            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    taken = lock_device(tmp_path, "cpu", seconds=20)
+    with (tmp_path / "devices" / "cpu.lock").open("rb") as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    taken.close()
 
 
 def test_it_does_not_start_for_a_parent_that_is_gone(tmp_path: Path) -> None:
@@ -177,26 +265,50 @@ def test_it_does_not_start_open_in_production(tmp_path: Path) -> None:
     open_to_all.close()
 
 
+ORPHAN = """
+import os, signal, sys
+from pathlib import Path
+from gpu.child import die_with, lock_device
+assert "torch" not in sys.modules
+die_with(int(sys.argv[2]))
+held = lock_device(Path(sys.argv[1]), "cpu")
+print(os.getpid(), flush=True)
+signal.pause()
+"""
+PARENT = """
+import os, subprocess, sys
+subprocess.Popen([sys.executable, "-c", sys.argv[1], sys.argv[2], str(os.getpid())])
+sys.stdin.read()
+"""
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's death signal is Linux's")
-def test_it_dies_with_its_parent(tmp_path: Path) -> None:
-    script = (
-        "import os, sys, subprocess; r, w = os.pipe(); e, f = os.pipe();"
-        "p = subprocess.Popen([sys.executable, '-m', 'gpu.child', '--device', 'cpu', '--state', sys.argv[1],"
-        " '--commands-fd', str(r), '--events-fd', str(f), '--parent', str(os.getpid())], pass_fds=(r, f));"
-        "os.read(e, 10); print(p.pid, flush=True); sys.stdin.read()"
-    )
+def test_it_dies_with_its_parent_and_leaves_the_device(tmp_path: Path) -> None:
     parent = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
+        [sys.executable, "-c", PARENT, ORPHAN, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT
     )
     assert parent.stdout is not None
-    assert parent.stdin is not None
-    child = int(parent.stdout.readline())
-    descriptor = os.pidfd_open(child)
+    descriptor = os.pidfd_open(int(parent.stdout.readline()))
+    with pytest.raises(StartError, match="in use"):
+        lock_device(tmp_path, "cpu", seconds=0)
     parent.kill()
     parent.communicate()
-    import select
-
     assert select.select([descriptor], [], [], 20)[0], "the child outlived its parent"
     os.close(descriptor)
-    with lock_device(tmp_path, "cpu", seconds=5):
-        pass
+    lock_device(tmp_path, "cpu", seconds=5).close()
+
+
+def test_commands_come_in_order_and_pauses_at_once() -> None:
+    read, write = os.pipe()
+    commands = Commands(read)
+    os.write(write, b"one\n" + PauseCommand(job=1, fence=2).line() + b"two\n")
+    assert [commands.next(), commands.next()] == [b"one\n", b"two\n"]
+    assert commands.pausing(1, 2), "it came before the second"
+    assert not commands.pausing(1, 1)
+    commands.finished(1, 2)
+    assert not commands.pausing(1, 2)
+    assert not commands.stopping
+    os.close(write)
+    assert commands.next() is None
+    assert commands.stopping
+    commands._file.close()

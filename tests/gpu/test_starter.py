@@ -1,7 +1,6 @@
 """The starter policy from nothing."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,11 +15,12 @@ from rl.errors import InvalidInput
 TEXTS = ["turn left", "move forward 12"] * 30
 
 
-def test_the_command_line_is_deterministic_by_seed(tmp_path: Path) -> None:
+def test_the_command_line_is_deterministic_by_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     texts = tmp_path / "texts.jsonl"
     texts.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
-    command = ["-m", "gpu.starter", "--texts", str(texts), "--out", str(tmp_path / "a"), "--seed", "1"]
-    subprocess.run([sys.executable, *command], check=True)
+    words = ["gpu.starter", "--texts", str(texts), "--out", str(tmp_path / "a"), "--seed", "1"]
+    monkeypatch.setattr(sys, "argv", words)
+    starter.main()
     for name, seed in (("b", 1), ("c", 2)):
         build(TEXTS, tmp_path / name, seed)
     assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")

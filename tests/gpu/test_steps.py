@@ -1,0 +1,186 @@
+"""Memory that runs out in a step, simulated where it is allocated. ``test_child`` lets it run out for real."""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gpu import forward, steps
+from gpu.policy import Policy
+from gpu.trainer import train
+from rl.config import Lora
+from rl.errors import InvalidInput, OutOfMemory
+from rl.memory import activations
+from rl.protocol import CheckpointWritten, DatasetRow, Done, StateSaved, TrainCommand
+
+Write = Callable[[Sequence[DatasetRow]], str]
+MakeRow = Callable[..., DatasetRow]
+Run = Callable[..., list[Any]]
+
+CONFIG: dict[str, object] = {
+    "objective": "sft",
+    "steps": 2,
+    "batch_episodes": 6,
+    "token_budget": 1000,
+    "lora": {"rank": 4, "alpha": 8},
+    "optimizer": {"learning_rate": 3e-3},
+}
+ALLOCATORS = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+
+
+@pytest.fixture
+def run(policy: Policy, base: Path, tmp_path: Path, write_rows: Write, make_row: MakeRow) -> Run:
+    """Trains on rows of different lengths; events by kind."""
+    answers = (["turn left"], ["move forward", "go to the red ball"], ["turn right"] * 3)
+    dataset = write_rows([make_row(i, answers=answers[i % 3]) for i in range(6)])
+
+    def run(name: str, pausing: Callable[[int], bool] = lambda said: False, **fields: Any) -> list[Any]:
+        events: list[Any] = []
+        config = CONFIG | fields.pop("config", {})
+        out = str(tmp_path / name)
+        command = TrainCommand(job=1, fence=1, dataset=dataset, out=out, base=str(base), config=config, **fields)
+        train(command, policy, events.append, pausing=lambda: pausing(len(events)))
+        return events
+
+    return run
+
+
+def limit(monkeypatch: pytest.MonkeyPatch, tokens: int, failure: Exception) -> list[int]:
+    """Memory for micro-batches of at most ``tokens`` padded tokens. Returns the sizes of those that fail."""
+    failed: list[int] = []
+
+    def log_probs(model: Any, ids: Tensor, *arguments: Any) -> forward.Terms:
+        if ids.numel() > tokens:
+            failed.append(ids.numel())
+            raise failure
+        return forward.log_probs(model, ids, *arguments)
+
+    monkeypatch.setattr(steps, "log_probs", log_probs)
+    return failed
+
+
+def weights(events: Sequence[Any]) -> dict[str, Tensor]:
+    (written,) = [event for event in events if isinstance(event, CheckpointWritten)]
+    return load_file(Path(written.path) / "adapter_model.safetensors")
+
+
+def distance(first: dict[str, Tensor], second: dict[str, Tensor]) -> float:
+    assert first.keys() == second.keys()
+    return max(float((first[name] - second[name]).abs().max()) for name in first)
+
+
+def manifest(events: Sequence[Any]) -> dict[str, Any]:
+    assert isinstance(events[-1], Done)
+    return events[-1].manifest
+
+
+@pytest.mark.parametrize("failure", ALLOCATORS, ids=["cuda", "cpu"])
+def test_a_step_without_memory_is_done_again_in_smaller_pieces(
+    run: Run, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    roomy = run("roomy")
+    assert (manifest(roomy)["token_budget"], manifest(roomy)["token_budget_shrunk"]) == (1000, 0)
+    failed = limit(monkeypatch, 200, failure)
+    tight = run("tight")
+    (largest, *others) = failed
+    assert len(failed) == manifest(tight)["token_budget_shrunk"] == 2, "in the first step alone"
+    assert others[0] <= largest // 2
+    assert manifest(tight)["token_budget"] == largest // 4
+    assert manifest(tight)["config"]["token_budget"] == 1000
+    small = run("small", config={"token_budget": largest // 4})
+    assert (manifest(small)["token_budget_shrunk"], len(failed)) == (0, 2)
+    assert distance(weights(tight), weights(small)) <= 1e-6
+    assert 0 < distance(weights(tight), weights(roomy)) < 1e-4
+
+
+def test_the_gradients_of_a_failed_step_are_thrown_away(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short sequences of the step come first and have added their gradients when the second micro-batch fails."""
+    budget = {"token_budget": 300}
+    expected = run("expected", config=budget)
+    calls: list[int] = []
+
+    def log_probs(model: Any, ids: Tensor, *arguments: Any) -> forward.Terms:
+        calls.append(ids.numel())
+        if len(calls) == 2:
+            raise ALLOCATORS[1]
+        return forward.log_probs(model, ids, *arguments)
+
+    monkeypatch.setattr(steps, "log_probs", log_probs)
+    events = run("events", config=budget)
+    assert manifest(events)["token_budget_shrunk"] == 1
+    assert distance(weights(events), weights(expected)) < 1e-4
+    norms = [[event.metrics["gradient_norm"] for event in run[:2]] for run in (events, expected)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+
+
+def test_an_update_without_memory_is_done_again(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = run("expected")
+    clip, failures = torch.nn.utils.clip_grad_norm_, [ALLOCATORS[0]]
+
+    def clip_once_there_is_room(*arguments: Any) -> Tensor:
+        if failures:
+            raise failures.pop()
+        return clip(*arguments)
+
+    monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", clip_once_there_is_room)
+    events = run("events")
+    assert manifest(events)["token_budget_shrunk"] == 1
+    assert distance(weights(events), weights(expected)) < 1e-4
+
+
+def test_a_state_keeps_the_smaller_budget(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, 200, ALLOCATORS[0])
+    whole = run("whole")
+    paused = run("paused", pausing=lambda said: said == 1)
+    (state,) = [event for event in paused if isinstance(event, StateSaved)]
+    monkeypatch.undo()
+    last = run("last", resume=state.path)
+    assert manifest(last) == manifest(whole) | {"resumed": {"step": 1}}
+    assert distance(weights(last), weights(whole)) == 0
+
+
+def test_when_one_sequence_is_too_long_it_says_what_it_would_need(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit(monkeypatch, 20, ALLOCATORS[0])
+    with pytest.raises(OutOfMemory) as caught:
+        run("out")
+    parts = r"weights 0\.0, gradients 0\.0, optimizer 0\.0, activations of one sequence of 115 tokens 0\.0"
+    remedies = "train on shorter sequences, or use a device with more memory"
+    pattern = rf"training needs about 0\.0 GiB: {parts}, and cpu has \d+\.\d GiB: {remedies}"
+    assert re.fullmatch(pattern, str(caught.value))
+    with pytest.raises(OutOfMemory, match=r"train an adapter \(lora\), or train on shorter"):
+        run("full", config={"lora": None})
+
+
+@pytest.mark.parametrize("lora", [None, Lora(rank=16, alpha=32)], ids=["full", "adapter"])
+def test_the_estimate_of_activations_is_what_the_backward_pass_keeps(
+    policy: Policy, base: Path, lora: Lora | None
+) -> None:
+    model, _ = policy.trainable(str(base), None, lora, seed=0)
+    own = {one.untyped_storage().data_ptr() for one in model.parameters()}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage().data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids = torch.arange(256)[None] % 200
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward.log_probs(model, ids, torch.tensor([256]), torch.zeros_like(ids, dtype=torch.bool))
+    measured = sum(one.untyped_storage().nbytes() for one in kept.values())
+    head = 3 * 4 * model.config.vocab_size * 256
+    estimated = activations(steps._architecture(model), 256, 4, adapters=lora is not None) - head
+    assert measured == pytest.approx(estimated, rel=0.1)
+
+
+def test_more_than_one_device_is_refused(run: Run, policy: Policy) -> None:
+    with pytest.raises(InvalidInput, match=r"config\.devices = 2: this worker has 1 of them"):
+        run("out", config={"devices": 2})
+    policy.devices = 2
+    with pytest.raises(InvalidInput, match=r"config\.devices = 2: a training runs on one device"):
+        run("out", config={"devices": 2})
