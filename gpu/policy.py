@@ -143,7 +143,7 @@ class Policy:
             InvalidInput: the parent is of another kind, its adapter of another shape, or four bits are impossible.
         """
         if quantization:
-            quantize.refuse_impossible(lora, self.device)
+            quantize.refuse_impossible(lora)
         with self._loading, self.lock, named_failures("loading the model to train"):
             if lora is None:
                 folder = Path(parent or base).resolve()

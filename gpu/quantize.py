@@ -1,4 +1,4 @@
-"""A base in four bits, for adapters whose base would not fit otherwise. Needs CUDA and bitsandbytes."""
+"""A base in four bits, for adapters whose base would not fit otherwise."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ from rl.config import Lora
 from rl.errors import InvalidInput
 
 
-def refuse_impossible(lora: Lora | None, device: torch.device) -> None:
+def refuse_impossible(lora: Lora | None) -> None:
     """Refuse four bits where they cannot be trained on.
 
     Raises:
-        InvalidInput: there is no adapter to train, the device is no GPU, or bitsandbytes is missing.
+        InvalidInput: there is no adapter to train, or bitsandbytes is missing.
     """
     if lora is None:
         remedy = "weights in four bits cannot be trained; set lora to train an adapter on them"
-    elif device.type != "cuda":
-        remedy = f"it needs a CUDA device and this is {device}; leave quantization out"
     elif importlib.util.find_spec("bitsandbytes") is None:
         remedy = "it needs the package bitsandbytes, which is not installed; install it, or leave quantization out"
     else:
