@@ -62,6 +62,16 @@ def succeeded(claim: Claim, result: Mapping[str, Any]) -> Summary:
     return Summary(claim.job_id, claim.kind, claim.line, *done, error=None, waits_for=[], progress=None)
 
 
+def result_of(claim: Claim) -> dict[str, Any] | None:
+    """The job's result if it ended with success under this very claim, else None."""
+    with transaction() as session:
+        row = session.execute(
+            text("select result from rlfleet.jobs where id = :job_id and fence = :fence and state = 'succeeded'"),
+            {"job_id": claim.job_id, "fence": claim.fence},
+        ).one_or_none()
+    return None if row is None else dict(row[0])
+
+
 def listing(
     state: str | None = None, limit: int = 100, *, kind: str | None = None, line: str | None = None
 ) -> list[Summary]:

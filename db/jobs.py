@@ -196,14 +196,6 @@ def finish(session: Session, claim: Claim, effect: Callable[[Session], Mapping[s
     return result
 
 
-def result_of(claim: Claim) -> dict[str, Any] | None:
-    """The job's result if it ended with success under this very claim, else None."""
-    row = _as_holder(
-        claim, "select result from rlfleet.jobs where id = :job_id and fence = :fence and state = 'succeeded'"
-    )
-    return None if row is None else dict(row[0])
-
-
 def fail(claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | None = None) -> State:
     """End this attempt: queued again after a back-off while attempts are left, else ``failed`` or ``dead``.
 
@@ -296,40 +288,41 @@ def reap(limit: int = 100) -> list[int]:
 
 def cancel(job_id: int) -> State | None:
     """Cancel a queued job at once; ask the holder of a running one to stop. The state after, or None if unknown."""
-    with transaction() as session:
-        row = session.execute(
-            text("""
-                update rlfleet.jobs
-                   set cancel_requested = state in ('queued', 'running'),
-                       state = case when state = 'queued' then 'cancelled' else state end,
-                       finished_at = case when state = 'queued' then now() else finished_at end
-                 where id = :job_id returning state
-            """),
-            {"job_id": job_id},
-        ).one_or_none()
+    row = _row(
+        """
+        update rlfleet.jobs
+           set cancel_requested = state in ('queued', 'running'),
+               state = case when state = 'queued' then 'cancelled' else state end,
+               finished_at = case when state = 'queued' then now() else finished_at end
+         where id = :job_id returning state
+        """,
+        job_id=job_id,
+    )
     return State(row[0]) if row else None
 
 
 def requeue(job_id: int) -> bool:
     """Open new attempts, from the beginning, for a job that ended without success. False in any other state."""
-    with transaction() as session:
-        row = session.execute(
-            text("""
-                update rlfleet.jobs
-                   set state = 'queued', attempt = 0, interruptions = 0, cancel_requested = false, run_at = now(),
-                       last_sent_at = null, finished_at = null, resume = null, adjust = null
-                 where id = :job_id and state in ('failed', 'dead', 'cancelled') returning 1
-            """),
-            {"job_id": job_id},
-        ).one_or_none()
+    row = _row(
+        """
+        update rlfleet.jobs
+           set state = 'queued', attempt = 0, interruptions = 0, cancel_requested = false, run_at = now(),
+               last_sent_at = null, finished_at = null, resume = null, adjust = null
+         where id = :job_id and state in ('failed', 'dead', 'cancelled') returning 1
+        """,
+        job_id=job_id,
+    )
     return row is not None
 
 
 def _as_holder(claim: Claim, statement: str, **values: object) -> Row[Any] | None:
-    """Run the statement, which holds for the claim's fence alone, in a transaction of its own; its row, if any."""
-    about = {"job_id": claim.job_id, "fence": claim.fence}
+    """The row of a statement that holds for the claim's fence alone, if it does."""
+    return _row(statement, job_id=claim.job_id, fence=claim.fence, **values)
+
+
+def _row(statement: str, **values: object) -> Row[Any] | None:
     with transaction(patience=ANSWER_SECONDS) as session:
-        return session.execute(text(statement), about | values).one_or_none()
+        return session.execute(text(statement), values).one_or_none()
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

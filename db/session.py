@@ -37,6 +37,7 @@ def _engine(pid: int, url: str) -> Engine:
         url,
         pool_size=5,
         max_overflow=10,
+        hide_parameters=True,  # errors end up in job rows, logs and alerts; conversations must not
         connect_args={
             "application_name": f"rlfleet-{pid}",
             "keepalives_idle": 10,

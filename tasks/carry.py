@@ -198,7 +198,7 @@ def _work(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any]:
 
 def _commit(claim: Claim, effect: Effect) -> Mapping[str, Any]:
     """Commit the effect and the end of the job together; safe to call again when the answer to a commit was lost."""
-    from db import jobs
+    from db import job_views, jobs
     from db.session import transaction
 
     try:
@@ -206,7 +206,7 @@ def _commit(claim: Claim, effect: Effect) -> Mapping[str, Any]:
             result = jobs.finish(session, claim, effect)
             crash_point("before-commit", claim.kind)
     except Fenced:
-        if (known := jobs.result_of(claim)) is None:
+        if (known := job_views.result_of(claim)) is None:
             raise
         return known
     return result

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db import dispatch, jobs
+from db import dispatch, job_views, jobs
 from db.dispatch import Spec
 from db.jobs import MAX_INTERRUPTIONS, Claim, State
 from db.session import transaction
@@ -113,11 +113,11 @@ def test_a_job_is_finished_only_for_the_claim_that_finished_it(line: int) -> Non
     old = claimed(job)
     jobs.release(old, "going down")
     new = claimed(job)
-    assert jobs.result_of(new) is None
+    assert job_views.result_of(new) is None
     with transaction() as session:
         jobs.finish(session, new, lambda _: {"answer": 42})
-    assert jobs.result_of(new) == {"answer": 42}
-    assert jobs.result_of(old) is None
+    assert job_views.result_of(new) == {"answer": 42}
+    assert job_views.result_of(old) is None
 
 
 def test_a_worker_with_too_few_devices_leaves_the_job_to_another(line: int) -> None:
