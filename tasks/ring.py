@@ -67,7 +67,8 @@ def ring(*, again: bool = False) -> list[int]:
     from rl.errors import BrokerUnavailable
 
     due = dispatch.due(settings().resend_seconds, waiting=waiting() if again else None)
-    crash_point("before-send")
+    if due:
+        crash_point("before-send")
     for place, (job_id, kind) in enumerate(due):
         try:
             app.tasks[f"rlfleet.{kind}"].apply_async((job_id,), expires=EXPIRY_SECONDS)

@@ -26,7 +26,16 @@ def train(job_id: int) -> str:
     return carry_out(job_id, _work, leaves=True)
 
 
-@app.task(name="rlfleet.train_window", acks_late=True, time_limit=120)
+# Celery acknowledges even a late-acked message when the process that has it is killed, unless it is to retry it.
+@app.task(
+    name="rlfleet.train_window",
+    acks_late=True,
+    reject_on_worker_lost=True,
+    retry_on_worker_lost=True,
+    max_retries=5,
+    default_retry_delay=0,
+    time_limit=120,
+)
 def train_window(window_id: str, line: str = "main") -> str:
     """Train on one window: ``train_window.delay("2025-01-15T10:00")``, as often as you like, trains once.
 

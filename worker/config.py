@@ -20,7 +20,7 @@ broker_transport_options = {
     "socket_keepalive": True,
     "health_check_interval": 5,
     "retry_on_timeout": True,
-    "visibility_timeout": 7200,  # longer than any hard limit: a shorter one runs long tasks twice
+    "visibility_timeout": 600,  # longer than any task that acknowledges late; the others acknowledge at their start
     "unacked_restore_interval": 10,  # with the next: a sweep every 10 s rather than every 100 s
     "unacked_restore_throttle": 1,
     "global_keyprefix": "rlfleet:",  # the shortest visibility timeout of a shared broker would win
