@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.session import transaction
+from db.session import alone, transaction
 from db.workers import PRESENT_SECONDS
 from rl.config import digest
 from rl.protocol import QUEUES
@@ -74,24 +74,25 @@ def request(session: Session, spec: Spec) -> int:
     return int(made)
 
 
-DUE = text("""
-    with asked as (
-        select queue, (cast(:waiting as jsonb) ->> queue)::int as waiting,
-               greatest(1, coalesce((cast(:capacity as jsonb) ->> queue)::int,
+DUE = """
+    with asked as materialized (
+        select queue, ($3::jsonb ->> queue)::int as waiting,
+               greatest(1, coalesce(($2::jsonb ->> queue)::int,
                                     (select sum(w.concurrency) from rlfleet.workers w
                                       where queue = any(w.queues)
-                                        and w.seen_at > now() - make_interval(secs => :present)))) as capacity
-          from unnest(cast(:queues as text[])) queue
-    ), counted as (
+                                        and w.seen_at > now() - make_interval(secs => $4::int)))) as capacity
+          from unnest($1::text[]) queue
+    ), counted as materialized (
         select a.*, (select count(*) from rlfleet.jobs j
                       where j.queue = a.queue and j.state = 'queued' and j.last_sent_at is not null) as rung
           from asked a
-    ), fresh as (
+    ), fresh as materialized (
         select f.id from counted c, lateral (
             select j.id from rlfleet.jobs j
              where j.queue = c.queue and j.state = 'queued' and j.last_sent_at is null and j.run_at <= now()
                and not j.cancel_requested
-               and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
+               and (cardinality(j.after) = 0 or not exists (
+                   select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded'))
                and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
                -- One training of a line at a time: a second could not be claimed.
                and not (j.kind = 'train' and exists (
@@ -101,26 +102,27 @@ DUE = text("""
                               o.last_sent_at is not null
                               or (o.run_at <= now() and not o.cancel_requested
                                   and (o.priority, o.id) < (j.priority, j.id)
-                                  and not exists (select 1 from rlfleet.jobs d
-                                                   where d.id = any(o.after) and d.state <> 'succeeded')))))))
+                                  and (cardinality(o.after) = 0 or not exists (
+                                      select 1 from rlfleet.jobs d
+                                       where d.id = any(o.after) and d.state <> 'succeeded'))))))))
              order by j.priority, j.id limit greatest(2 * c.capacity - c.rung, 0)) f
-    ), lost as (
+    ), lost as materialized (
         select l.id from counted c, lateral (
             select j.id from rlfleet.jobs j
              where j.queue = c.queue and j.state = 'queued'
-               and j.last_sent_at <= now() - make_interval(secs => :resend)
+               and j.last_sent_at <= now() - make_interval(secs => $5::float8)
                and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
              order by j.last_sent_at, j.priority, j.id limit greatest(coalesce(c.rung - c.waiting, 0), 0)) l
     ), locked as (
         select id from rlfleet.jobs
-         where id in (select id from fresh union all select id from lost) and state = 'queued'
-           and (last_sent_at is null or last_sent_at <= now() - make_interval(secs => :resend))
+         where id = any(array(select id from fresh union all select id from lost)) and state = 'queued'
+           and (last_sent_at is null or last_sent_at <= now() - make_interval(secs => $5::float8))
            for update skip locked
     )
     update rlfleet.jobs j set last_sent_at = now(), sends = sends + 1
       from locked where j.id = locked.id
  returning j.id, j.kind, j.priority
-""")
+"""
 
 
 def due(
@@ -133,18 +135,17 @@ def due(
     rung more than ``resend_seconds`` ago and not claimed is rung again when its message is lost: when fewer messages
     are ``waiting`` in its queue than jobs were rung. Without ``waiting`` no job is rung again.
     """
-    with transaction() as session:
-        rows = session.execute(
-            DUE,
-            {
-                "resend": resend_seconds,
-                "queues": list(QUEUES),
-                "present": PRESENT_SECONDS,
-                "capacity": json.dumps(dict(capacity or {})),
-                "waiting": json.dumps(dict(waiting or {})),
-            },
-        ).all()
-    return [(int(row[0]), str(row[1])) for row in sorted(rows, key=lambda row: (row[2], row[0]))]
+    rows = alone(
+        "due",
+        DUE,
+        queues=list(QUEUES),
+        capacity=json.dumps(dict(capacity or {})),
+        waiting=json.dumps(dict(waiting or {})),
+        present=PRESENT_SECONDS,
+        resend=resend_seconds,
+    )
+    found = sorted((tuple(row) for row in rows), key=lambda row: (row[2], row[0]))
+    return [(int(row[0]), str(row[1])) for row in found]
 
 
 def unsend(job_ids: list[int]) -> None:

@@ -23,7 +23,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.session import transaction
+from db.session import alone, prepared, transaction
 from rl.errors import Cancelled, Fenced
 
 
@@ -80,24 +80,25 @@ class Claim:
     adjust: dict[str, Any] | None = None
 
 
-CLAIM = text("""
+CLAIM = """
     with held as (
         update rlfleet.jobs j
-           set state = 'running', attempt = attempt + 1, fence = fence + 1, owner = :owner, error = null,
-               lease_until = now() + make_interval(secs => :lease), started_at = now(), finished_at = null
+           set state = 'running', attempt = attempt + 1, fence = fence + 1, owner = $2::text, error = null,
+               lease_until = now() + make_interval(secs => $3::float8), started_at = now(), finished_at = null
           from rlfleet.lines l
-         where j.id = :job_id and l.id = j.line_id and j.run_at <= now() and j.attempt < j.max_attempts
-           and not j.cancel_requested and j.devices <= :devices
+         where j.id = $1::bigint and l.id = j.line_id and j.run_at <= now() and j.attempt < j.max_attempts
+           and not j.cancel_requested and j.devices <= $4::int
            and (j.state = 'queued' or (j.state = 'running' and j.lease_until < now()))
-           and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
+           and (cardinality(j.after) = 0 or not exists (
+               select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded'))
            and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
      returning j.id, j.kind, j.line_id, l.name, j.inputs, j.config, j.fence, j.attempt, j.resume, j.adjust
     ), noted as (
         insert into rlfleet.deliveries (message_id, job_id, outcome)
-        select :message_id, id, 'claimed' from held where cast(:message_id as text) is not null
+        select $5::text, id, 'claimed' from held where $5::text is not null
     )
     select * from held
-""")
+"""
 
 SKIP = text("""
     with noted as (
@@ -119,20 +120,17 @@ def claim(
     a paused kind, more devices than the owner's ``devices``, or another training on the same line (training is
     serial within a line).
     """
-    about = {"job_id": job_id, "message_id": message_id}
+    who = {"job": job_id, "owner": owner, "lease": lease_seconds, "devices": devices, "message": message_id}
     try:
-        with transaction(patience=ANSWER_SECONDS) as session:
-            row = session.execute(
-                CLAIM, about | {"owner": owner, "lease": lease_seconds, "devices": devices}
-            ).one_or_none()
+        rows = alone("claim", CLAIM, ANSWER_SECONDS, **who)
     except IntegrityError as error:
         if "uq_jobs_training_serial" not in str(error.orig):
             raise
-        row = None
-    if row is not None:
-        return Claim(*row)
+        rows = []
+    if rows:
+        return Claim(*tuple(rows[0]))
     with transaction(patience=ANSWER_SECONDS) as session:
-        session.execute(SKIP, about)
+        session.execute(SKIP, {"job_id": job_id, "message_id": message_id})
     return None
 
 
@@ -168,6 +166,14 @@ def heartbeat(
         raise Cancelled(f"job {claim.job_id}: cancelled on request")
 
 
+HOLD = "select 1 from rlfleet.jobs where id = $1::bigint and fence = $2::bigint and state = 'running' for update"
+FINISH = """
+    update rlfleet.jobs
+       set state = 'succeeded', lease_until = null, finished_at = now(), result = $3::jsonb
+     where id = $1::bigint and fence = $2::bigint
+"""
+
+
 def finish(session: Session, claim: Claim, effect: Callable[[Session], Mapping[str, Any]]) -> Mapping[str, Any]:
     """Write the job's ``effect`` and mark the job done, in the caller's one transaction.
 
@@ -177,22 +183,11 @@ def finish(session: Session, claim: Claim, effect: Callable[[Session], Mapping[s
     Raises:
         Fenced: the lease was lost; the caller's transaction must roll back, and nothing was done.
     """
-    of_ours = {"job_id": claim.job_id, "fence": claim.fence}
-    held = session.execute(
-        text("select 1 from rlfleet.jobs where id = :job_id and fence = :fence and state = 'running' for update"),
-        of_ours,
-    ).one_or_none()
-    if held is None:
+    ours = {"job": claim.job_id, "fence": claim.fence}
+    if prepared(session, "hold", HOLD, **ours).one_or_none() is None:
         raise Fenced(f"job {claim.job_id} fence {claim.fence}: the lease was lost before its effect was committed")
     result = effect(session)
-    session.execute(
-        text("""
-            update rlfleet.jobs
-               set state = 'succeeded', lease_until = null, finished_at = now(), result = cast(:result as jsonb)
-             where id = :job_id and fence = :fence
-        """),
-        of_ours | {"result": json.dumps(dict(result))},
-    )
+    prepared(session, "finish", FINISH, **ours, result=json.dumps(dict(result)))
     return result
 
 

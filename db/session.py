@@ -7,14 +7,15 @@ import os
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import psycopg2
 from psycopg2 import extensions
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Connection, CursorResult, Engine, Row, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
 from sqlalchemy.orm import Session
 
@@ -44,7 +45,7 @@ def _engine(pid: int, url: str) -> Engine:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 20_000,
-            "options": "-c timezone=UTC",
+            "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan",  # see ``prepared``
         },
     )
     event.listen(made, "checkin", _note_use)
@@ -88,18 +89,45 @@ def transaction(patience: float = PATIENCE_SECONDS) -> Iterator[Session]:
         DatabaseUnavailable: the server cannot be reached, went away, or did not answer in time. Whether a commit
             that was under way has happened is not known then.
     """
+    with (
+        _absence_named() as absence,
+        waiting(patience),
+        Session(engine(), expire_on_commit=False) as session,
+        session.begin(),
+    ):
+        try:
+            yield session
+        except BaseException as error:
+            # A signal that interrupts a wait closes the connection, and the rollback's complaint would hide it.
+            absence.first = error
+            raise
+
+
+def alone(name: str, statement: str, patience: float = PATIENCE_SECONDS, **values: object) -> list[Row[Any]]:
+    """The rows of one statement that is its own transaction, planned once a connection; see ``prepared``.
+
+    Raises:
+        DatabaseUnavailable: as in ``transaction``.
+    """
+    with _absence_named(), waiting(patience), engine().connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT")
+        return list(_prepared(connection, name, statement, values))
+
+
+@dataclass
+class _Absence:
     first: BaseException | None = None
+
+
+@contextmanager
+def _absence_named() -> Iterator[_Absence]:
+    """Tells the absence of the database from what it refuses. ``first`` is what a block raised before the rollback."""
+    absence = _Absence()
     try:
-        with waiting(patience), Session(engine(), expire_on_commit=False) as session, session.begin():
-            try:
-                yield session
-            except BaseException as error:
-                first = error
-                raise
+        yield absence
     except DBAPIError as error:
-        # A signal that interrupts a wait closes the connection, and the rollback's complaint would hide it.
-        if first is not None and not isinstance(first, DBAPIError):
-            raise first from None
+        if absence.first is not None and not isinstance(absence.first, DBAPIError):
+            raise absence.first from None
         if not (isinstance(error, OperationalError) or error.connection_invalidated):
             raise
         said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]
@@ -115,6 +143,24 @@ def waiting(seconds: float) -> Iterator[None]:
         yield
     finally:
         _waiting.seconds = before
+
+
+def prepared(session: Session, name: str, statement: str, **values: object) -> CursorResult[*tuple[Any, ...]]:
+    """Run a statement that Postgres plans once a connection; planning is most of what a small one costs.
+
+    ``statement`` has its parameters as ``$1``, ``$2``, ..., each cast to its type, in the order of ``values``.
+    """
+    return _prepared(session.connection(), name, statement, values)
+
+
+def _prepared(
+    connection: Connection, name: str, statement: str, values: Mapping[str, object]
+) -> CursorResult[*tuple[Any, ...]]:
+    if name not in connection.info:
+        connection.exec_driver_sql(f"prepare {name} as {statement}")
+        connection.info[name] = True
+    places = ", ".join(["%s"] * len(values))
+    return connection.exec_driver_sql(f"execute {name} ({places})", tuple(values.values()))
 
 
 def dispose() -> None:

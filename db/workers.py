@@ -126,7 +126,8 @@ OLD_QUEUES = text("""
           from rlfleet.jobs j
          where j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
            and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
-           and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
+           and (cardinality(j.after) = 0 or not exists (
+               select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded'))
     )
     select queue, count(*), round(extract(epoch from now() - min(due_at)))
       from ready group by queue having min(due_at) < now() - make_interval(secs => :seconds) order by queue

@@ -41,7 +41,8 @@ def data_directory(home: Home, account: Account, postgres: Path, major: str) -> 
     if others:
         raise StartError(
             f"{root / others[0]} holds data of Postgres {others[0]}, and the one found here is {major} ({postgres}): "
-            f"set PG_BIN to the programs of {others[0]}, or dump and restore, then move that folder away"
+            f"set PG_BIN to the programs of {others[0]} to stay with them; to change over, run `rlfleet backup FOLDER` "
+            "with PG_BIN set like that, move the old data away, and run `rlfleet restore FOLDER` without it"
         )
     if not (root / major).exists():
         _create(home, account, postgres, root / major)

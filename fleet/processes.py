@@ -94,7 +94,7 @@ def processes(chosen: Plan) -> list[Process]:
     """CPU workers, a GPU worker for each device, two beats, Flower and the gateway, in the order of starting."""
     gpu = [_gpu_worker(chosen, number, device) for number, device in enumerate(chosen.devices)]
     # Pool processes of CPU work are replaced now and then, because libraries leak; a GPU worker's owns the child.
-    cpu = [_worker(chosen, queue, queue, "--max-tasks-per-child=200") for queue in ("collect", "score", "maint")]
+    cpu = [_worker(chosen, queue, queue, "--max-tasks-per-child=1000") for queue in ("collect", "score", "maint")]
     beats = [_beat(chosen, number) for number in (1, 2)]
     return [*gpu, _gateway(chosen), *cpu, *beats, _flower(chosen)]
 

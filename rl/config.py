@@ -10,79 +10,25 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
+from rl.training import Config, GrpoTrain, Lora, Optimizer, SftTrain, Train
 
-class Config(BaseModel):
-    """Immutable, and strict about names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Lora(Config):
-    """A low-rank adapter on every linear layer of the body."""
-
-    rank: int = Field(16, ge=1)
-    alpha: int = Field(32, ge=1)
-
-
-class Optimizer(Config):
-    """AdamW. The rate warms up linearly, then stays or falls along a cosine to ``final_share``."""
-
-    learning_rate: float = Field(gt=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    final_share: float = Field(0.1, ge=0, le=1)
-    warmup_steps: int = Field(0, ge=0)
-    weight_decay: float = Field(0.0, ge=0)
-    betas: tuple[float, float] = (0.9, 0.98)
-    gradient_clip: float = Field(1.0, gt=0)
-
-
-class Train(Config):
-    """What every objective needs. ``token_budget`` bounds the padded tokens of one micro-batch.
-
-    ``devices`` are taken all in one lease, or none. ``quantization`` keeps the frozen base in four bits; it needs
-    ``lora``.
-    """
-
-    optimizer: Optimizer
-    lora: Lora | None = None
-    token_budget: int = Field(3072, ge=1)
-    # Left out of the dump while they say nothing: equal work must keep its key while older planners still run.
-    devices: int = Field(1, ge=1, exclude_if=lambda devices: devices == 1)
-    quantization: Literal["4bit"] | None = Field(None, exclude_if=lambda quantization: quantization is None)
-    seed: int = 0
-
-
-class SftTrain(Train):
-    """Clone the assistant's turns: maximum likelihood of every spoken token.
-
-    ``observation_weight`` times the mean over the other tokens is added, because a small model trained
-    from nothing learns what to copy by predicting what it reads. ``min_score`` keeps trajectories scored
-    at least that; None keeps all.
-    """
-
-    objective: Literal["sft"] = "sft"
-    steps: int = Field(ge=1)
-    batch_episodes: int = Field(32, ge=1)
-    observation_weight: float = Field(0.0, ge=0)
-    min_score: float | None = None
-
-
-class GrpoTrain(Train):
-    """Group-relative policy optimisation on our own versions' trajectories.
-
-    Advantages are normalised in the group of one scenario, the ratio is per token, and the loss is the
-    mean over episodes of the mean over an episode's tokens.
-    """
-
-    objective: Literal["grpo"] = "grpo"
-    epochs: int = Field(1, ge=1)
-    mini_batches: int = Field(2, ge=1)
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.28, gt=0)
-    temperature: float = Field(1.0, gt=0)
-
+__all__ = [
+    "Config",
+    "GrpoTrain",
+    "LineConfig",
+    "Lora",
+    "Optimizer",
+    "Release",
+    "Rollout",
+    "RunConfig",
+    "SftTrain",
+    "TaskSet",
+    "Train",
+    "TrainConfig",
+    "digest",
+]
 
 TrainConfig = Annotated[SftTrain | GrpoTrain, Field(discriminator="objective")]
 

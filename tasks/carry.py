@@ -176,10 +176,18 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any] | None
         raise
     except Exception as error:
         adjust = error.adjust if isinstance(error, OutOfMemory) else None
-        state = jobs.fail(claim, f"{type(error).__name__}: {error}", retry=True, adjust=adjust)
+        state = jobs.fail(claim, _said(error), retry=True, adjust=adjust)
         unexpected = not isinstance(error, TransientError)
         log.warning("job %s fence %s is %s", claim.job_id, claim.fence, state, exc_info=unexpected)
     return None
+
+
+def _said(error: Exception) -> str:
+    """The error for the job's row and for alerts. Of a foreign one the first line: the next ones may quote rows."""
+    said = str(error)
+    if not isinstance(error, RlfleetError):
+        said = said.split("\n", 1)[0]
+    return f"{type(error).__name__}: {said}"
 
 
 def _work(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any]:

@@ -6,10 +6,12 @@ The row is what ``db.workers.capacity`` adds up, and what ``rlfleet status`` sho
 from __future__ import annotations
 
 import atexit
+import importlib
 import os
+import pkgutil
 from typing import Any
 
-from celery.signals import worker_ready, worker_shutting_down
+from celery.signals import worker_init, worker_ready, worker_shutting_down
 from celery.utils.log import get_logger
 
 from rl.errors import DatabaseUnavailable
@@ -23,6 +25,18 @@ PERIOD_SECONDS = 15.0
 
 _present: dict[str, int] = {}
 """The worker of this process, once it is ready and until it stops, and the process that it is."""
+
+
+@worker_init.connect
+def preload(**_: Any) -> None:
+    """Load what every job needs before the pool is forked: each replaced pool process would load it anew."""
+    import db
+
+    for module in pkgutil.iter_modules(db.__path__, "db."):
+        if not module.ispkg and module.name not in ("db.backup", "db.migrate"):
+            importlib.import_module(module.name)
+    for name in ("rl.planner", "rl.scoring", "tasks.gather", "tasks.requests"):
+        importlib.import_module(name)
 
 
 @worker_ready.connect

@@ -19,7 +19,7 @@ broker_transport_options = {
     "socket_connect_timeout": 1.5,  # for workers; callers have shorter ones, worker/task.py
     "socket_keepalive": True,
     "health_check_interval": 5,
-    "retry_on_timeout": True,
+    "retry_on_timeout": False,  # with it the client reconnects unseen and then waits for ever in the event loop
     "visibility_timeout": 600,  # longer than any task that acknowledges late; the others acknowledge at their start
     "unacked_restore_interval": 10,  # with the next: a sweep every 10 s rather than every 100 s
     "unacked_restore_throttle": 1,

@@ -18,9 +18,17 @@ from worker import drain
 from worker.app import app
 from worker.child import resident
 from worker.settings import settings
+from worker.task import be_patient
 
 TEND_SECONDS = 30.0
 """How soon an idle worker notices that its device's child has died."""
+
+
+@worker_process_init.connect
+def publish_patiently(**_: Any) -> None:
+    """A slow broker must not keep workers from ringing; and how long a job waited is in Postgres, not in an event."""
+    be_patient()
+    app.conf.task_send_sent_event = False
 
 
 @worker_process_init.connect

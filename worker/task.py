@@ -7,31 +7,50 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import Celery, Task
+from kombu.connection import Connection
 from kombu.exceptions import OperationalError
 from kombu.pools import producers
 
 from rl.errors import BrokerUnavailable
 from worker.arguments import accepted
 
-PUBLISHING = {"socket_connect_timeout": 0.4, "socket_timeout": 0.4, "retry_on_timeout": False, "max_retries": 0}
-"""A caller must not hang: the client below tries about four times before it gives up. Workers wait longer."""
+CALLER = {"socket_connect_timeout": 0.4, "socket_timeout": 0.4, "retry_on_timeout": False, "max_retries": 0}
+"""A caller must not hang: the client below tries about four times before it gives up."""
+WORKER = CALLER | {"socket_connect_timeout": 2.0, "socket_timeout": 5.0}
+"""A worker that rings can wait for a broker that is slow; with a caller's haste nothing would be rung at all."""
+
+_connections: dict[tuple[int, str], Connection] = {}
+_timeouts = CALLER
+
+
+def be_patient() -> None:
+    """This process is a worker's."""
+    global _timeouts  # noqa: PLW0603 - once, when the process begins
+    _timeouts = WORKER
 
 
 @contextmanager
 def publishing(app: Celery, doing: str) -> Iterator[Any]:
-    """A producer on a connection of its own with short timeouts.
+    """A producer on a connection of its own, with timeouts of its own.
 
     Raises:
         BrokerUnavailable: the broker did not answer while ``doing`` something.
     """
-    pool = producers[app.connection_for_write(transport_options=PUBLISHING)]
     try:
-        with pool.acquire(block=True) as producer:
+        with producers[_connection(app)].acquire(block=True) as producer:
             yield producer
     except (OperationalError, OSError) as error:
         raise BrokerUnavailable(
             f"{doing}: the broker did not take the message ({error}); is REDIS_URL right and the server up?"
         ) from error
+
+
+def _connection(app: Celery) -> Connection:
+    """What the pool of producers is found by; making it is a fifth of what publishing costs."""
+    key = id(_timeouts), str(app.conf.broker_url)
+    if key not in _connections:
+        _connections[key] = app.connection_for_write(transport_options=_timeouts)
+    return _connections[key]
 
 
 class FleetTask(Task):  # type: ignore[misc]

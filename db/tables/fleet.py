@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, text
+from sqlalchemy import CheckConstraint, Index, Integer, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -52,12 +52,11 @@ class Delivery(Base):
     __table_args__ = (
         CheckConstraint("outcome in ('claimed','skipped','requested')", name="outcome"),
         Index("ix_deliveries_message_id", "message_id"),
-        Index("ix_deliveries_at", "at"),
     )
 
     id: Mapped[Key]
     message_id: Mapped[str]
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), index=True)
+    job_id: Mapped[int] = mapped_column(index=True)
     outcome: Mapped[str]
     at: Mapped[CreatedAt]
 

@@ -28,9 +28,9 @@ class Job(Base):
         CheckConstraint("state in ('queued','running','succeeded','failed','dead','cancelled')", name="state"),
         CheckConstraint("(state = 'running') = (lease_until is not null)", name="lease"),
         CheckConstraint("attempt between 0 and max_attempts", name="attempt"),
-        Index("ix_jobs_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        # Not on the lease: a heartbeat that changes no index is an update in place.
+        Index("ix_jobs_running", "id", postgresql_where=text("state = 'running'")),
         Index("ix_jobs_ended", "kind", "finished_at", postgresql_where=text("state in ('failed', 'dead')")),
-        Index("ix_jobs_due", "queue", "priority", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_unsent", "queue", "priority", "id", postgresql_where=text(UNSENT)),
         Index("ix_jobs_rung", "queue", "last_sent_at", postgresql_where=text(RUNG)),
         Index(

@@ -143,10 +143,10 @@ def test_what_the_database_refuses_is_not_its_absence(database: str) -> None:
         session.execute(text("insert into rlfleet.jobs (kind, line_id, dedup_key, queue) values ('a', -1, 'b', 'c')"))
 
 
-def test_an_error_does_not_tell_what_was_in_the_rows(database: str) -> None:
+def test_an_error_does_not_tell_what_a_statement_was_given(database: str) -> None:
     with pytest.raises(IntegrityError) as caught, transaction() as session:
         session.execute(
-            text("insert into rlfleet.jobs (kind, line_id, dedup_key, queue) values (:kind, -1, 'b', 'c')"),
-            {"kind": "what an agent said"},
+            text("insert into rlfleet.job_events (job_id, to_state, fence, attempt) values (-1, :said, 0, 0)"),
+            {"said": "what an agent said"},
         )
     assert "what an agent said" not in str(caught.value)

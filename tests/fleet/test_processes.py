@@ -52,7 +52,7 @@ def test_a_worker_is_killed_only_after_its_soft_shutdown(home: Home) -> None:
 
 def test_pool_processes_of_cpu_work_are_replaced_and_those_of_a_device_are_not(home: Home) -> None:
     workers = {one.name: one.argv for one in processes.processes(_plan(home)) if "worker" in one.argv}
-    replaced = {name for name, argv in workers.items() if "--max-tasks-per-child=200" in argv}
+    replaced = {name for name, argv in workers.items() if "--max-tasks-per-child=1000" in argv}
     assert replaced == {"worker-collect", "worker-score", "worker-maint"}
     assert set(workers) - replaced == {"worker-gpu0"}
 

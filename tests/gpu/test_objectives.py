@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from gpu.objectives import drift, grpo, gspo, ppo_token_mean, sft
+from gpu.objectives import clipped, drift, grpo, gspo, ppo_token_mean, sft
 
 A = 0.8660254
 D = torch.tensor([0.1, 0.2, 0.3, -0.2, -0.1], dtype=torch.float64)
@@ -31,6 +31,14 @@ def assert_gradient(loss: Callable[[Tensor], Tensor], at: Tensor) -> None:
 def test_gspo_fixtures() -> None:
     for epsilon, want in ((0.1, -0.0866025), (0.2, -0.1469178), (3e-4, -0.0002598)):
         assert gspo(OLD + D, OLD, PER_SEQUENCE, SEQUENCE, epsilon, epsilon).item() == pytest.approx(want, abs=1e-6)
+
+
+def test_gspo_fixtures_of_each_sequence() -> None:
+    log_ratio = torch.tensor([0.2, -0.15], dtype=torch.float64)
+    assert log_ratio.exp().tolist() == pytest.approx([1.2214028, 0.8607080], abs=1e-7)
+    for epsilon, want in ((0.1, [-0.9526279, 0.7794229]), (0.2, [-1.0392305, 0.7453950])):
+        got = clipped(log_ratio, torch.zeros(2), PER_SEQUENCE, epsilon, epsilon)
+        assert got.tolist() == pytest.approx(want, abs=1e-6)
 
 
 def test_gspo_leaves_out_a_sequence_without_tokens() -> None:

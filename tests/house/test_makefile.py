@@ -5,8 +5,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[2]
 TARGETS = {"help", "install", "demo", "up", "down", "check", "test", "test-slow", "bench", "faults"}
 
@@ -28,12 +26,17 @@ def test_demo_passes_its_variables_on() -> None:
     assert dry.split() == [".venv/bin/rlfleet", "demo", "--seed", "3", "--json", "'out.json'"]
 
 
-@pytest.mark.parametrize("target", ["bench", "faults"])
-def test_what_does_not_exist_says_so_and_fails(target: str) -> None:
-    run = _make("-s", target)
-    assert run.returncode == 2
-    assert run.stdout == ""
-    assert run.stderr.startswith(f"make {target}: there is no ")
+def test_faults_passes_its_variables_on() -> None:
+    assert _make("-n", "faults").stdout.splitlines()[-1].split() == [".venv/bin/python", "-m", "bench.faults"]
+    dry = _make("-n", "faults", "SEED=3", "MINUTES=5", "JSON=out.json", "QUICK=1").stdout.splitlines()[-1]
+    words = ["--seed", "3", "--minutes", "5", "--json", "'out.json'", "--quick"]
+    assert dry.split() == [".venv/bin/python", "-m", "bench.faults", *words]
+
+
+def test_bench_passes_its_variables_on() -> None:
+    assert _make("-n", "bench").stdout.splitlines()[-1].split() == [".venv/bin/python", "-m", "bench.jobs"]
+    dry = _make("-n", "bench", "QUICK=1", "JSON=out.json").stdout.splitlines()[-1]
+    assert dry.split() == [".venv/bin/python", "-m", "bench.jobs", "--quick", "--json", ">", "'out.json'"]
 
 
 def test_an_old_python_is_refused_before_anything_is_created(tmp_path: Path) -> None:

@@ -128,3 +128,19 @@ def test_an_attempt_without_memory_says_what_the_next_one_changes() -> None:
     carry_out(wanted, work)
     assert (job(wanted).state, job(wanted).attempt, job(wanted).adjust) == ("queued", 0, {"token_budget": 512})
     assert one("select run_at > now() from rlfleet.jobs")[0]
+
+
+def test_an_unexpected_error_is_told_without_what_was_in_the_rows() -> None:
+    wanted = asked(add_line())
+
+    def refused(session: Session) -> Mapping[str, Any]:
+        session.execute(
+            text("insert into rlfleet.jobs (kind, line_id, dedup_key, queue) values ('k', null, :said, 'score')"),
+            {"said": "what an agent said"},
+        )
+        return {}
+
+    carry_out(wanted, lambda *_: refused)
+    error = job(wanted).error
+    assert error.startswith('IntegrityError: (psycopg2.errors.NotNullViolation) null value in column "line_id"')
+    assert "what an agent said" not in error

@@ -97,7 +97,7 @@ def test_what_keeps_a_message_from_being_lost_or_doubled(conf: Any, name: str, v
 
 def test_a_connection_that_is_half_open_is_noticed(conf: Any) -> None:
     options = conf.broker_transport_options
-    assert (options["socket_timeout"], options["health_check_interval"], options["retry_on_timeout"]) == (10, 5, True)
+    assert (options["socket_timeout"], options["health_check_interval"], options["retry_on_timeout"]) == (10, 5, False)
     assert options["socket_keepalive"] is True
     assert options["global_keyprefix"] == "rlfleet:"
     assert options["unacked_restore_interval"] * options["unacked_restore_throttle"] == 10

@@ -52,10 +52,11 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("devices", sa.Integer(), server_default="1", nullable=False), schema="rlfleet")
     op.add_column("jobs", sa.Column("resume", postgresql.JSONB(), nullable=True), schema="rlfleet")
     op.add_column("jobs", sa.Column("adjust", postgresql.JSONB(), nullable=True), schema="rlfleet")
+    op.drop_index("ix_jobs_due", "jobs", schema="rlfleet")
     op.create_index(
-        "ix_jobs_lease",
+        "ix_jobs_running",
         "jobs",
-        ["lease_until"],
+        ["id"],
         schema="rlfleet",
         postgresql_where=sa.text("state = 'running'"),
     )
@@ -91,12 +92,10 @@ def upgrade() -> None:
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint("outcome in ('claimed','skipped','requested')", name=op.f("ck_deliveries_outcome")),
-        sa.ForeignKeyConstraint(["job_id"], ["rlfleet.jobs.id"], name=op.f("fk_deliveries_job_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
         schema="rlfleet",
     )
     op.create_index("ix_deliveries_message_id", "deliveries", ["message_id"], schema="rlfleet")
-    op.create_index("ix_deliveries_at", "deliveries", ["at"], schema="rlfleet")
     op.create_index(op.f("ix_deliveries_job_id"), "deliveries", ["job_id"], schema="rlfleet")
     op.create_table(
         "rejections",
@@ -150,6 +149,13 @@ def downgrade() -> None:
         op.drop_table(table, schema="rlfleet")
     for name in ("ix_jobs_rung", "ix_jobs_unsent", "ix_jobs_ended"):
         op.drop_index(name, "jobs", schema="rlfleet")
-    op.drop_index("ix_jobs_lease", "jobs", schema="rlfleet")
+    op.drop_index("ix_jobs_running", "jobs", schema="rlfleet")
+    op.create_index(
+        "ix_jobs_due",
+        "jobs",
+        ["queue", "priority", "id"],
+        schema="rlfleet",
+        postgresql_where=sa.text("state = 'queued'"),
+    )
     for column in ("adjust", "resume", "devices"):
         op.drop_column("jobs", column, schema="rlfleet")

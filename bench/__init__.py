@@ -1,0 +1,1 @@
+"""What is measured and what is broken on purpose: benchmarks and fault injection against real servers."""

@@ -1,0 +1,1 @@
+"""Fault injection: real Postgres, real Valkey, real Celery workers, broken from outside, judged by the database."""

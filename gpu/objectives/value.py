@@ -1,0 +1,40 @@
+"""The value head of PPO and its loss."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class ValueHead(nn.Module):
+    """Expected return from a hidden state: one linear map in fp32, zero at first.
+
+    The state that predicts a token values what lies before it. Starting from zero, the first advantages are the
+    plain returns rather than noise.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(hidden, 1, dtype=torch.float32)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Values [...] of hidden states [..., H] in any precision."""
+        values: Tensor = self.linear(states.float())[..., 0]
+        return values
+
+
+def value_loss(
+    value: Tensor, old_value: Tensor, returns: Tensor, n_tokens: int | None = None, value_clip: float | None = None
+) -> Tensor:
+    """Half the mean squared error to ``returns`` over the ``n_tokens`` tokens of the batch, all [T].
+
+    With ``value_clip`` the larger of it and the error of ``value`` held within that distance of ``old_value``, the
+    value that the advantages were made with (PPO as published in code; arXiv 2005.12729, section 3).
+    """
+    error = (value - returns) ** 2
+    if value_clip is not None:
+        held = old_value + (value - old_value).clamp(-value_clip, value_clip)
+        error = torch.maximum(error, (held - returns) ** 2)
+    return 0.5 * error.sum() / (n_tokens or max(len(value), 1))
