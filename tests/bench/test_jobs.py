@@ -47,7 +47,7 @@ def test_seconds_of_a_tree_hold_those_of_children_that_ended() -> None:
     burn = "import time\nwhile time.process_time() < 0.3: pass"
     before = meter.tree_seconds(psutil.Process())
     subprocess.run([sys.executable, "-c", burn], check=True)
-    assert meter.tree_seconds(psutil.Process()) - before >= 0.3
+    assert meter.tree_seconds(psutil.Process()) - before >= 0.28, "the kernel counts in ticks of 10 ms"
 
 
 @pytest.mark.slow
