@@ -20,7 +20,7 @@ from rl.records import utc
 HOLD_SECONDS = 120
 """For how long an alert that is being sent is not taken by another sender; longer than any try lasts."""
 QUIET_SECONDS = 3600
-"""The same alert is not raised twice within this time, nor while the first one waits to be sent."""
+"""The same alert is not raised twice within this time."""
 LONGEST_BACK_OFF_SECONDS = 3600
 
 
@@ -38,22 +38,28 @@ class Alert:
 
 
 def raise_alert(session: Session, name: str, subject: str, detail: Mapping[str, Any]) -> bool:
-    """Record the alert, unless the same name and subject waits to be sent or is less than an hour old."""
+    """Record the alert, unless one of the same name and subject is less than an hour old. Whether it was recorded."""
     same = {"name": name, "subject": subject}
     # Without the lock two sessions that look at the same moment would both see none.
     session.execute(text("select pg_advisory_xact_lock(hashtextextended('alert ' || :name || :subject, 0))"), same)
-    row = session.execute(
+    lately = session.execute(
         text("""
-            insert into rlfleet.alerts (name, subject, detail)
-            select :name, :subject, cast(:detail as jsonb)
-             where not exists (select 1 from rlfleet.alerts
-                                where name = :name and subject = :subject
-                                  and (sent_at is null or created_at > now() - make_interval(secs => :quiet)))
-         returning id
+            select 1 from rlfleet.alerts where name = :name and subject = :subject
+                                           and created_at > now() - make_interval(secs => :quiet) limit 1
         """),
-        same | {"detail": json.dumps(dict(detail)), "quiet": QUIET_SECONDS},
+        same | {"quiet": QUIET_SECONDS},
     ).one_or_none()
-    return row is not None
+    if lately is None:
+        record(session, name, subject, detail)
+    return lately is None
+
+
+def record(session: Session, name: str, subject: str, detail: Mapping[str, Any]) -> None:
+    """Record the alert, however lately the last one like it was: for what cannot happen twice unnoticed."""
+    session.execute(
+        text("insert into rlfleet.alerts (name, subject, detail) values (:name, :subject, cast(:detail as jsonb))"),
+        {"name": name, "subject": subject, "detail": json.dumps(dict(detail))},
+    )
 
 
 def any_due() -> bool:

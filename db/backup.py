@@ -28,6 +28,8 @@ Open = Callable[[str], AbstractContextManager[BinaryIO]]
 
 OF_THE_MOMENT = frozenset({"alembic_version", "alerts", "engines", "pauses", "rejections", "schedule_slots", "workers"})
 """Tables that a fleet fills by merely running: rows in them do not make a database a used one."""
+NOT_RESTORED = frozenset({"engines", "workers"})
+"""Processes that ran when the rows were taken: they are not there any more, or announce themselves again."""
 FOLDERS = (
     ("checkpoints", "uri", "uri", "{new}"),
     ("checkpoints", "base_uri", "base_uri", "{new}"),
@@ -96,6 +98,7 @@ def check_empty(revision: str) -> None:
 def load(dumped: Dump, read: Open, moved: tuple[str, str] | None = None) -> None:
     """Fill an empty database: the schema at the rows' revision, the rows in one transaction, then newer migrations.
 
+    Rows of ``NOT_RESTORED`` are left out.
     ``moved`` is the root that folders of weights lay under, and the one that they lie under now.
 
     Raises:
@@ -106,15 +109,15 @@ def load(dumped: Dump, read: Open, moved: tuple[str, str] | None = None) -> None
     _make_schema(dumped.revision)
     with _connected() as cursor:
         names = _tables(cursor)
-        for name in names:
-            cursor.execute(sql.SQL("lock table {} in access exclusive mode").format(_of(name)))
+        _lock(cursor, names)
         _check_empty(cursor)
         for name in reversed(names):
             cursor.execute(sql.SQL("delete from {}").format(_of(name)))
             # Triggers would write the history of jobs a second time.
             cursor.execute(sql.SQL("alter table {} disable trigger user").format(_of(name)))
         for table in dumped.tables:
-            _copy_in(cursor, table, read)
+            if table.name not in NOT_RESTORED:
+                _copy_in(cursor, table, read)
         for column in FOLDERS if moved else ():
             _move(cursor, *column, *(moved or ("", "")))
         for name, value in dumped.sequences.items():
@@ -125,9 +128,17 @@ def load(dumped: Dump, read: Open, moved: tuple[str, str] | None = None) -> None
 
 
 def _make_schema(revision: str) -> None:
-    """The tables at exactly that revision, without a row: a newer or older set of empty tables makes way."""
+    """The tables at exactly that revision, without a row: a newer or older set of empty tables makes way.
+
+    Raises:
+        InvalidInput: the tables were filled meanwhile.
+    """
     with _connected() as cursor:
-        if _revision(cursor) != revision:
+        found = _revision(cursor)
+        if found not in (None, revision):
+            _lock(cursor, _tables(cursor))
+            _check_empty(cursor)
+        if found != revision:
             cursor.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(SCHEMA)))
     engine().dispose()  # its connections may know statements about the tables that are gone
     command.upgrade(alembic_config(), revision)
@@ -135,8 +146,9 @@ def _make_schema(revision: str) -> None:
 
 @contextmanager
 def _connected(*, readonly: bool = False) -> Iterator[Any]:
-    """A cursor in one repeatable-read transaction, which is committed at the end of the block.
+    """A cursor in one transaction, which is committed at the end of the block.
 
+    A reader has one snapshot; a writer sees what was committed before it got its locks.
     psycopg2 cannot copy while a wait callback is set, as ``db.session`` does for the whole process.
     """
     waiting = extensions.get_wait_callback()
@@ -154,7 +166,9 @@ def _connected(*, readonly: bool = False) -> Iterator[Any]:
             options="-c timezone=UTC",
         )
         try:
-            connection.set_session(isolation_level="REPEATABLE READ", readonly=readonly)
+            connection.set_session(
+                isolation_level="REPEATABLE READ" if readonly else "READ COMMITTED", readonly=readonly
+            )
             with connection, connection.cursor() as cursor:
                 yield cursor
         finally:
@@ -163,6 +177,11 @@ def _connected(*, readonly: bool = False) -> Iterator[Any]:
         raise DatabaseUnavailable(f"the database did not answer: {str(error).strip().splitlines()[0]}") from error
     finally:
         extensions.set_wait_callback(waiting)
+
+
+def _lock(cursor: Any, names: list[str]) -> None:
+    for name in names:
+        cursor.execute(sql.SQL("lock table {} in access exclusive mode").format(_of(name)))
 
 
 def _revision(cursor: Any) -> str | None:

@@ -94,13 +94,17 @@ DUE = """
                and (cardinality(j.after) = 0 or not exists (
                    select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded'))
                and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
+               and (j.devices = 1 or exists (
+                   select 1 from rlfleet.workers w
+                    where j.queue = any(w.queues) and w.seen_at > now() - make_interval(secs => $4::int)
+                      and cardinality(string_to_array(w.device, '+')) >= j.devices))
                -- One training of a line at a time: a second could not be claimed.
                and not (j.kind = 'train' and exists (
                    select 1 from rlfleet.jobs o
                     where o.line_id = j.line_id and o.kind = 'train' and o.id <> j.id
                       and (o.state = 'running' or (o.state = 'queued' and (
                               o.last_sent_at is not null
-                              or (o.run_at <= now() and not o.cancel_requested
+                              or (o.run_at <= now() and not o.cancel_requested and o.devices <= j.devices
                                   and (o.priority, o.id) < (j.priority, j.id)
                                   and (cardinality(o.after) = 0 or not exists (
                                       select 1 from rlfleet.jobs d
@@ -133,7 +137,8 @@ def due(
     At most twice a queue's ``capacity`` is rung and unanswered at any time: what its workers say that they do at
     once, unless the caller says otherwise, and at least 1. A job that was
     rung more than ``resend_seconds`` ago and not claimed is rung again when its message is lost: when fewer messages
-    are ``waiting`` in its queue than jobs were rung. Without ``waiting`` no job is rung again.
+    are ``waiting`` in its queue than jobs were rung. Without ``waiting`` no job is rung again. A job that wants more
+    devices than any worker of its queue has waits without holding up the others.
     """
     rows = alone(
         "due",

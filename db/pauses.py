@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import text
 
-from db.alerts import raise_alert
+from db.alerts import record
 from db.session import transaction
 from rl.records import utc
 
@@ -51,7 +51,7 @@ def pause_failing_kinds(dead: int, minutes: int) -> list[str]:
                 {"kind": kind, "reason": reason},
             ).one_or_none()
             if made is not None:
-                raise_alert(session, "kind_paused", kind, {"kind": kind, "dead": int(count), "reason": reason})
+                record(session, "kind_paused", kind, {"kind": kind, "dead": int(count), "reason": reason})
                 paused.append(str(kind))
     return paused
 

@@ -25,7 +25,8 @@ OLD_ROWS: Final = {
     """),
     "alerts": text("""
         delete from rlfleet.alerts where ctid = any(array(
-            select ctid from rlfleet.alerts where sent_at < now() - interval '90 days' limit :batch))
+            select ctid from rlfleet.alerts
+             where coalesce(sent_at, created_at) < now() - interval '90 days' limit :batch))
     """),
     "rejections": text("""
         delete from rlfleet.rejections where ctid = any(array(
@@ -35,7 +36,7 @@ OLD_ROWS: Final = {
 
 
 def old_rows() -> dict[str, int]:
-    """Remove slots after 7 days, deliveries after 30, sent alerts and rejections after 90; how many of each."""
+    """Remove slots after 7 days, deliveries after 30, alerts (sent or not) and rejections after 90; the numbers."""
     return {table: _in_batches(table) for table in OLD_ROWS}
 
 

@@ -17,6 +17,8 @@ SILENT_SECONDS = 90
 """A worker that was not seen for this long and did not say good-bye raises an alert."""
 FORGET_SECONDS = 3600
 """And is no longer expected back after this."""
+BEAT_SECONDS = 300
+"""No beat was heard for this long, though somebody looked around in most minutes of it: that raises an alert."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,30 @@ def alert_silent() -> list[str]:
             {"forget": FORGET_SECONDS},
         )
     return raised
+
+
+BEAT = text("""
+    select count(*) filter (where name = :looks) >= :most and count(*) filter (where name = :entry) = 0
+      from rlfleet.schedule_slots
+     where name in (:entry, :looks) and slot_at > now() - make_interval(secs => :beat)
+""")
+
+
+def alert_silent_beat(entry: str, looks: str, look_seconds: float, capacities: Mapping[str, int]) -> bool:
+    """Raise ``beat_silent`` when no slot of ``entry``, which only beat sends, was taken lately; whether it was raised.
+
+    Nothing is raised without workers, nor before they looked around for as long themselves: the slots ``looks``, one
+    each ``look_seconds``, say so.
+    """
+    most = int(BEAT_SECONDS // look_seconds) - 1
+    values = {"entry": entry, "looks": looks, "most": most, "beat": BEAT_SECONDS}
+    with transaction() as session:
+        silent = bool(session.execute(BEAT, values).one()[0])
+        return bool(
+            silent
+            and capacities
+            and raise_alert(session, "beat_silent", "beat", {"entry": entry, "silent_seconds": BEAT_SECONDS})
+        )
 
 
 OLD_QUEUES = text("""

@@ -202,7 +202,11 @@ def _manifest(partial: Path, root: Path, dumped: Dump) -> Manifest:
             continue
         inside = Path(path).is_relative_to(root)
         kept = Path("artifacts") / Path(path).relative_to(root) if inside else Path("elsewhere") / str(number)
-        artifacts.append(Artifact(path=path, kept=str(kept), files=folders.keep(Path(path), partial / kept)))
+        files = folders.keep(Path(path), partial / kept)
+        if files is None:
+            missing.append(path)
+        else:
+            artifacts.append(Artifact(path=path, kept=str(kept), files=files))
     return Manifest(
         made_at=datetime.now(UTC),
         revision=dumped.revision,

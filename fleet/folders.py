@@ -28,25 +28,48 @@ def files_of(folder: Path) -> dict[str, str]:
     return {str(file.relative_to(folder)): sha256_of(file) for file in _walk(folder)}
 
 
-def keep(source: Path, target: Path) -> dict[str, str]:
+def keep(source: Path, target: Path) -> dict[str, str] | None:
     """Have ``source`` at ``target`` too, and return what ``files_of`` says of it.
 
     Files are hard links where the file system has them, since weights are written once and then only renamed or
-    removed; else copies.
+    removed; else copies. None, and nothing at ``target``, when ``source`` is removed meanwhile, as a training does with
+    its older saved states.
     """
-    for file in _walk(source):
-        there = target / file.relative_to(source)
-        if there.exists():
-            continue  # a folder below another one that was kept
-        there.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            os.link(file.resolve(), there)  # a model hub's cache is made of links
-        except OSError as error:
-            if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
-                raise
-            shutil.copyfile(file, there)
-            sync(there)
+    made: list[Path] = []
+    try:
+        files = list(_walk(source))
+        for file in files:
+            there = target / file.relative_to(source)
+            if not there.exists():  # else a folder below another one that was kept
+                made.append(there)
+                _link_or_copy(file, there)
+        whole = bool(files) and list(_walk(source)) == files
+    except FileNotFoundError:
+        whole = False
+    if not whole:
+        _unmake(made, target)
+        return None
     return files_of(target)
+
+
+def _link_or_copy(file: Path, there: Path) -> None:
+    there.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file.resolve(), there)  # a model hub's cache is made of links
+    except OSError as error:
+        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.EACCES):
+            raise
+        shutil.copyfile(file, there)
+        sync(there)
+
+
+def _unmake(made: list[Path], target: Path) -> None:
+    """Remove these files, and the folders up to ``target`` that are empty then."""
+    for file in made:
+        file.unlink(missing_ok=True)
+    for folder in sorted({target, *(parent for file in made for parent in file.parents)}, reverse=True):
+        if folder.is_relative_to(target) and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def put_back(source: Path, target: Path, files: dict[str, str]) -> bool:

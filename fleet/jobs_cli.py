@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fleet.terminal import AsJson, connect, console, say
-from rl.errors import InvalidInput
+from rl.errors import BrokerUnavailable, InvalidInput
 from rl.protocol import JOB_KINDS
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
@@ -23,7 +23,10 @@ def list_jobs(
 ) -> None:
     """The newest jobs first."""
     from db import job_views
+    from db.jobs import State
 
+    if state is not None and state not in tuple(State):
+        raise InvalidInput("state", state, f"one of {', '.join(State)}")
     connect()
     found = job_views.listing(state, kind=kind, line=line)
     if as_json:
@@ -83,13 +86,12 @@ def find_job(
 def requeue_job(job_id: int) -> None:
     """Give a failed, dead or cancelled job new attempts."""
     from db import jobs
-    from tasks.ring import ring
 
     connect()
     if not jobs.requeue(job_id):
         raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
-    ring()
-    console.print(f"job {job_id}: queued")
+    say(f"job {job_id}: queued")
+    _ring()
 
 
 @jobs_app.command("cancel")
@@ -121,7 +123,6 @@ def pause_kind(
 def resume_kind(kind: Annotated[str, typer.Argument(help=", ".join(JOB_KINDS))]) -> None:
     """Start jobs of a paused kind again. Dead ones stay dead: requeue them when their cause is gone."""
     from db import pauses
-    from tasks.ring import ring
 
     connect()
     _check_kind(kind)
@@ -129,7 +130,17 @@ def resume_kind(kind: Annotated[str, typer.Argument(help=", ".join(JOB_KINDS))])
         say(f"{kind}: it was not paused")
         return
     say(f"{kind}: resumed")
-    ring()
+    _ring()
+
+
+def _ring() -> None:
+    """Ring what is due. The rows are changed already: without a broker that is said, and not an error."""
+    from tasks.ring import ring
+
+    try:
+        ring()
+    except BrokerUnavailable as error:
+        say(f"it is rung when the broker is back: {error}")
 
 
 def _check_kind(kind: str) -> None:

@@ -162,7 +162,7 @@ def carry_out(line: bytes, policy: Policy, commands: Commands, events: Events) -
         if type(error).__name__ in ("AcceleratorError", "BrokenPipeError"):
             raise  # a broken device cannot be used again, and a closed descriptor has nobody behind it
         traceback.print_exc()
-        message = f"{type(error).__name__}: {error}"
+        message = f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"  # the next lines may quote the data
         events.emit(Failed(job=job, fence=fence, error=PermanentError.__name__, message=message))
     finally:
         commands.finished(job, fence)

@@ -9,6 +9,7 @@ from celery.utils.log import get_task_logger
 
 from tasks.settings import AlertSettings, alert_settings
 from worker.app import app
+from worker.crash import crash_point
 
 if TYPE_CHECKING:
     from db.alerts import Alert
@@ -42,6 +43,7 @@ def alert(period_seconds: int = 0) -> str:
             break
         error, answered = _post(settings, taken[0])
         if error is None:
+            crash_point("before-sent", "alert")
             alerts.sent(taken[0].alert_id)
             sent += 1
             continue

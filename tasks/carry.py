@@ -63,6 +63,7 @@ class Lease:
     def __init__(self, claim: Claim, seconds: float, *, leaves: bool = False) -> None:
         self.claim, self.seconds, self.leaves = claim, seconds, leaves
         self._renewed = time.monotonic()
+        self._unwritten: Mapping[str, Any] | None = None
 
     def beat(self, progress: Mapping[str, Any] | None = None) -> None:
         """Renew if it is time to.
@@ -87,9 +88,10 @@ class Lease:
 
         crash_point("before-heartbeat", self.claim.kind)
         now = time.monotonic()
+        self._unwritten = resume or self._unwritten
         try:
-            jobs.heartbeat(self.claim, self.seconds, progress, resume)
-            self._renewed = now
+            jobs.heartbeat(self.claim, self.seconds, progress, self._unwritten)
+            self._renewed, self._unwritten = now, None
         except DatabaseUnavailable as error:
             if now - self._renewed > self.seconds:
                 raise Fenced(f"job {self.claim.job_id}: the lease ran out while the database was away") from error

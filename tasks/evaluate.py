@@ -8,8 +8,10 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from rl.errors import EngineUnavailable
 from tasks.carry import carry_out
 from worker.app import app
+from worker.child import resident
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -37,7 +39,12 @@ def _work(claim: Claim, lease: Lease) -> Effect:
     task_set = TaskSet.model_validate(claim.config)
     with transaction() as session:
         version, checkpoint = versions.named(session, claim.inputs["version"])
-    outcomes, prompt_hash = asyncio.run(_play(claim, task_set, version.name, checkpoint.uri, lease))
+    try:
+        outcomes, prompt_hash = asyncio.run(_play(claim, task_set, version.name, checkpoint.uri, lease))
+    except EngineUnavailable:
+        # A child that lives and does not answer hangs; the next attempt, here or elsewhere, gets another.
+        resident().kill()
+        raise
 
     def effect(session: Session) -> dict[str, Any]:
         from db.tables import Evaluation

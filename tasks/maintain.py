@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from celery.utils.log import get_task_logger
+
+from rl.errors import InvalidSettings
 from tasks.ring import advance, ring
-from tasks.settings import alert_settings
+from tasks.settings import AlertSettings, alert_settings
 from worker.app import app
+from worker.crash import crash_point
 from worker.settings import settings
+
+log = get_task_logger(__name__)
 
 LOOK_SECONDS = 60
 ALERT_EXPIRY_SECONDS = 30
+DAY_SECONDS = 86_400
+TRAIN_SECONDS = (3 * 60 + 10) * 60
+"""When the daily training is due, after midnight UTC: the schedule's entry ``train``."""
 
 
 @app.task(name="rlfleet.plan", time_limit=120)
@@ -21,6 +30,7 @@ def plan(stage: str, period_seconds: int) -> str:
     asked = daily_training() if stage == "train" else []
     if not take_slot(stage, period_seconds):
         return f"{stage}: this tick is taken"
+    crash_point("after-slot", "plan")
     return f"{stage}: asked for {len(asked)}, rang {len(advance())}"
 
 
@@ -31,6 +41,7 @@ def reconcile() -> str:
 
     if not take_slot("reconcile", settings().tick_seconds):
         return "reconcile: this tick is taken"
+    crash_point("after-slot", "reconcile")
     return reconcile_once()
 
 
@@ -38,34 +49,62 @@ def reconcile_once() -> str:
     """Take back what nobody holds any more, ask for what is missing, ring what is due. Safe in any number of copies.
 
     Kinds that keep dying are paused first, so that they are not rung; what a person should hear of is rung last.
+    Settings of alerts that cannot be used leave out what needs them, and nothing else.
     """
     from db.jobs import reap
     from db.pauses import pause_failing_kinds
 
     reaped = reap()
-    limits = alert_settings()
-    paused = pause_failing_kinds(limits.pause_dead, limits.pause_minutes)
-    _look_around(limits.queue_seconds)
+    limits = _limits()
+    paused = pause_failing_kinds(limits.pause_dead, limits.pause_minutes) if limits else []
+    _train_if_beat_did_not()
     rung = advance(again=True)
-    _ring_alerts()
+    _look_around(limits.queue_seconds if limits else None)
+    if limits and limits.webhook is not None:
+        _ring_alerts()
     also = f", paused {', '.join(paused)}" if paused else ""
     return f"took back {len(reaped)}, rang {len(rung)}{also}"
 
 
-def _look_around(queue_seconds: float) -> None:
-    """Once a minute: raise alerts for workers that fell silent and for jobs that wait too long."""
-    from db import workers
-    from db.slots import take_slot
+def _limits() -> AlertSettings | None:
+    try:
+        return alert_settings()
+    except InvalidSettings as error:
+        log.error("nothing is paused, and no alert of a queue is raised or sent, until this is corrected: %s", error)
+        return None
 
-    if take_slot("look-around", LOOK_SECONDS):
+
+def _train_if_beat_did_not() -> None:
+    """Ask for the daily training when its hour is past and no beat rang for it, so that it needs none."""
+    from db.slots import is_missed, take_slot
+    from tasks.requests import daily_training
+
+    if is_missed("train", DAY_SECONDS, TRAIN_SECONDS):
+        asked = daily_training()  # before the slot is taken, as in ``plan``
+        take_slot("train", DAY_SECONDS)
+        log.warning("no beat rang for the daily training: asked for %s jobs here", len(asked))
+
+
+def _look_around(queue_seconds: float | None) -> None:
+    """Once a minute: raise alerts for workers and beats that fell silent, and for jobs that wait too long."""
+    from db import slots, workers
+
+    ago = slots.age_seconds("look-around")
+    if not slots.take_slot("look-around", LOOK_SECONDS):
+        return
+    # Whoever looks around was away too, most likely with the broker: the others get a minute to say that they are back.
+    if ago is None or ago <= 2 * LOOK_SECONDS:
         workers.alert_silent()
-        workers.alert_old_queues(queue_seconds, workers.capacity())
+    capacities = workers.capacity()
+    workers.alert_silent_beat("collect", "look-around", LOOK_SECONDS, capacities)
+    if queue_seconds is not None:
+        workers.alert_old_queues(queue_seconds, capacities)
 
 
 def _ring_alerts() -> None:
     from db import alerts
 
-    if alert_settings().webhook is not None and alerts.any_due():
+    if alerts.any_due():
         app.tasks["rlfleet.alert"].apply_async(expires=ALERT_EXPIRY_SECONDS)
 
 
@@ -77,5 +116,6 @@ def tend() -> str:
     from tasks.engine import announce
 
     ready = announce()
+    crash_point("after-announce", "tend")
     ring()
     return f"{ready.device} serves at {ready.url}"

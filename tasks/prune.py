@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 import shutil
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 from celery.utils.log import get_task_logger
 
 from worker.app import app
+from worker.crash import crash_point
 from worker.settings import settings
 
 log = get_task_logger(__name__)
@@ -43,6 +46,7 @@ def prune(period_seconds: int = 0) -> str:
         return "prune: this tick is taken"
     deadline = time.monotonic() + BUDGET_SECONDS
     counts = ", ".join(f"{count} {table}" for table, count in rows.old_rows().items())
+    crash_point("before-folders", "prune")
     removed, over = remove_folders(settings().artifacts.resolve(), deadline)
     if removed and not over:
         prune.apply_async(expires=3600)
@@ -63,16 +67,32 @@ def remove_folders(artifacts: Path, deadline: float) -> tuple[int, bool]:
                 return removed, False
             removed += _remove(path)
     for job in {one.path.parent for one in found}:
-        if not any(job.iterdir()):
-            job.rmdir()
+        _remove_if_empty(job)
     return removed, True
 
 
+def _remove_if_empty(job: Path) -> None:
+    """Remove the folder of a job unless something lies in it; a new attempt may make its own at this moment."""
+    try:
+        job.rmdir()
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT):
+            log.warning("%s cannot be removed: %s", job, error.strerror)
+
+
+def _in(folder: Path) -> list[Path]:
+    """What lies in ``folder``, by name; nothing when it is gone: another pass may remove it at this moment."""
+    try:
+        return sorted(folder.iterdir())
+    except FileNotFoundError:
+        return []
+
+
 def _attempts(jobs: Path) -> Iterator[Found]:
-    for job in sorted(jobs.iterdir()) if jobs.is_dir() else ():
+    for job in _in(jobs):
         if not job.name.isascii() or not job.name.isdigit() or job.is_symlink() or not job.is_dir():
             continue
-        for path in sorted(job.iterdir()):
+        for path in _in(job):
             if (match := re.fullmatch(r"fence-([0-9]{1,18})", path.name)) and path.is_dir() and not path.is_symlink():
                 yield Found(int(job.name), int(match[1]), path)
 
@@ -97,8 +117,14 @@ def _unneeded(attempts: list[Found]) -> list[Path]:
 
 
 def _is_older(path: Path, days: float) -> bool:
-    """Whether nothing in the folder (itself and one level below) was changed for so many days."""
-    newest = max(one.lstat().st_mtime for one in (path, *(path.iterdir() if path.is_dir() else ())))
+    """Whether nothing in the folder (itself and one level below) was changed for so many days.
+
+    A folder in which something vanishes meanwhile is one that somebody works in.
+    """
+    try:
+        newest = max(one.lstat().st_mtime for one in (path, *(path.iterdir() if path.is_dir() else ())))
+    except FileNotFoundError:
+        return False
     return bool(newest < time.time() - days * 86_400)
 
 
@@ -110,6 +136,8 @@ def _remove(path: Path) -> int:
         else:
             path.unlink()
     except OSError as error:
+        if not os.path.lexists(path):  # another pass was faster
+            return 1
         log.warning("%s cannot be removed: %s", path, error.strerror)
         return 0
     return 1

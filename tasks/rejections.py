@@ -6,6 +6,7 @@ and written by ``flush`` from the loop's timer. Wrong arguments show in the pool
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
@@ -22,6 +23,8 @@ MOST = 1000
 """Pairs of reason and subject kept while the database is away; more are added up under one subject."""
 
 _waiting: dict[tuple[str, str], tuple[int, str]] = {}
+_flushing: set[int] = set()
+"""The process that writes them down at this moment."""
 
 
 @task_unknown.connect
@@ -53,9 +56,21 @@ def on_failure(sender: Any = None, exception: BaseException | None = None, **_: 
 def flush() -> None:
     """Write down what was rejected since the last time.
 
+    In a signal that interrupts it, nothing is done: what it interrupted holds locks, and goes on afterwards.
+
     Raises:
         DatabaseUnavailable: what is not written stays for the next time.
     """
+    if os.getpid() in _flushing:
+        return
+    _flushing.add(os.getpid())
+    try:
+        _flush()
+    finally:
+        _flushing.clear()
+
+
+def _flush() -> None:
     from db import rejections
 
     while _waiting:
@@ -80,10 +95,14 @@ def _add(sender: Any, reason: str, subject: str, example: str) -> None:
 
 
 def _flush_if_possible() -> None:
+    from db import session
+
     try:
         flush()
     except DatabaseUnavailable as error:
         log.warning("rejected messages are counted later: %s", error)
+    finally:
+        session.dispose()  # pool processes are forked from this one, and must not inherit a connection
 
 
 def _reason(message: Any, error: BaseException | None) -> str:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from db.tables import Line, Window
 
 
+PATIENCE_SECONDS = 10.0
+"""For the answer to each statement: all of a request must fit the time limit of the task that asks."""
+
+
 def request(window_id: str, line: str = "main", message_id: str | None = None) -> int:
     """Record that the window is to be trained on, and the earlier jobs too. Returns the id of the training job.
 
@@ -30,7 +34,7 @@ def request(window_id: str, line: str = "main", message_id: str | None = None) -
     from db import dispatch, lines
     from db.session import transaction
 
-    with transaction() as session:
+    with transaction(patience=PATIENCE_SECONDS) as session:
         job_id = _request(session, lines.named(session, line), window_id)
         if message_id is not None:
             dispatch.note(session, message_id, job_id)

@@ -69,15 +69,22 @@ def ring(*, again: bool = False) -> list[int]:
     due = dispatch.due(settings().resend_seconds, waiting=waiting() if again else None)
     if due:
         crash_point("before-send")
+    unknown = [job_id for job_id, kind in due if f"rlfleet.{kind}" not in app.tasks]
+    if unknown:
+        log.warning("jobs %s are of kinds that this version does not know; a newer one rings them", unknown)
     for place, (job_id, kind) in enumerate(due):
+        if job_id in unknown:
+            continue
         try:
             app.tasks[f"rlfleet.{kind}"].apply_async((job_id,), expires=EXPIRY_SECONDS)
         except BrokerUnavailable:
             dispatch.unsend([one for one, _ in due[place:]])
             raise
+    if unknown:
+        dispatch.unsend(unknown)
     if due:
         crash_point("after-send")
-    return [job_id for job_id, _ in due]
+    return [job_id for job_id, _ in due if job_id not in unknown]
 
 
 def waiting() -> dict[str, int]:

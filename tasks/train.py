@@ -30,6 +30,7 @@ def train(job_id: int) -> str:
 @app.task(
     name="rlfleet.train_window",
     acks_late=True,
+    acks_on_timeout=False,
     reject_on_worker_lost=True,
     retry_on_worker_lost=True,
     max_retries=5,

@@ -23,8 +23,12 @@ POINTS: Final = {
     "before-ack": "the next jobs were rung, and the message is not answered",
     "before-send": "jobs are marked as rung, and no message is sent",
     "after-send": "the messages are sent",
+    "after-slot": "the tick is taken, and nothing of it is done",
+    "after-announce": "the device's engine is written down, and nothing is rung",
+    "before-sent": "the receiver has the alert, and it is not marked as sent",
+    "before-folders": "old rows are removed, and no folder",
 }
-"""Where a task can be killed, in the order of its life, and what holds there."""
+"""Where a task can be killed, in the order of its life, and what holds there; last, those of single tasks."""
 
 
 def crash_point(point: str, task: str = "") -> None:

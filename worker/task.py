@@ -36,10 +36,13 @@ def publishing(app: Celery, doing: str) -> Iterator[Any]:
     Raises:
         BrokerUnavailable: the broker did not answer while ``doing`` something.
     """
+    connection = _connection(app)
+    # The transport counts every KeyError as a lost connection, and a queue that does not exist is one.
+    lost = (OperationalError, OSError, *(one for one in connection.connection_errors if one is not KeyError))
     try:
-        with producers[_connection(app)].acquire(block=True) as producer:
+        with producers[connection].acquire(block=True) as producer:
             yield producer
-    except (OperationalError, OSError) as error:
+    except lost as error:
         raise BrokerUnavailable(
             f"{doing}: the broker did not take the message ({error}); is REDIS_URL right and the server up?"
         ) from error

@@ -66,7 +66,8 @@ class Chaos:
             self._ask_for_more()
         self._let_go()
         self._finish()
-        found = invariants.check(self.bench.ground.rows, self.bench.ground.folder("journal") / "devices", None, 0)
+        journal = self.bench.ground.folder("journal") / "devices"
+        found = invariants.check(self.bench.ground.rows, journal, None, 0, self.bench.work.requested)
         trainings = self.bench.work.jobs("train")
         return {
             "seconds": round(time.monotonic() - began, 1),

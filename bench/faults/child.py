@@ -188,11 +188,10 @@ def main() -> None:
     commands, events = Commands(args.commands_fd), Events(args.events_fd)
     signal.signal(signal.SIGTERM, lambda *_: commands.stop())
     journal = Journal.open(args.device)
-    journal.note("start")
-    events.emit(Ready(pid=os.getpid(), device=args.device, url="http://127.0.0.1:9"))
-    while (line := commands.next()) is not None:
-        _carry_out(line, commands, events, journal)
-    journal.note("stop")
+    with journal.held():
+        events.emit(Ready(pid=os.getpid(), device=args.device, url="http://127.0.0.1:9"))
+        while (line := commands.next()) is not None:
+            _carry_out(line, commands, events, journal)
     held.close()
 
 

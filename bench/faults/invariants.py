@@ -1,6 +1,7 @@
 """What must hold after every row, read from the database and the journal of the devices alone.
 
-I1  every job has ended, and every request has a training job
+I1  every job has ended, and every request has one training job. A job that comes after one that ended without success
+    counts as ended: the fleet lets it wait until a person requeues that one
 I2  every effect is there once: one version per succeeded training, with the job's fence; trajectories and scores
     of succeeded collections and scorings exactly once; nothing of jobs that did not succeed
 I3  fences of a job only grow, by one on every claim
@@ -12,7 +13,7 @@ I7  a lost holder is replaced within lease + tick + 5 s, where a row says that a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -37,11 +38,20 @@ class Event:
     attempt: int
 
 
-def check(rows: Rows, journal: Path, recovery_seconds: float | None, bound: float) -> dict[str, list[str]]:
-    """What breaks each invariant, in words; an empty list where it holds. ``rows`` carries out SQL."""
+def check(
+    rows: Rows,
+    journal: Path,
+    recovery_seconds: float | None,
+    bound: float,
+    requested: Collection[tuple[str, str]] = (),
+) -> dict[str, list[str]]:
+    """What breaks each invariant, in words; an empty list where it holds.
+
+    ``rows`` carries out SQL; ``requested`` are the lines and windows whose training was asked for.
+    """
     histories = _histories(rows)
     return {
-        "I1": _ended(rows),
+        "I1": _ended(rows) + _one_training_each(rows, requested),
         "I2": _effects_once(rows),
         "I3": [complaint for events in histories for complaint in fences_grow(events)],
         "I4": _attempts(rows),
@@ -80,8 +90,29 @@ def recovers(seconds: float | None, bound: float) -> list[str]:
 
 
 def _ended(rows: Rows) -> list[str]:
-    found = rows("select id, kind, state from rlfleet.jobs order by id")
+    found = rows("""
+        with recursive held_up (id) as (
+            select id from rlfleet.jobs where state in ('failed', 'dead', 'cancelled')
+             union select j.id from rlfleet.jobs j join held_up h on h.id = any(j.after) where j.state = 'queued'
+        )
+        select id, kind, state from rlfleet.jobs where id not in (select id from held_up) order by id
+    """)
     return [f"job {row[0]} {row[1]} is {row[2]}" for row in found if row[2] not in ENDED]
+
+
+def _one_training_each(rows: Rows, requested: Collection[tuple[str, str]]) -> list[str]:
+    found = rows("""
+        select l.name, w.name, count(*)
+          from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id,
+               jsonb_array_elements_text(j.inputs -> 'windows') w (name)
+         where j.kind = 'train' group by l.name, w.name
+    """)
+    jobs = {(row[0], row[1]): int(row[2]) for row in found}
+    return [
+        f"{jobs.get(one, 0)} training jobs for the request of {one[0]} {one[1]}"
+        for one in requested
+        if jobs.get(one, 0) != 1
+    ]
 
 
 def _effects_once(rows: Rows) -> list[str]:

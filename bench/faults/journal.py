@@ -7,13 +7,18 @@ The clock since boot is one for all processes, and no wall clock that is set wro
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 VARIABLE = "RLFLEET_JOURNAL"
+HOLDS_SECONDS = 1.0
+"""How often a child says that it holds its device, so that one that does nothing is seen too."""
 
 
 class Journal:
@@ -32,6 +37,25 @@ class Journal:
         """Write one line."""
         moment = time.clock_gettime(time.CLOCK_BOOTTIME)
         os.write(self._file, f"{moment:.6f} {self._device} {os.getpid()} {what} {job} {fence}\n".encode())
+
+    @contextmanager
+    def held(self, every: float = HOLDS_SECONDS) -> Iterator[None]:
+        """Within the block the device is held: it is said at the beginning, every second, and at the end."""
+        over = threading.Event()
+
+        def go_on() -> None:
+            while not over.wait(every):
+                self.note("holds")
+
+        self.note("start")
+        pen = threading.Thread(target=go_on, daemon=True)
+        pen.start()
+        try:
+            yield
+        finally:
+            over.set()
+            pen.join()
+            self.note("stop")
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,11 @@ class Work:
         """So many lines of one window each: training is serial within a line."""
         return [self.line(steps=steps, behaviour=behaviour) for _ in range(count)]
 
+    @property
+    def requested(self) -> list[tuple[str, str]]:
+        """Each line and window that was asked for, once however often it was."""
+        return list(dict.fromkeys(self._asked))
+
     def ask(self, *wanted: Hours) -> None:
         """Send ``train_window`` for every window of these lines, as any service does."""
         from tasks import train_window
@@ -134,7 +139,7 @@ class Work:
         def all_ended() -> bool:
             jobs = self.jobs()
             trained = sum(job.kind == "train" for job in jobs)
-            return trained >= len(set(self._asked)) and all(job.state in ENDED for job in jobs)
+            return trained >= len(self.requested) and all(job.state in ENDED for job in jobs)
 
         try:
             wait_until(all_ended, seconds, f"the end of all jobs {what}".rstrip())

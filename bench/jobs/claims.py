@@ -71,7 +71,8 @@ def _ours(ids: range) -> float:
 
 def _statement(named: Callable[[str], str]) -> str:
     """The statement of a claim, each parameter as ``named`` makes it of the parameter's name."""
-    return re.sub(r"(?<!:):(\w+)", lambda found: named(found[1]), str(jobs.CLAIM))
+    names = ("job_id", "owner", "lease", "devices", "message_id")
+    return re.sub(r"\$(\d)", lambda found: named(names[int(found[1]) - 1]), jobs.CLAIM)
 
 
 def _pgbench(ground: Ground, program: Path, ids: range) -> float:

@@ -56,6 +56,44 @@ def test_a_job_that_has_not_ended_breaks_i1(broken: Broken) -> None:
     assert broken() == {"I1"}
 
 
+@pytest.mark.parametrize("state", ["failed", "dead", "cancelled"])
+def test_a_job_that_waits_for_one_without_success_counts_as_ended(broken: Broken, state: str) -> None:
+    jobs = {"collect": None, "score": "collect", "train": "score"}
+    for kind, before in jobs.items():
+        do(
+            f"""insert into rlfleet.jobs (kind, line_id, dedup_key, queue, inputs, config, after)
+                select '{kind}', id, 'waits', '{kind}', '{{"window": "w", "windows": ["w"]}}', '{{}}',
+                       array(select id from rlfleet.jobs where kind = '{before}' and dedup_key = 'waits')
+                  from rlfleet.lines"""  # noqa: S608 - names of this test
+        )
+    assert broken() == {"I1"}
+    if state != "cancelled":
+        do(
+            """update rlfleet.jobs set state = 'running', fence = 1, attempt = 1, lease_until = now()
+                where kind = 'collect'"""
+        )
+    assert broken() == {"I1"}
+    do(f"update rlfleet.jobs set state = '{state}', lease_until = null where kind = 'collect'")  # noqa: S608
+    assert broken() == set()
+
+
+def test_every_request_has_one_training_job(broken: Broken) -> None:
+    do("""update rlfleet.jobs set inputs = '{"windows": ["v", "w"]}'""")
+
+    def complaints(*windows: str) -> list[str]:
+        line = rows("select name from rlfleet.lines")[0][0]
+        found = check(rows, Path("nowhere"), None, 10, [(line, window) for window in windows])["I1"]
+        return [one.replace(line, "LINE") for one in found]
+
+    assert complaints("v", "w") == []
+    assert complaints("w", "x") == ["0 training jobs for the request of LINE x"]
+    do("""insert into rlfleet.jobs (kind, line_id, dedup_key, queue, inputs, config, state)
+          select kind, line_id, 'another', queue, '{"windows": ["w"]}', config, 'cancelled' from rlfleet.jobs""")
+    assert complaints("v", "w") == ["2 training jobs for the request of LINE w"]
+    do("truncate rlfleet.jobs cascade")
+    assert complaints("w") == ["0 training jobs for the request of LINE w"]
+
+
 @pytest.mark.parametrize(
     "statement",
     ["delete from rlfleet.versions", "update rlfleet.versions set fence = 2"],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.faults.expect import wait_until
 from bench.faults.journal import Journal, Life, lives, shared
 
 
@@ -39,3 +40,11 @@ def test_a_pen_writes_what_is_read(tmp_path: Path) -> None:
     assert first.split()[1::2] == ["a", "start", "0"]
     assert second.split()[3:] == ["step", "7", "3"]
     assert lives(tmp_path / "journal")[0].device == "a"
+
+
+def test_a_device_that_is_held_by_a_child_that_does_nothing_is_seen(tmp_path: Path) -> None:
+    pen, path = Journal(tmp_path / "journal", "a"), tmp_path / "journal"
+    with pen.held(every=0.01):
+        wait_until(lambda: path.read_text().count("holds") >= 2, 10, "two lines")
+    said = [line.split()[3] for line in path.read_text().splitlines()]
+    assert (said[0], set(said[1:-1]), said[-1]) == ("start", {"holds"}, "stop")

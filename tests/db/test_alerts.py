@@ -21,14 +21,15 @@ def change(assignment: str) -> None:
         session.execute(text(f"update rlfleet.alerts set {assignment}"))  # noqa: S608 - words of this file
 
 
-def test_the_same_alert_waits_or_is_quiet_for_an_hour() -> None:
+def test_the_same_alert_is_quiet_for_an_hour_sent_or_not() -> None:
     assert [raised(), raised(), raised(subject="score"), raised(name="worker_silent")] == [True, False, True, True]
     change("sent_at = now()")
     assert not raised(), "sent, and less than an hour old"
     change("created_at = now() - interval '61 minutes'")
     assert raised()
     change("created_at = now() - interval '61 minutes'")
-    assert not raised(), "still unsent, however old"
+    assert raised(), "one that nobody takes does not hold up the next"
+    assert not raised()
 
 
 def test_two_at_once_are_one() -> None:

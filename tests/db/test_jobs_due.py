@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db import dispatch, jobs
+from db import dispatch, jobs, workers
 from db.dispatch import Spec
 from db.session import transaction
 from tests.conftest_database import add_line
@@ -152,3 +152,20 @@ def test_two_dispatchers_ring_each_job_once(line: int) -> None:
         thread.join()
     assert sorted(rung) == [(job, "score") for job in ids]
     assert {sends(job) for job in ids} == {1}
+
+
+def test_a_job_that_no_worker_has_the_devices_for_does_not_hold_up_the_others(line: int) -> None:
+    for number in range(2):
+        asked(line, number, kind="evaluate", queue="gpu", devices=2)
+    plain = asked(line, 2, kind="evaluate", queue="gpu")
+    workers.announce("gpu0@here", ["gpu"], 1, "gpu0", 1)
+    assert dispatch.due(60) == [(plain, "evaluate")]
+    workers.announce("gpu1@here", ["gpu"], 1, "gpu1.0+gpu1.1", 2)
+    assert [job for job, _ in dispatch.due(60)] == [1, 2]
+
+
+def test_a_training_for_fewer_devices_is_not_held_up_by_one_for_more(line: int) -> None:
+    asked(line, 0, kind="train", queue="gpu", devices=2)
+    small = asked(line, 1, kind="train", queue="gpu")
+    workers.announce("gpu0@here", ["gpu"], 1, "gpu0", 1)
+    assert dispatch.due(60) == [(small, "train")]

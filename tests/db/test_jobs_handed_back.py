@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db import dispatch, job_views, jobs
+from db import dispatch, job_views, jobs, workers
 from db.dispatch import Spec
 from db.jobs import MAX_INTERRUPTIONS, Claim, State
 from db.session import transaction
@@ -122,7 +122,9 @@ def test_a_job_is_finished_only_for_the_claim_that_finished_it(line: int) -> Non
 
 def test_a_worker_with_too_few_devices_leaves_the_job_to_another(line: int) -> None:
     job = asked(line, devices=2)
-    assert dispatch.due(60, {"gpu": 1}) == [(job, "train")]
+    assert dispatch.due(60) == []
+    workers.announce("gpu0@here", ["gpu"], 1, "gpu0.0+gpu0.1", 1)
+    assert dispatch.due(60) == [(job, "train")]
     assert jobs.claim(job, "me", 60, devices=1) is None
     assert claimed(job, devices=2).job_id == job
 

@@ -76,3 +76,12 @@ def test_jobs_of_a_paused_kind_are_not_rung() -> None:
     assert dispatch.due(60, {"score": 9}) == [(ids[1], "decide")]
     pauses.resume("score")
     assert dispatch.due(60, {"score": 9}) == [(ids[0], "score")]
+
+
+def test_each_pause_is_told_of_however_soon_it_comes() -> None:
+    died(number=2)
+    assert pauses.pause_failing_kinds(2, 15) == ["train"]
+    pauses.resume("train")
+    died(number=2, minutes_ago=-0.01)
+    assert pauses.pause_failing_kinds(2, 15) == ["train"]
+    assert of_alerts() == [("kind_paused", "train")] * 2

@@ -51,18 +51,19 @@ def test_old_rows_go_and_young_ones_stay(monkeypatch: pytest.MonkeyPatch) -> Non
             job=made,
             d=days,
         )
-    for days, sent in ((89, True), (91, True), (400, False)):
+    for days, sent in ((89, True), (91, True), (88, False), (400, False)):
         run(
             "insert into rlfleet.alerts (name, subject, detail, created_at, sent_at) values "
-            "('n', :n, '{}', now(), case when :sent then now() - make_interval(days => :d) end)",
+            "('n', :n, '{}', now() - make_interval(days => :d), "
+            "case when :sent then now() - make_interval(days => :d) end)",
             n=str(days),
             sent=sent,
             d=days,
         )
-    assert prune.old_rows() == {"schedule_slots": 3, "deliveries": 1, "alerts": 1, "rejections": 0}
+    assert prune.old_rows() == {"schedule_slots": 3, "deliveries": 1, "alerts": 2, "rejections": 0}
     assert run("select name from rlfleet.schedule_slots") == ["6"]
     assert run("select message_id from rlfleet.deliveries") == ["29"]
-    assert run("select subject from rlfleet.alerts where name = 'n' order by id") == ["89", "400"]
+    assert run("select subject from rlfleet.alerts where name = 'n' order by id") == ["89", "88"]
     assert prune.old_rows() == dict.fromkeys(prune.OLD_ROWS, 0)
 
 

@@ -5,6 +5,7 @@ import threading
 import pytest
 from sqlalchemy import text
 
+from db import slots
 from db.session import transaction
 from db.slots import take_slot
 
@@ -50,3 +51,29 @@ def test_a_tick_begins_at_a_whole_period() -> None:
             )
         ).scalar_one()
     assert found is True
+
+
+def add_slot(name: str, at: str, taken: str | None = None) -> None:
+    """A slot at that moment, as an expression of SQL."""
+    with transaction() as session:
+        session.execute(
+            text(f"insert into rlfleet.schedule_slots (name, slot_at, taken_at) values (:name, {at}, {taken or at})"),  # noqa: S608
+            {"name": name},
+        )
+
+
+def test_how_long_ago_a_tick_was_taken() -> None:
+    assert slots.age_seconds("look-around") is None
+    add_slot("look-around", "now() - interval '130 seconds'")
+    add_slot("look-around", "now() - interval '200 seconds'")
+    assert 130 <= (slots.age_seconds("look-around") or 0) < 140
+    assert slots.age_seconds("collect") is None
+
+
+def test_a_tick_is_missed_when_it_is_due_and_nobody_took_it_though_the_fleet_was_there() -> None:
+    assert not slots.is_missed("train", CENTURY, 60), "the first tick of a fleet that was not there before"
+    add_slot("reconcile", "to_timestamp(0)")
+    assert slots.is_missed("train", CENTURY, 60)
+    assert not slots.is_missed("train", CENTURY, CENTURY), "not due yet"
+    take_slot("train", CENTURY)
+    assert not slots.is_missed("train", CENTURY, 60)

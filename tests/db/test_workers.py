@@ -99,3 +99,39 @@ def test_waiting_begins_when_the_jobs_before_are_done_and_a_pause_is_no_waiting(
     assert paused
     assert workers.alert_old_queues(3600, {}) == []
     assert workers.alert_old_queues(2900, {}) == ["gpu"]
+
+
+def looked_around(minutes: int) -> None:
+    with transaction() as session:
+        session.execute(
+            text("""
+                insert into rlfleet.schedule_slots (name, slot_at)
+                select 'look-around', now() - make_interval(secs => 60 * n + 1) from generate_series(0, :minutes - 1) n
+            """),
+            {"minutes": minutes},
+        )
+
+
+def silent_beat(**capacities: int) -> bool:
+    return workers.alert_silent_beat("collect", "look-around", 60, capacities)
+
+
+def test_a_beat_that_is_silent_while_workers_look_around_is_told_of() -> None:
+    looked_around(3)
+    assert not silent_beat(maint=1), "the fleet has only just begun"
+    with transaction() as session:
+        session.execute(text("truncate rlfleet.schedule_slots"))
+    looked_around(5)
+    assert not silent_beat(), "there is no worker"
+    assert [silent_beat(maint=1), silent_beat(maint=1)] == [True, False]
+
+
+def test_a_beat_that_was_heard_is_not_told_of() -> None:
+    looked_around(5)
+    with transaction() as session:
+        session.execute(
+            text(
+                "insert into rlfleet.schedule_slots (name, slot_at) values ('collect', now() - interval '290 seconds')"
+            )
+        )
+    assert not silent_beat(maint=1)

@@ -18,7 +18,8 @@ import redis
 from alembic import command
 from sqlalchemy.orm import Session
 
-from db import calls, datasets, dispatch, jobs, lines, trajectories, versions, windows
+from db import backup as rows_of_backup
+from db import calls, datasets, dispatch, jobs, lines, pauses, trajectories, versions, windows, workers
 from db import session as db_session
 from db.migrate import alembic_config, migrate
 from db.session import transaction
@@ -297,6 +298,50 @@ def test_rows_of_an_older_revision_are_migrated(database: str, another: str, tmp
     assert rows["alembic_version"] == [f"({_head()})"]
     assert [row.split(",")[1] for row in rows["lines"]] == ["old"]
     assert rows["alerts"] == []
+
+
+def test_a_folder_that_is_removed_while_it_is_copied_is_missing(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, kept = tmp_path / "state-000004", tmp_path / "saved" / "state-000004"
+    source.mkdir()
+    for name in ("a", "b"):
+        (source / name).write_text(name)
+    link = folders._link_or_copy
+
+    def lose(file: Path, there: Path) -> None:
+        link(file, there)
+        (source / "b").unlink()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folders, "_link_or_copy", lose)
+        assert folders.keep(source, kept) is None
+    assert not kept.exists()
+    assert folders.keep(tmp_path / "never", kept) is None
+    assert list(folders.keep(source, kept) or ()) == ["a"]
+
+
+def test_processes_that_ran_are_not_restored(database: str, another: str, tmp_path: Path) -> None:
+    with _speaking_to(another):
+        migrate()
+        _execute(another, "insert into rlfleet.lines (name, config) values ('main', '{}')")
+        workers.announce("gpu0@a", ["gpu"], 1, "gpu0", 7)
+        _execute(another, "insert into rlfleet.engines (name, url, device, pid) values ('e', 'http://e', 'cpu', 1)")
+        pauses.pause("train", "moving the disks")
+        backup.backup(tmp_path / "saved", tmp_path / "artifacts")
+        _execute(another, "drop schema rlfleet cascade")
+        backup.restore(tmp_path / "saved", tmp_path / "artifacts")
+    found = {name: len(rows) for name, rows in _rows(another).items()}
+    assert [found[name] for name in ("lines", "pauses", "workers", "engines")] == [1, 1, 0, 0]
+
+
+def test_tables_that_are_filled_at_the_last_moment_are_not_dropped(database: str, another: str) -> None:
+    with _speaking_to(another):
+        migrate()
+        _execute(another, "insert into rlfleet.lines (name, config) values ('new', '{}')")
+        with pytest.raises(InvalidInput, match="has rows; restore into an empty database"):
+            rows_of_backup._make_schema("0001")
+    assert [row.split(",")[1] for row in _rows(another)["lines"]] == ["new"]
 
 
 def test_what_is_no_backup_or_exists_is_refused(database: str, tmp_path: Path) -> None:

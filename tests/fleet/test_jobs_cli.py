@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from rl.config import LineConfig
 from rl.errors import InvalidInput
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_database import empty
+from tests.conftest_redis import point_app_at
 
 RESUME = {"path": "/artifacts/jobs/1/fence-1/state-000004", "step": 4}
 
@@ -25,6 +27,14 @@ def fleet(database: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     with transaction() as session:
         empty(session)
     return CliRunner()
+
+
+@pytest.fixture
+def closed_broker(fleet: CliRunner) -> Iterator[None]:
+    """The app publishes to where nobody listens."""
+    point_app_at("redis://127.0.0.1:9/0")
+    yield
+    point_app_at("redis://127.0.0.1:9/0")
 
 
 def shown(fleet: CliRunner, *words: str, code: int = 0) -> dict[str, Any]:
@@ -137,3 +147,22 @@ def test_the_status_shows_workers_rejections_and_alerts(fleet: CliRunner) -> Non
     assert "worker: gpu0@a on gpu0, 1 at once from gpu, seen 0 s ago\n" in said
     assert "rejected: 3 unknown_task rlfleet.x, last " in said
     assert f"alert {alerts.waiting()[0].alert_id} not sent: message_rejected unknown_task, " in said
+
+
+def test_a_state_that_does_not_exist_is_refused(fleet: CliRunner) -> None:
+    refused = fleet.invoke(cli.app, ["jobs", "list", "--state", "running!"])
+    assert isinstance(refused.exception, InvalidInput)
+    assert "one of queued, running, succeeded, failed, dead, cancelled" in str(refused.exception)
+
+
+def test_without_a_broker_a_job_is_queued_again_all_the_same(fleet: CliRunner, closed_broker: None) -> None:
+    wanted = job()
+    change("update rlfleet.jobs set state = 'dead', finished_at = now() where id = :id", id=wanted)
+    said = fleet.invoke(cli.app, ["jobs", "requeue", str(wanted)])
+    assert (said.exit_code, said.exception) == (0, None), said.output
+    assert said.stdout.startswith(f"job {wanted}: queued\nit is rung when the broker is back: ")
+    assert shown(fleet, "jobs", "show", str(wanted))["job"]["state"] == "queued"
+    pauses.pause("train", "a test")
+    said = fleet.invoke(cli.app, ["jobs", "resume", "train"])
+    assert said.exit_code == 0
+    assert said.stdout.startswith("train: resumed\n")

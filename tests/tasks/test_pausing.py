@@ -58,3 +58,17 @@ def test_one_that_died_is_no_reason(broker: Redis) -> None:
     waiting = asked(line)
     assert reconcile_once() == "took back 0, rang 1"
     assert claim(waiting)
+
+
+def test_settings_of_alerts_that_cannot_be_used_stop_no_ringing(
+    broker: Redis, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("RLFLEET_PAUSE_DEAD", "two")
+    line = add_line()
+    for _ in range(2):
+        die(asked(line))
+    waiting = asked(line)
+    assert reconcile_once() == "took back 0, rang 1"
+    assert messages(broker) == {"score": [Sent("rlfleet.score", [waiting])]}
+    assert "RLFLEET_PAUSE_DEAD" in caplog.text
+    assert rows("select 1 from rlfleet.schedule_slots where name = 'look-around'") != []

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.signals import worker_init
 from redis import Redis
 from sqlalchemy import text
 
@@ -20,6 +21,7 @@ from db import workers
 from db.session import transaction
 from tasks import presence, rejections
 from tasks.maintain import reconcile_once
+from tasks.settings import alert_settings
 from tests.tasks.real_worker import worker
 from tests.tasks.rows import messages, one, rows
 from tests.worker.doubles import wait_until
@@ -128,3 +130,64 @@ def test_looking_around_is_done_once_a_minute(fresh: str, broker: Redis) -> None
         reconcile_once()
     assert [row.subject for row in rows("select subject from rlfleet.alerts")] == ["a"]
     assert messages(broker) == {}
+
+
+def test_no_worker_is_called_silent_just_after_whoever_looks_around_was_away(fresh: str, broker: Redis) -> None:
+    workers.announce("a", ["score"], 1, "", 1)
+    rows("update rlfleet.workers set seen_at = now() - interval '200 seconds' returning 1")
+    rows(
+        "insert into rlfleet.schedule_slots (name, slot_at, taken_at) "
+        "select 'look-around', ago, ago from (select now() - interval '180 seconds' as ago) a returning 1"
+    )
+    reconcile_once()
+    assert rows("select subject from rlfleet.alerts") == []
+    rows(
+        "update rlfleet.schedule_slots set slot_at = slot_at - interval '60 seconds', taken_at = now() - "
+        "interval '60 seconds' where name = 'look-around' and slot_at > now() - interval '100 seconds' returning 1"
+    )
+    reconcile_once()
+    assert [row.subject for row in rows("select subject from rlfleet.alerts")] == ["a"]
+
+
+def test_a_signal_in_the_middle_of_a_report_leaves_the_good_bye_to_it(
+    fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = consumer()
+    presence.begin(here)
+    asked: list[int] = []
+
+    def interrupted(*values: Any) -> None:
+        asked.append(1)
+        announce(*values)
+        presence.end()
+        assert [row.name for row in workers.listing()] == ["here@a"]
+
+    announce = workers.announce
+    monkeypatch.setattr(workers, "announce", interrupted)
+    presence.report(here)
+    assert (asked, workers.listing()) == ([1], [])
+    presence.report(here)
+    assert asked == [1], "it does not announce itself again"
+
+
+def test_a_signal_in_the_middle_of_counting_does_not_count_too(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from db import rejections as counted
+
+    def interrupted(*values: Any) -> None:
+        rejections.flush()
+        count(*values)
+
+    count = counted.count
+    monkeypatch.setattr(counted, "count", interrupted)
+    for name in ("rlfleet.x", "rlfleet.y"):
+        rejections.on_unknown_task(consumer(), None, name)
+    rejections.flush()
+    assert [row.count for row in rows("select count from rlfleet.rejections")] == [1, 1]
+
+
+def test_a_worker_does_not_start_with_settings_of_alerts_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    alert_settings.cache_clear()
+    monkeypatch.setenv("RLFLEET_ALERT_WEBHOOK", "secret.example")
+    with pytest.raises(SystemExit, match=r"this worker does not start: .*RLFLEET_ALERT_WEBHOOK") as refused:
+        worker_init.send(sender=None)
+    assert "secret.example" not in str(refused.value)

@@ -162,3 +162,14 @@ def test_two_beats_prune_once(artifacts: Path) -> None:
         "removed 0 schedule_slots, 0 deliveries, 0 alerts, 0 rejections, 0 folders",
         "prune: this tick is taken",
     ]
+
+
+def test_what_another_pass_removes_meanwhile_is_no_error(artifacts: Path) -> None:
+    module = sys.modules["tasks.prune"]
+    gone, held = artifacts / "jobs/7", folder(artifacts / "jobs/8/fence-1")
+    assert module._remove(gone) == 1
+    assert module._in(gone) == []
+    assert module._is_older(gone, 1) is False
+    for job in (gone, held.parent):
+        module._remove_if_empty(job)
+    assert held.exists()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
 import pytest
@@ -99,3 +100,22 @@ def test_advancing_one_line_leaves_the_others(broker: Redis) -> None:
         add_window(line, "2025-01-15T10:00", "closed")
     advance("other")
     assert rows("select l.name from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id") == [("other",)]
+
+
+def test_a_kind_that_this_version_does_not_know_is_left_to_a_newer_one(
+    broker: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = add_line()
+    newer, known = asked(line, kind="distil", priority=1), asked(line)
+    assert ring() == [known]
+    assert messages(broker) == {"score": [Sent("rlfleet.score", [known])]}
+    assert job(newer).last_sent_at is None
+    assert f"jobs [{newer}] are of kinds that this version does not know" in caplog.text
+
+
+def test_a_connection_that_was_cut_is_the_brokers_absence(broker: Redis, redis_url: str) -> None:
+    waiting()
+    broker.client_kill_filter(_type="normal", skipme=True)
+    with contextlib.suppress(BrokerUnavailable):
+        waiting()
+    assert set(waiting().values()) == {0}

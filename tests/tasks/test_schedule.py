@@ -13,7 +13,8 @@ from redis import Redis
 import tasks
 from beat_schedule import ENTRIES
 from rl.protocol import TASK_QUEUES
-from tests.tasks.rows import messages
+from tasks import maintain
+from tests.tasks.rows import add_line, add_window, messages, rows
 from worker.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -88,3 +89,23 @@ def test_a_beat_process_loads_the_schedule_and_no_task(broker: Redis, redis_url:
     entries, heavy = run.stdout.splitlines()
     assert entries.split() == sorted(ENTRIES)
     assert heavy.split() == []
+
+
+def test_the_daily_training_is_due_when_its_entry_says() -> None:
+    schedule = ENTRIES["train"]["schedule"]
+    ((hour,), (minute,)) = (schedule.hour, schedule.minute)
+    assert ((hour * 60 + minute) * 60, ENTRIES["train"]["args"][1]) == (maintain.TRAIN_SECONDS, maintain.DAY_SECONDS)
+
+
+def test_the_reconciler_asks_for_the_daily_training_once_when_no_beat_did(
+    fresh: str, broker: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maintain, "TRAIN_SECONDS", 0)  # due since midnight
+    line = add_line(automatic=True)
+    add_window(line, "2025-01-15T10:00", "scored")
+    assert maintain.reconcile_once() == "took back 0, rang 0", "the fleet was not there at that time"
+    rows("update rlfleet.schedule_slots set taken_at = now() - interval '2 days' returning 1")
+    assert maintain.reconcile_once() == "took back 0, rang 1"
+    assert [sent.task for sent in messages(broker)["gpu"]] == ["rlfleet.train"]
+    add_window(line, "2025-01-15T11:00", "scored")
+    assert maintain.reconcile_once() == "took back 0, rang 0", "this day's slot is taken"

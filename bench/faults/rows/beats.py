@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from bench.faults.bench import Bench
-from bench.faults.bulk import score_jobs
+from bench.faults.bulk import ends, score_jobs, scores
 from bench.faults.expect import expect, wait_until
 from bench.faults.ground import fleet_environ
 from bench.faults.rows import Ours, row
@@ -176,12 +176,14 @@ def many_reconcilers(bench: Bench) -> Ours:
     bench.ground.do("update rlfleet.jobs set run_at = now(), last_sent_at = null where state = 'queued'")
     ended = "select count(*) from rlfleet.jobs where state <> 'succeeded'"
     wait_until(lambda: bench.ground.one(ended)[0] == 0, 60, "the end of all jobs")
-    return Ours(2 * ROWS, 2 * ROWS, None, {"actors": ACTORS})
+    written, succeeded = scores(bench), ends(bench)
+    expect(written == succeeded == 2 * ROWS, f"{written} scores and {succeeded} ends of {2 * ROWS} jobs")
+    return Ours(2 * ROWS, written, None, {"actors": ACTORS, "succeeded": succeeded})
 
 
 def _make_rows(bench: Bench) -> set[int]:
     """Jobs whose holders are gone, whose ids are returned, and as many that are due."""
-    ids = score_jobs(bench, lines=4, jobs=2 * ROWS)
+    ids = score_jobs(bench, lines=4, jobs=2 * ROWS, each=True)
     gone = ids[:ROWS]
     bench.ground.do(
         "update rlfleet.jobs set state = 'running', attempt = 1, fence = 1, owner = 'gone:1',"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import subprocess
 import sys
@@ -19,6 +20,9 @@ from rl.errors import BrokerUnavailable
 ROOT = Path(__file__).resolve().parents[3]
 CONSUMER_SECONDS = 45.0
 PRODUCER_SECONDS = 15.0
+ASK_AGAIN_SECONDS = 5.0
+SLOW_SECONDS = 60.0
+"""How long the broker is slow; workers publish in spite of it, so some work is done by then."""
 TIGHT_BYTES = 1024
 """Less than one message: Valkey refuses every write."""
 
@@ -40,29 +44,58 @@ except BrokerUnavailable:
 
 @row(11, "half-open broker: an idle consumer, one in mid-task, and a producer", limit_seconds=150)
 def half_open(bench: Bench) -> Ours:
-    """Connections that stay open and silent must not hang a worker for ever, nor a caller."""
-    bench.workers.stand(("maint",))
-    bench.workers.stop("collect", "score", "gpu0", "gpu1")
+    """Connections that stay open and silent must not hang a worker for ever, nor a caller.
+
+    Valkey hands a message to a connection that nobody reads any more, and it is gone: of a job it is sent again, of a
+    request (``train_window``) it is lost, and whoever asked must ask again.
+    """
+    bench.workers.stop("maint", "collect", "score", "gpu0", "gpu1")
     proxy = bench.proxy(bench.ground.redis_url)
     through = {"REDIS_URL": proxy.url}
     idle = bench.workers.start("half-idle", "collect,score", through)
-    busy = bench.workers.start("half-busy", "gpu", through)
-    bench.workers.ready(idle, busy)
+    busy, maint = bench.workers.start("half-busy", "gpu", through), bench.workers.start("half-maint", "maint", through)
+    bench.workers.ready(idle, busy, maint)
     before, after = bench.work.line(steps=60), bench.work.line(steps=2)
     bench.work.ask(before)
     bench.work.in_training(before)
     proxy.strand()
     began = time.monotonic()
-    bench.work.ask(after)
+    sent = _ask_until_heard(bench, after)
+    heard = time.monotonic() - began
     bench.work.wait_job(after, lambda job: job.fence > 0, CONSUMER_SECONDS + 5, "collected", "collect")
     resumed = time.monotonic() - began
+    expect(heard <= CONSUMER_SECONDS, f"the consumer of requests resumed after {heard:.0f} s")
     expect(resumed <= CONSUMER_SECONDS, f"the idle consumer resumed after {resumed:.0f} s")
     done = bench.work.wait_job(before, lambda job: job.state == "succeeded", 30, "ended")
     expect(done.fence == 1, f"the training under way was done {done.fence} times")
     bench.work.wait_all(CONSUMER_SECONDS)
+    lost = sent - _written_down(bench, after)
+    expect(0 <= lost < sent, f"{lost} of {sent} requests were lost")
     called = _call_in_silence(bench)
     expect(called <= PRODUCER_SECONDS, f"the caller got its answer after {called:.0f} s")
-    return bench.work.ours(idle_seconds=round(resumed, 1), producer_seconds=round(called, 1))
+    return bench.work.ours(
+        requests_sent=sent,
+        requests_lost=lost,
+        request_seconds=round(heard, 1),
+        idle_seconds=round(resumed, 1),
+        producer_seconds=round(called, 1),
+    )
+
+
+def _ask_until_heard(bench: Bench, hours: Hours) -> int:
+    """Ask, and ask again every few seconds until there is a job, as a caller does; how many messages it took."""
+    for sent in itertools.count(1):
+        bench.work.ask(hours)
+        with contextlib.suppress(TimeoutError):
+            bench.work.wait_job(hours, lambda _: True, ASK_AGAIN_SECONDS, "asked for")
+            return sent
+    raise AssertionError("unreachable")
+
+
+def _written_down(bench: Bench, hours: Hours) -> int:
+    """How many requests for these hours were written down, once no message waits to be."""
+    wait_until(lambda: not bench.ground.broker.llen("rlfleet:maint"), CONSUMER_SECONDS, "the end of the requests")
+    return bench.work.deliveries(bench.work.of(hours)[0].id).get("requested", 0)
 
 
 def _call_in_silence(bench: Bench) -> float:
@@ -156,9 +189,10 @@ def full_and_slow(bench: Bench) -> Ours:
     began = time.monotonic()
     bench.work.ask(*slow)
     with contextlib.suppress(TimeoutError):
-        bench.work.wait_all(30)
+        bench.work.wait_all(SLOW_SECONDS)
     while_slow = sum(job.state == "succeeded" for job in bench.work.jobs("train")) - len(full) - 1
     took = time.monotonic() - began
+    expect(while_slow >= 1, f"no training ended in {took:.0f} s while the broker was slow")
     proxy.latency(0)
     bench.work.wait_all(30)
     return bench.work.ours(trained_while_slow=while_slow, of=len(slow), seconds=round(took, 1))

@@ -14,12 +14,13 @@ from bench.faults.bench import ENVIRON, Bench
 from bench.faults.expect import expect
 from bench.faults.rows import Ours, row
 from bench.faults.work import Hours, Job
-from bench.faults.workers import Worker
+from bench.faults.workers import STANDING, Worker
 
 ROOT = Path(__file__).resolve().parents[3]
 DRAIN_SECONDS = float(ENVIRON["RLFLEET_DRAIN_SECONDS"])
 STEPS = 24
 IMPATIENCE_SECONDS, GRACE_SECONDS = 0.1, 1.0
+PING_SECONDS = 5.0
 
 
 @row(17, "SIGTERM of a worker in mid-training, as a deployment does", limit_seconds=90)
@@ -27,6 +28,7 @@ def deploy(bench: Bench) -> Ours:
     """The state is saved, the job goes back at once and uncharged, and another worker goes on from that step."""
     bench.workers.stand()
     hours, job, worker = _training(bench)
+    answered = _ping(bench, job)
     began = time.monotonic()
     worker.send(signal.SIGTERM)
     released = bench.work.wait_job(hours, lambda one: one.interruptions == 1, DRAIN_SECONDS + 5, "handed back")
@@ -39,7 +41,21 @@ def deploy(bench: Bench) -> Ours:
     step = _resumed(bench, done)
     expect((done.state, done.attempt) == ("succeeded", 1), f"job {done.id} is {done.state} on attempt {done.attempt}")
     expect(step > 0, "the training began anew, and a state had been saved")
-    return bench.work.ours(handed_back_seconds=round(took, 1), resumed_from_step=step, of=STEPS)
+    return bench.work.ours(ping_seconds=answered, handed_back_seconds=round(took, 1), resumed_from_step=step, of=STEPS)
+
+
+def _ping(bench: Bench, job: Job) -> float:
+    """Seconds until every standing worker has answered ``inspect ping``, one of them in the middle of a training."""
+    from worker.app import app
+
+    began = time.monotonic()
+    answers = app.control.ping(timeout=PING_SECONDS, limit=len(STANDING))
+    took = time.monotonic() - began
+    names = sorted(name.partition("@")[0] for answer in answers for name in answer)
+    expect(names == sorted(STANDING), f"{names} answered a ping in {took:.1f} s, and {sorted(STANDING)} stand")
+    still = next(one for one in bench.work.jobs("train") if one.id == job.id)
+    expect(still.state == "running" and still.fence == job.fence, f"job {job.id} was {still.state} during the ping")
+    return round(took, 2)
 
 
 def _training(bench: Bench, behaviour: str = "") -> tuple[Hours, Job, Worker]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 
 from bench.faults.bench import Bench
@@ -158,6 +159,7 @@ def raw_poison(bench: Bench) -> Raw:
 
 
 def _drained(bench: Bench) -> bool:
-    """Whether no message of the ``gpu`` queue waits or is unacknowledged."""
+    """Whether no message of the ``gpu`` queue waits or is unacknowledged; a killed worker may have left others."""
     broker = bench.ground.broker
-    return not broker.llen("rlfleet:gpu") and not broker.hlen("rlfleet:unacked")
+    held = (json.loads(message)[-1] for message in broker.hvals("rlfleet:unacked"))
+    return not broker.llen("rlfleet:gpu") and "gpu" not in held

@@ -18,6 +18,14 @@ from db.jobs import State
 PREFIX = "rlfleet:"
 HEARTBEAT_SECONDS = 2.0
 """A holder hears of a request to cancel at its next heartbeat, a quarter of the lease at most."""
+WRONG = {
+    "bad_arguments": 3,
+    "unknown_task": 1,
+    "refused_content_type": 1,
+    "undecodable": 1,
+    "not_a_message": 1,
+}
+"""What ``_send_wrong`` sends, by the reason that it is counted under."""
 
 
 @row(23, "wrong arguments, unknown tasks and queues, pickles, and no messages at all", limit_seconds=90)
@@ -27,7 +35,7 @@ def rejected_messages(bench: Bench) -> Ours:
     mains = {name: bench.workers[name].main.pid for name in ("maint", "gpu0", "score")}
     _send_wrong(bench)
     unrouted = _unknown_queue_is_refused()
-    counted = _await_counted(bench, 7)
+    _await_counted(bench, sum(WRONG.values()))
     hours = bench.work.line(steps=2)
     bench.work.ask(hours)
     bench.work.wait_all(60)
@@ -35,6 +43,8 @@ def rejected_messages(bench: Bench) -> Ours:
         worker = bench.workers[name]
         expect(worker.alive and worker.main.pid == pid, f"{worker} did not outlive what it was sent")
     expect(unrouted, "a message for a queue that nobody has was taken")
+    counted = _counted(bench)
+    expect(counted == WRONG, f"counted as rejected: {counted}, and sent were {WRONG}")
     return bench.work.ours(rejected=counted)
 
 
@@ -85,20 +95,18 @@ def _unknown_queue_is_refused() -> bool:
     return False
 
 
-def _await_counted(bench: Bench, number: int) -> dict[str, int]:
-    """How many messages were counted as rejected, by reason, once they are as many."""
-    found: dict[str, int] = {}
+def _counted(bench: Bench) -> dict[str, int]:
+    """How many messages were counted as rejected, by reason."""
+    rows = bench.ground.rows("select reason, sum(count) from rlfleet.rejections group by reason")
+    return {str(row[0]): int(row[1]) for row in rows}
 
-    def counted() -> bool:
-        rows = bench.ground.rows("select reason, sum(count) from rlfleet.rejections group by reason")
-        found.update({str(row[0]): int(row[1]) for row in rows})
-        return sum(found.values()) >= number
 
+def _await_counted(bench: Bench, number: int) -> None:
+    """Until so many messages were counted as rejected."""
     try:
-        wait_until(counted, 40, f"{number} messages counted as rejected")
+        wait_until(lambda: sum(_counted(bench).values()) >= number, 40, f"{number} messages counted as rejected")
     except TimeoutError as error:
-        raise TimeoutError(f"{error}: {found}") from error
-    return found
+        raise TimeoutError(f"{error}: {_counted(bench)}") from error
 
 
 @row(25, "jobs are cancelled while they wait, while they run, and while the broker is down", limit_seconds=90)
