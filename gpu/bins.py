@@ -66,6 +66,14 @@ def pack(
     return [build([flat[i] for i in samples], samples, least_shared, observed) for samples in contents]
 
 
+def cost(trie: Trie, layout: Layout) -> int:
+    """The tokens that a bin of ``pack`` costs in that layout."""
+    if layout != "padded":
+        return len(trie)
+    paths = trie.paths()
+    return len(paths) * max(map(len, paths), default=0)
+
+
 @dataclass
 class _Bin:
     """Samples with the number of tokens of their trie; ``ids`` are sorted, so that neighbours share most."""

@@ -1,4 +1,4 @@
-"""A frozen dataset as episodes to train on, and episodes as padded micro-batches.
+"""A frozen dataset as episodes to train on.
 
 Which rows may be trained on depends on the objective. GRPO is on-policy: every call must carry the tokens
 and log-probabilities of one of our versions at the temperature that is trained at, or the whole dataset is
@@ -8,13 +8,11 @@ refused. SFT may clone anyone: calls without tokens are tokenised through the ch
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
-from torch import Tensor
 
 from gpu.tokens import ChatTokens
 from rl.advantages import group_normalised
@@ -28,10 +26,14 @@ from rl.sequences import merge
 
 @dataclass(frozen=True)
 class Episode:
-    """One trajectory as token sequences, with the advantage of all its tokens (0 for SFT)."""
+    """One trajectory as token sequences, with the advantage of all its tokens (0 for SFT).
+
+    ``group`` names the trajectories that it most likely begins like.
+    """
 
     sequences: list[TokenSequence]
     advantage: float = 0.0
+    group: str = ""
 
     @property
     def spoken(self) -> int:
@@ -50,17 +52,6 @@ class Selection:
     episodes: list[Episode]
     read: int
     skipped: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Right-padded sequences. ``ids``, ``spoken``, ``old_logp`` are [B, L]; ``lengths``, ``episode`` are [B]."""
-
-    ids: Tensor
-    lengths: Tensor
-    spoken: Tensor
-    old_logp: Tensor
-    episode: Tensor
 
 
 def read_rows(path: Path) -> list[tuple[DatasetRow, list[Call]]]:
@@ -99,27 +90,12 @@ def select(path: Path, config: SftTrain | GrpoTrain, tokens: ChatTokens, context
         if config.min_score is not None and row.score < config.min_score:
             chosen.skipped["score below min_score"] += 1
             continue
-        _keep(
-            chosen, Episode(merge([_with_tokens(call, tokens) for call in calls], len(chosen.episodes))), context_length
-        )
+        sequences = merge([_with_tokens(call, tokens) for call in calls], len(chosen.episodes))
+        _keep(chosen, Episode(sequences, group=row.group), context_length)
     if not chosen.episodes:
         raise NoTrainingData(f"none of {len(rows)} rows can be trained on: {dict(chosen.skipped)}")
     _check_vocabulary(chosen.episodes, len(tokens.tokenizer))
     return chosen
-
-
-def micro_batches(episodes: Sequence[Episode], token_budget: int) -> Iterable[MicroBatch]:
-    """The sequences of ``episodes`` by length, in batches of at most ``token_budget`` padded tokens.
-
-    ``MicroBatch.episode`` indexes ``episodes``.
-    """
-    flat = [(one, index) for index, episode in enumerate(episodes) for one in episode.sequences]
-    flat.sort(key=lambda pair: len(pair[0].ids))
-    start = 0
-    for end in range(1, len(flat) + 1):
-        if end == len(flat) or len(flat[end][0].ids) * (end + 1 - start) > token_budget:
-            yield _padded(flat[start:end])
-            start = end
 
 
 def _on_policy(
@@ -129,11 +105,11 @@ def _on_policy(
         _refuse_off_policy(row, calls, config.temperature)
     advantages = group_normalised([row.score for row, _ in rows], [row.group for row, _ in rows])
     chosen = Selection([], len(rows))
-    for (_, calls), advantage in zip(rows, advantages.tolist(), strict=True):
+    for (row, calls), advantage in zip(rows, advantages.tolist(), strict=True):
         if advantage == 0.0:
             chosen.skipped["no advantage in its group"] += 1
             continue
-        _keep(chosen, Episode(merge(calls, len(chosen.episodes)), advantage), context_length)
+        _keep(chosen, Episode(merge(calls, len(chosen.episodes)), advantage, row.group), context_length)
     _check_vocabulary(chosen.episodes, vocabulary)
     return chosen
 
@@ -169,14 +145,3 @@ def _with_tokens(call: Call, tokens: ChatTokens) -> Call:
         return call
     prompt, spoken = tokens.answer(call)
     return call.model_copy(update={"prompt_token_ids": prompt, "token_ids": spoken, "logprobs": [0.0] * len(spoken)})
-
-
-def _padded(flat: Sequence[tuple[TokenSequence, int]]) -> MicroBatch:
-    shape = (len(flat), max(len(one.ids) for one, _ in flat))
-    ids, spoken, old = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool), torch.zeros(shape)
-    for row, (one, _) in enumerate(flat):
-        ids[row, : len(one.ids)] = torch.tensor(one.ids)
-        spoken[row, : len(one.ids)] = torch.tensor(one.mask, dtype=torch.bool)
-        old[row, : len(one.ids)] = torch.tensor(one.logprobs)
-    lengths = torch.tensor([len(one.ids) for one, _ in flat])
-    return MicroBatch(ids, lengths, spoken, old, torch.tensor([index for _, index in flat]))

@@ -1,7 +1,7 @@
-"""Optimizer steps: gradients of a batch micro-batch by micro-batch, and one update.
+"""Optimizer steps: gradients of a batch bin by bin, and one update.
 
-A step that runs out of memory is done again with smaller micro-batches. Its gradients were thrown away, and losses
-are sums with denominators of the whole batch, so the update is the same but for rounding.
+A step that runs out of memory is done again with smaller bins. Its gradients were thrown away, and losses are sums
+with denominators of the whole batch, so the update is the same but for rounding.
 """
 
 from __future__ import annotations
@@ -9,20 +9,25 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpu import objectives
-from gpu.data import Episode, MicroBatch, micro_batches
+from gpu.bins import cost, measure, pack
+from gpu.data import Episode
 from gpu.device import capacity, free_unused, named_failures
-from gpu.forward import log_probs
+from gpu.layouts import choose
 from gpu.optimizer import AdamW
 from gpu.policy import Policy
+from gpu.terms import Scored, score
+from gpu.tries import Trie
 from rl import memory
 from rl.config import GrpoTrain, SftTrain
 from rl.errors import OutOfMemory
+from rl.records import Sequence as TokenSequence
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +35,26 @@ Sums = dict[str, float]
 
 
 class Steps:
-    """The steps of one training on the policy's device, whose lock is taken for one micro-batch at a time.
+    """The steps of one training on the policy's device, whose lock is taken for one bin of tokens at a time.
 
-    ``token_budget`` is the config's until memory runs out, ``shrunk`` how often it has been lowered.
+    ``token_budget`` is the config's until memory runs out, ``shrunk`` how often it has been lowered. ``layout`` is how
+    bins are computed, ``why`` the reason for it, and ``shares`` counts the tokens of ``episodes``, of which every
+    batch is made.
     """
 
-    def __init__(self, model: Any, optimizer: AdamW, config: SftTrain | GrpoTrain, policy: Policy) -> None:
+    def __init__(
+        self,
+        model: Any,
+        optimizer: AdamW,
+        config: SftTrain | GrpoTrain,
+        policy: Policy,
+        episodes: Sequence[Episode],
+    ) -> None:
         self.model, self.optimizer, self.config, self.policy = model, optimizer, config, policy
         self.token_budget = config.token_budget
         self.shrunk = 0
+        self.shares = measure([[one for one, _ in group] for group in _groups(episodes)])
+        self.layout, self.why = choose(model, self.shares.prefix)
 
     def run(self, batch: list[Episode]) -> Sums:
         """One update on ``batch`` and its metrics; an empty batch changes nothing.
@@ -61,13 +77,15 @@ class Steps:
 
     def _step(self, batch: list[Episode]) -> Sums:
         began, sums = time.perf_counter(), defaultdict[str, float](float)
-        counted = torch.tensor([episode.spoken for episode in batch], device=self.policy.device)
-        for micro in micro_batches(batch, self.token_budget):
+        bins, owner = self._bins(batch)
+        for one in bins:
             with self.policy.lock, named_failures("training"):
+                terms = score(self.model, one, self.layout, self._temperature)
+                episode = owner[terms.sample]
                 if isinstance(self.config, SftTrain):
-                    _clone(self.model, micro, batch, self.config, sums)
+                    _clone(terms, batch, self.config, sums)
                 else:
-                    _reinforce(self.model, micro, batch, counted, self.config, sums)
+                    _reinforce(terms, episode, batch, self.config, sums)
         with self.policy.lock, named_failures("training"):
             norm = self.optimizer.update(sums["loss"]) if batch else 0.0
         tokens = sum(episode.length for episode in batch)
@@ -76,13 +94,26 @@ class Steps:
         seconds = time.perf_counter() - began
         return {"loss": sums["loss"], **per_token, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
 
+    @property
+    def _temperature(self) -> float:
+        return self.config.temperature if isinstance(self.config, GrpoTrain) else 1.0
+
+    def _bins(self, batch: list[Episode]) -> tuple[list[Trie], Tensor]:
+        """The batch's bins, and the episode in the batch of each of their samples."""
+        groups = _groups(batch)
+        observed = isinstance(self.config, SftTrain) and self.config.observation_weight > 0
+        sequences = [[one for one, _ in group] for group in groups]
+        bins = pack(sequences, self.token_budget, self.layout, observed=observed)
+        owner = [episode for group in groups for _, episode in group]
+        return bins, torch.tensor(owner, device=self.policy.device)
+
     def _shrink(self, batch: list[Episode]) -> None:
-        """Halve the budget, from the largest micro-batch that there was down to the longest sequence."""
+        """Halve the budget, from the largest bin that there was down to the longest sequence."""
         self.optimizer.drop_gradients()
         with self.policy.lock:
             free_unused(self.policy.device)
         longest = max((len(one.ids) for episode in batch for one in episode.sequences), default=0)
-        largest = max((micro.ids.numel() for micro in micro_batches(batch, self.token_budget)), default=0)
+        largest = max((cost(one, self.layout) for one in self._bins(batch)[0]), default=0)
         if largest <= longest:
             raise OutOfMemory(self._too_much(longest))
         self.token_budget = max(min(self.token_budget, largest) // 2, longest)
@@ -108,37 +139,33 @@ class Steps:
         return f"training {found}, and {device} has {memory.gib(capacity(device))} GiB: {', or '.join(remedies)}"
 
 
-def _clone(model: Any, micro: MicroBatch, batch: list[Episode], config: SftTrain, sums: Sums) -> None:
-    """Add the SFT gradient of one micro-batch."""
+def _groups(episodes: Sequence[Episode]) -> list[list[tuple[TokenSequence, int]]]:
+    """The sequences of each group with the place of their episode, groups in order of their first one."""
+    found: dict[str, list[tuple[TokenSequence, int]]] = {}
+    for place, episode in enumerate(episodes):
+        found.setdefault(episode.group, []).extend((one, place) for one in episode.sequences)
+    return list(found.values())
+
+
+def _clone(terms: Scored, batch: list[Episode], config: SftTrain, sums: Sums) -> None:
+    """Add the SFT gradient of one bin."""
     n_spoken = sum(episode.spoken for episode in batch)
     n_observed = sum(episode.length for episode in batch) - n_spoken
-    device = model.device
-    spoken = micro.spoken.to(device)
-    selected = torch.ones_like(spoken) if config.observation_weight else spoken
-    terms = log_probs(model, micro.ids.to(device), micro.lengths.to(device), selected)
-    loss = objectives.sft(
-        terms.logp, spoken[terms.row, terms.column].float(), n_spoken, n_observed, config.observation_weight
-    )
+    loss = objectives.sft(terms.logp, terms.spoken.float(), n_spoken, n_observed, config.observation_weight)
     loss.backward()  # type: ignore[no-untyped-call]
     sums["loss"] += float(loss.detach())
 
 
-def _reinforce(
-    model: Any, micro: MicroBatch, batch: list[Episode], counted: Tensor, config: GrpoTrain, sums: Sums
-) -> None:
-    """Add the GRPO gradient of one micro-batch; ``counted`` [episodes] are the batch's spoken tokens."""
-    device = model.device
-    terms = log_probs(
-        model, micro.ids.to(device), micro.lengths.to(device), micro.spoken.to(device), config.temperature
-    )
-    episode = micro.episode.to(device)[terms.row]
-    old = micro.old_logp.to(device)[terms.row, terms.column]
-    advantage = torch.tensor([one.advantage for one in batch], device=device)[episode]
+def _reinforce(terms: Scored, episode: Tensor, batch: list[Episode], config: GrpoTrain, sums: Sums) -> None:
+    """Add the GRPO gradient of one bin, whose terms are those of ``episode`` [N]."""
+    counted = torch.tensor([one.spoken for one in batch], device=episode.device)
+    advantage = torch.tensor([one.advantage for one in batch], device=episode.device)[episode]
     clips = (config.clip_low, config.clip_high)
-    loss = objectives.grpo(terms.logp, old, advantage, episode, len(batch), *clips, counted)
+    loss = objectives.grpo(terms.logp, terms.old_logp, advantage, episode, len(batch), *clips, counted)
     loss.backward()  # type: ignore[no-untyped-call]
-    kl, held = objectives.drift(terms.logp, old, advantage, *clips)
-    for key, value in (("loss", loss.detach()), ("kl", kl), ("clip_share", held), ("entropy", terms.entropy)):
+    kl, held = objectives.drift(terms.logp, terms.old_logp, advantage, *clips)
+    entropy = terms.entropy.sum()
+    for key, value in (("loss", loss.detach()), ("kl", kl), ("clip_share", held), ("entropy", entropy)):
         sums[key] += float(value)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,7 @@ def train(
     chosen = select(Path(command.dataset), config, tokens, int(model.config.max_position_embeddings))
     total = _total_steps(config) if chosen.episodes else 0
     states = States(command, config)
-    begun = _begin(command, config, model, policy, total, states)
+    begun = _begin(command, config, model, policy, total, states, chosen.episodes)
     steps, optimizer = begun.steps, begun.steps.optimizer
     where = {"job": command.job, "fence": command.fence}
     batches = _batches(chosen.episodes, config, optimizer.step - optimizer.done) if total else iter(())
@@ -111,21 +111,36 @@ def _refuse_devices(config: SftTrain | GrpoTrain, policy: Policy) -> None:
 
 
 def _begin(
-    command: TrainCommand, config: SftTrain | GrpoTrain, model: Any, policy: Policy, total: int, states: States
+    command: TrainCommand,
+    config: SftTrain | GrpoTrain,
+    model: Any,
+    policy: Policy,
+    total: int,
+    states: States,
+    episodes: list[Episode],
 ) -> Begun:
     """Start where the state that the command names stands; from the beginning where there is none to be used."""
     refused: dict[str, object] = {}
     with policy.lock, named_failures("loading the training's state"):
         if command.resume is not None and total:
             try:
-                return _resume(command.resume, config, model, policy, total, states)
+                return _resume(command.resume, config, model, policy, total, states, episodes)
             except InvalidInput as error:
                 refused = {"resume_refused": str(error)}
         moments = checkpoints.read_optimizer(Path(command.parent)) if command.parent else {}
-        return Begun(Steps(model, AdamW(model, config.optimizer, total, moments), config, policy), 0, refused)
+        optimizer = AdamW(model, config.optimizer, total, moments)
+        return Begun(Steps(model, optimizer, config, policy, episodes), 0, refused)
 
 
-def _resume(folder: str, config: SftTrain | GrpoTrain, model: Any, policy: Policy, total: int, states: States) -> Begun:
+def _resume(
+    folder: str,
+    config: SftTrain | GrpoTrain,
+    model: Any,
+    policy: Policy,
+    total: int,
+    states: States,
+    episodes: list[Episode],
+) -> Begun:
     """Go on from the state in ``folder``; the model is changed only once all of it is known to fit."""
     saved = states.read(Path(folder), trained(model))
     position = saved.position
@@ -133,7 +148,7 @@ def _resume(folder: str, config: SftTrain | GrpoTrain, model: Any, policy: Polic
     with torch.no_grad():
         for name, parameter in optimizer.named.items():
             parameter.copy_(saved.weights[name])
-    steps = Steps(model, optimizer, config, policy)
+    steps = Steps(model, optimizer, config, policy, episodes)
     steps.token_budget, steps.shrunk = min(steps.token_budget, position.token_budget), position.shrunk
     return Begun(steps, position.batches, {"resumed": {"step": position.done}})
 
@@ -194,6 +209,7 @@ def _manifest(config: SftTrain | GrpoTrain, chosen: Selection, steps: Steps) -> 
         "objective": config.objective,
         "updates": steps.optimizer.done,
         "step": steps.optimizer.step,
+        "layout": {"name": steps.layout, "reason": steps.why, **asdict(steps.shares)},
         "token_budget": steps.token_budget,
         "token_budget_shrunk": steps.shrunk,
         "rows": rows,

@@ -33,7 +33,8 @@ class Optimizer(Config):
 
 
 class Train(Config):
-    """What every objective needs. ``token_budget`` bounds the padded tokens of one micro-batch.
+    """What every objective needs. ``token_budget`` bounds the tokens that are computed at once; what
+    sequences of one group begin with counts once.
 
     ``devices`` are taken all in one lease, or none. ``quantization`` keeps the frozen base in four bits; it needs
     ``lora``.

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gpu.forward import log_probs
 from gpu.objectives import cispo, dpo, dr_grpo, grpo, gspo, kl_penalty, per_episode, ppo_token_mean, rloo, sft
+from gpu.terms import score
+from gpu.tries import build
+from rl.records import Sequence as TokenSequence
 
 PROMPTS, COMPLETIONS = (5, 5, 3, 4), (7, 2, 4, 6)
 N, WIDTH, LONGEST, TOKENS = len(COMPLETIONS), max(COMPLETIONS), max(PROMPTS), sum(COMPLETIONS)
@@ -26,6 +29,17 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """From log-probabilities, old ones, the reference's, advantages and the sample, [T] each."""
+
+
+def log_probs(model: Any, ids: Tensor, lengths: Tensor, selected: Tensor) -> tuple[Tensor, Tensor]:
+    """Of the selected tokens, row by row, computed as the trainer does: log-probabilities and their rows, [T] each."""
+    sequences = [
+        TokenSequence(episode=row, ids=one[:n].tolist(), mask=chosen[:n].int().tolist(), logprobs=[0.0] * n)
+        for row, (one, n, chosen) in enumerate(zip(ids, lengths.tolist(), selected, strict=True))
+    ]
+    scored = score(model, build(sequences, least_shared=1), "tree")
+    order = torch.from_numpy(np.lexsort((scored.position.numpy(), scored.sample.numpy())))
+    return scored.logp[order], scored.sample[order]
 
 
 def load(base: Path) -> Any:
@@ -87,9 +101,9 @@ class Batch:
         self.prompt_mask = (torch.arange(LONGEST) >= LONGEST - prompt[:, None]).long()
         self.mask = (torch.arange(WIDTH) < COUNTS[:, None]).long()
         with torch.no_grad():
-            terms = log_probs(model, self.ids, self.lengths, self.selected)
+            own_logp, _ = log_probs(model, self.ids, self.lengths, self.selected)
         own = torch.zeros(N, WIDTH)
-        own[self.mask.bool()] = terms.logp
+        own[self.mask.bool()] = own_logp
         self.old = (own + 0.8 * (2 * torch.rand(N, WIDTH, generator=draw) - 1)) * self.mask
         self.ref = (own + 0.8 * (2 * torch.rand(N, WIDTH, generator=draw) - 1)) * self.mask
 
@@ -107,10 +121,10 @@ class Batch:
 
     def flat(self, model: Any, rows: list[int]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """The terms of some rows: log-probabilities, old ones, the reference's, advantages and samples."""
-        terms = log_probs(model, self.ids[rows], self.lengths[rows], self.selected[rows])
+        logp, row = log_probs(model, self.ids[rows], self.lengths[rows], self.selected[rows])
         kept = self.mask[rows].bool()
-        sample = torch.tensor(rows)[terms.row]
-        return terms.logp, self.old[rows][kept], self.ref[rows][kept], ADVANTAGE[sample], sample
+        sample = torch.tensor(rows)[row]
+        return logp, self.old[rows][kept], self.ref[rows][kept], ADVANTAGE[sample], sample
 
 
 @pytest.fixture(scope="module")

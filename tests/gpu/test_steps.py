@@ -10,13 +10,16 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from gpu import forward, steps
+from gpu import steps, terms
+from gpu.layouts import hidden_states
 from gpu.policy import Policy
 from gpu.trainer import train
+from gpu.tries import Trie, build
 from rl.config import Lora
 from rl.errors import InvalidInput, OutOfMemory
 from rl.memory import activations
 from rl.protocol import CheckpointWritten, DatasetRow, Done, StateSaved, TrainCommand
+from rl.records import Sequence as TokenSequence
 
 Write = Callable[[Sequence[DatasetRow]], str]
 MakeRow = Callable[..., DatasetRow]
@@ -30,6 +33,8 @@ CONFIG: dict[str, object] = {
     "lora": {"rank": 4, "alpha": 8},
     "optimizer": {"learning_rate": 3e-3},
 }
+LONGEST = 115
+"""Tokens of the longest sequence below; no bin is smaller."""
 ALLOCATORS = [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 
 
@@ -51,16 +56,16 @@ def run(policy: Policy, base: Path, tmp_path: Path, write_rows: Write, make_row:
 
 
 def limit(monkeypatch: pytest.MonkeyPatch, tokens: int, failure: Exception) -> list[int]:
-    """Memory for micro-batches of at most ``tokens`` padded tokens. Returns the sizes of those that fail."""
+    """Memory for bins of at most ``tokens`` tokens. Returns the sizes of those that fail."""
     failed: list[int] = []
 
-    def log_probs(model: Any, ids: Tensor, *arguments: Any) -> forward.Terms:
-        if ids.numel() > tokens:
-            failed.append(ids.numel())
+    def bounded(model: Any, trie: Trie, *arguments: Any) -> terms.Scored:
+        if len(trie) > tokens:
+            failed.append(len(trie))
             raise failure
-        return forward.log_probs(model, ids, *arguments)
+        return terms.score(model, trie, *arguments)
 
-    monkeypatch.setattr(steps, "log_probs", log_probs)
+    monkeypatch.setattr(steps, "score", bounded)
     return failed
 
 
@@ -85,14 +90,14 @@ def test_a_step_without_memory_is_done_again_in_smaller_pieces(
 ) -> None:
     roomy = run("roomy")
     assert (manifest(roomy)["token_budget"], manifest(roomy)["token_budget_shrunk"]) == (1000, 0)
-    failed = limit(monkeypatch, 200, failure)
+    failed = limit(monkeypatch, 130, failure)
     tight = run("tight")
     (largest, *others) = failed
     assert len(failed) == manifest(tight)["token_budget_shrunk"] == 2, "in the first step alone"
-    assert others[0] <= largest // 2
-    assert manifest(tight)["token_budget"] == largest // 4
+    assert 130 < others[0] <= largest // 2
+    assert manifest(tight)["token_budget"] == LONGEST
     assert manifest(tight)["config"]["token_budget"] == 1000
-    small = run("small", config={"token_budget": largest // 4})
+    small = run("small", config={"token_budget": LONGEST})
     assert (manifest(small)["token_budget_shrunk"], len(failed)) == (0, 2)
     assert distance(weights(tight), weights(small)) <= 1e-6
     assert 0 < distance(weights(tight), weights(roomy)) < 1e-4
@@ -104,13 +109,13 @@ def test_the_gradients_of_a_failed_step_are_thrown_away(run: Run, monkeypatch: p
     expected = run("expected", config=budget)
     calls: list[int] = []
 
-    def log_probs(model: Any, ids: Tensor, *arguments: Any) -> forward.Terms:
-        calls.append(ids.numel())
+    def second_fails(model: Any, trie: Trie, *arguments: Any) -> terms.Scored:
+        calls.append(len(trie))
         if len(calls) == 2:
             raise ALLOCATORS[1]
-        return forward.log_probs(model, ids, *arguments)
+        return terms.score(model, trie, *arguments)
 
-    monkeypatch.setattr(steps, "log_probs", log_probs)
+    monkeypatch.setattr(steps, "score", second_fails)
     events = run("events", config=budget)
     assert manifest(events)["token_budget_shrunk"] == 1
     assert distance(weights(events), weights(expected)) < 1e-4
@@ -169,9 +174,10 @@ def test_the_estimate_of_activations_is_what_the_backward_pass_keeps(
             kept[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    ids = torch.arange(256)[None] % 200
+    ids = [number % 200 for number in range(256)]
+    trie = build([TokenSequence(episode=0, ids=ids, mask=[0] * 256, logprobs=[0.0] * 256)])
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward.log_probs(model, ids, torch.tensor([256]), torch.zeros_like(ids, dtype=torch.bool))
+        hidden_states(model, trie, "tree")
     measured = sum(one.untyped_storage().nbytes() for one in kept.values())
     head = 3 * 4 * model.config.vocab_size * 256
     estimated = activations(steps._architecture(model), 256, 4, adapters=lora is not None) - head

@@ -238,7 +238,7 @@ def test_exhaustion_has_a_name(
     def fail(*args: object, **kwargs: object) -> None:
         raise failure
 
-    where = "gpu.checkpoints.save_file" if named is DiskFull else "gpu.steps.log_probs"
+    where = "gpu.checkpoints.save_file" if named is DiskFull else "gpu.steps.score"
     monkeypatch.setattr(where, fail)
     with pytest.raises(named):
         run(policy, base, write_rows([make_row(0)]), tmp_path / "out", {**SFT, "steps": 1})
