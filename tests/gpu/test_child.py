@@ -201,8 +201,9 @@ def test_where_memory_really_runs_out_it_goes_on_with_less(
     write_rows: Callable[[Sequence[DatasetRow]], str],
     make_row: Callable[..., DatasetRow],
 ) -> None:
-    dataset = write_rows([make_row(i, answers=["turn left"] * 8) for i in range(12)])
-    config = {"steps": 1, "batch_episodes": 12, "lora": {"rank": 4, "alpha": 8}}
+    # No two of them begin alike, so that nothing is computed once for several.
+    dataset = write_rows([make_row(i, answers=[f"turn left {i}"] * 8) for i in range(24)])
+    config = {"steps": 1, "batch_episodes": 24, "lora": {"rank": 4, "alpha": 8}}
     resident.send(command(base, dataset, tmp_path / "warm", **config, token_budget=100).line())
     resident.until(Done)
     pages = int(Path(f"/proc/{resident.process.pid}/statm").read_text().split()[0])
