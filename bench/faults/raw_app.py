@@ -14,7 +14,7 @@ from celery import Celery
 
 PREFIX = "raw:"
 
-app = Celery("raw")
+app = Celery("raw", set_as_current=False)
 
 
 def configure(redis_url: str, *, late: bool, reject: bool, visibility_seconds: int, sweep_seconds: int) -> None:
@@ -39,7 +39,7 @@ if "RLFLEET_RAW" in os.environ:
     configure(os.environ["REDIS_URL"], **json.loads(os.environ["RLFLEET_RAW"]))
 
 
-@app.task(name="raw.work")  # type: ignore[untyped-decorator]
+@app.task(name="raw.work", shared=False)  # type: ignore[untyped-decorator]
 def work(job: int, seconds: float, poison: bool = False) -> None:
     """Say that the job started, work in slices, and write its effect; ``poison`` kills the process instead."""
     _insert("starts", job)
