@@ -86,7 +86,8 @@ def test_jobs_are_listed_cancelled_and_queued_again(fleet: CliRunner, tmp_path: 
     listed = json.loads(fleet.invoke(cli.app, ["jobs", "list", "--state", "cancelled", "--json"]).stdout)
     assert [one["job_id"] for one in listed["jobs"]] == [int(job)]
     again = fleet.invoke(cli.app, ["jobs", "requeue", job])
-    assert again.exit_code == 1  # recorded; the broker is away
+    assert again.exit_code == 0
+    assert again.stdout.startswith(f"job {job}: queued")
     shown = json.loads(fleet.invoke(cli.app, ["jobs", "show", job, "--json"]).stdout)
     assert shown["job"]["state"] == "queued"
     assert [(event["from"], event["to"]) for event in shown["events"]] == [
