@@ -5,14 +5,30 @@ from __future__ import annotations
 import json
 import os
 import time
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
+from gpu import tool_calls
+from gpu.detokenize import StopText, first
 from gpu.generate import Completion, Request
 from gpu.policy import Version
-from gpu.tokens import ChatTokens
 from rl.errors import InvalidInput
+
+Stop = Annotated[str, StringConstraints(min_length=1)]
+
+
+def _listed(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class StreamOptions(BaseModel):
+    """What a stream carries besides the answer."""
+
+    model_config = ConfigDict(extra="forbid")
+    include_usage: bool | None = False
 
 
 class ChatRequest(BaseModel):
@@ -22,13 +38,16 @@ class ChatRequest(BaseModel):
     model: str
     messages: list[dict[str, Any]] = Field(min_length=1)
     tools: list[dict[str, Any]] | None = None
+    tool_choice: Literal["auto", "none"] | None = None
     temperature: float | None = Field(1.0, ge=0, le=10)
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
+    stop: Annotated[list[Stop], Field(max_length=4), BeforeValidator(_listed)] | None = None
     seed: int | None = None
     n: int | None = Field(1, ge=1, le=1)
     top_p: float | None = Field(1.0, ge=1, le=1)
     stream: bool | None = False
+    stream_options: StreamOptions | None = None
     logprobs: bool | None = True
     top_logprobs: int | None = Field(0, ge=0, le=0)
     return_token_ids: bool | None = True
@@ -38,6 +57,73 @@ class ChatRequest(BaseModel):
     def limit(self) -> int | None:
         """How many tokens the caller allows."""
         return self.max_completion_tokens or self.max_tokens
+
+    @property
+    def offered(self) -> list[dict[str, Any]] | None:
+        """The tools that may be called."""
+        return None if self.tool_choice == "none" else self.tools or None
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a completion says. ``content`` is None where there are only tool calls."""
+
+    content: str | None
+    tool_calls: list[dict[str, Any]]
+    finish_reason: Literal["stop", "length", "tool_calls"]
+    stop_reason: str | None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One request of one version, its prompt as text and as tokens."""
+
+    number: str
+    created: int
+    asked: ChatRequest
+    version: Version
+    prompt_text: str
+    request: Request
+
+    @property
+    def marks(self) -> Sequence[str]:
+        """From the first of these on, the text may turn out not to be content."""
+        return (*(self.asked.stop or ()), *(tool_calls.MARKS if self.asked.offered else ()))
+
+    def said(self, done: Completion) -> Said:
+        """What was said up to the first stop sequence; the conversation is remembered with the ids it was held in.
+
+        One that a stop sequence cut is not: its next turn shows less text than the tokens are.
+        """
+        tokens, finish = self.version.tokens, done.finish_reason
+        text = tokens.decode(done.token_ids)
+        cut = first(text, self.asked.stop or ())
+        if cut is None:
+            text = tokens.decode(done.token_ids[:-1]) if finish == "stop" else text
+            tokens.remember(self.prompt_text, text, self.request.prompt + done.token_ids)
+        else:
+            text, finish = text[: cut[0]], "stop"
+        reason = cut[1] if cut else None
+        content, calls = tool_calls.split(text) if self.asked.offered else (text, [])
+        if not calls:
+            return Said(content, [], finish, reason)
+        return Said(content or None, calls, "tool_calls" if finish == "stop" else finish, reason)
+
+    def envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
+        """The fields that a response and each of its chunks share."""
+        head = {"id": f"chatcmpl-{self.number}", "object": kind, "created": self.created}
+        return {**head, "model": self.asked.model, "choices": choices}
+
+    def usage(self, done: Completion) -> dict[str, int]:
+        """How many tokens were read and spoken."""
+        read, spoken = len(self.request.prompt), len(done.token_ids)
+        return {"prompt_tokens": read, "completion_tokens": spoken, "total_tokens": read + spoken}
+
+    def logprobs(self, token_ids: Sequence[int], logprobs: Sequence[float]) -> dict[str, Any]:
+        """OpenAI's list of spoken tokens with their log-probabilities."""
+        word = self.version.tokens.word
+        pairs = zip(token_ids, logprobs, strict=True)
+        return {"content": [{"token": word(t), "logprob": p, "bytes": None, "top_logprobs": []} for t, p in pairs]}
 
 
 def parse(body: bytes) -> ChatRequest:
@@ -49,70 +135,57 @@ def parse(body: bytes) -> ChatRequest:
     try:
         request = ChatRequest.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "body"
-        raise InvalidInput(field, first["input"], f"{first['msg']}; supported are {_fields()}") from error
-    if request.stream:
-        raise InvalidInput("stream", True, "answers come whole; leave stream out")
+        problem = error.errors()[0]
+        field = ".".join(map(str, problem["loc"])) or "body"
+        raise InvalidInput(field, problem["input"], f"{problem['msg']}; supported are {_fields()}") from error
+    if request.stream_options and not request.stream:
+        raise InvalidInput("stream_options", request.stream_options, "they need stream = true")
     return request
 
 
-def plan(request: ChatRequest, version: Version) -> tuple[str, Request]:
-    """The prompt's text, and what to decode.
+def plan(request: ChatRequest, version: Version, number: str) -> Turn:
+    """The prompt, and what to decode.
 
     Raises:
-        InvalidInput: the messages do not fit the template, or the context.
+        InvalidInput: the messages do not fit the template, or the context, or the template knows no tools.
     """
-    messages = [_flat(message) for message in request.messages]
-    text = version.tokens.render(messages, request.tools)
-    prompt = version.tokens.ids(text)
+    tokens = version.tokens
+    if request.offered and "tools" not in str(tokens.tokenizer.chat_template):
+        raise InvalidInput("tools", len(request.offered), "the model's chat template knows no tools; leave them out")
+    text = tokens.render([_flat(message) for message in request.messages], request.offered)
+    prompt = tokens.ids(text)
     room = int(version.model.config.max_position_embeddings) - len(prompt)
     if room < (request.limit or 1):
         remedy = f"the context holds {room + len(prompt)} tokens, prompt and answer together"
         raise InvalidInput("messages", f"{len(prompt)} tokens, max_tokens {request.limit}", remedy)
     seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(6))
     heat = 1.0 if request.temperature is None else request.temperature
-    return text, Request(prompt, request.limit or room, heat, seed)
+    stop = StopText(tokens.decode, request.stop) if request.stop else None
+    wanted = Request(prompt, request.limit or room, heat, seed, heard=stop)
+    return Turn(number, int(time.time()), request, version, text, wanted)
 
 
-def response(
-    number: str, name: str, tokens: ChatTokens, prompt_text: str, prompt: list[int], done: Completion
-) -> bytes:
-    """The response body; the conversation is remembered with the ids it was held in."""
-    spoken = done.token_ids[:-1] if done.finish_reason == "stop" else done.token_ids
-    content = tokens.decode(spoken)
-    tokens.remember(prompt_text, content, prompt + done.token_ids)
+def response(turn: Turn, done: Completion) -> bytes:
+    """The response body."""
+    said = turn.said(done)
+    message: dict[str, Any] = {"role": "assistant", "content": said.content}
+    if said.tool_calls:
+        message["tool_calls"] = said.tool_calls
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": content},
-        "finish_reason": done.finish_reason,
-        "stop_reason": None,
+        "message": message,
+        "finish_reason": said.finish_reason,
+        "stop_reason": said.stop_reason,
         "token_ids": done.token_ids,
-        "logprobs": {
-            "content": [
-                {"token": tokens.word(token), "logprob": logprob, "bytes": None, "top_logprobs": []}
-                for token, logprob in zip(done.token_ids, done.logprobs, strict=True)
-            ]
-        },
+        "logprobs": turn.logprobs(done.token_ids, done.logprobs),
     }
-    count = len(done.token_ids)
-    usage = {"prompt_tokens": len(prompt), "completion_tokens": count, "total_tokens": len(prompt) + count}
-    return json.dumps(
-        {
-            "id": f"chatcmpl-{number}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": name,
-            "choices": [choice],
-            "usage": usage,
-            "prompt_token_ids": prompt,
-        },
-        separators=(",", ":"),
-    ).encode()
+    body = turn.envelope("chat.completion", [choice])
+    body |= {"usage": turn.usage(done), "prompt_token_ids": turn.request.prompt}
+    return json.dumps(body, separators=(",", ":")).encode()
 
 
 def _flat(message: dict[str, Any]) -> dict[str, Any]:
-    """A message whose content is one string: text parts are joined.
+    """A message whose content is one string, or absent: text parts are joined.
 
     Raises:
         InvalidInput: there is a part that is not text, or no role.
@@ -120,6 +193,8 @@ def _flat(message: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(message.get("role"), str):
         raise InvalidInput("messages.role", message.get("role"), "every message needs a role")
     content = message.get("content")
+    if content is None:
+        return {key: value for key, value in message.items() if key != "content"}
     if not isinstance(content, list):
         return message
     if any(not isinstance(part, dict) or part.get("type") != "text" for part in content):

@@ -3,21 +3,29 @@
 ``GET /health``, ``GET /v1/models``, ``POST /v1/chat/completions`` and vLLM's ``/v1/load_lora_adapter`` and
 ``/v1/unload_lora_adapter``, whose path may be a folder of full weights too. Errors have OpenAI's shape. The
 handlers are plain Starlette: on a small model the framework costs more than the tokens.
+
+``python -m gpu.engine --base FOLDER`` serves one folder alone, with no fleet around it.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import hmac
 import itertools
 import json
 import logging
+import signal
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
+import torch
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
@@ -25,11 +33,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gpu import chat
+from gpu.device import torch_device
 from gpu.generate import Completion, Request
 from gpu.policy import Policy, Version
 from gpu.scheduler import Scheduler
 from gpu.settings import checked
-from rl.errors import EngineUnavailable, InvalidInput, RlfleetError
+from gpu.stream import EventStream, Spoken
+from rl.errors import Cancelled, EngineUnavailable, InvalidInput, RlfleetError, StartError
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +74,7 @@ class Engine:
     async def health(self, request: HttpRequest) -> Response:
         """Whether the engine lives, what it serves and how long its queue is."""
         state = {"status": "ok", "device": str(self.policy.device), "versions": self.policy.names()}
-        return _json({**state, "waiting": self.scheduler.waiting})
+        return _json({**state, "running": self.scheduler.running, "waiting": self.scheduler.waiting})
 
     async def models(self, request: HttpRequest) -> Response:
         """The versions, in OpenAI's list."""
@@ -72,16 +82,18 @@ class Engine:
         return _json({"object": "list", "data": [_model(version) for version in versions]})
 
     async def complete(self, request: HttpRequest) -> Response:
-        """One chat completion."""
+        """One chat completion, whole or as a stream."""
         asked = chat.parse(await request.body())
         version = self.policy.version(asked.model)
         if version is None:
             return _error(404, f"The model `{asked.model}` does not exist.", "NotFoundError", "model_not_found")
-        text, planned = chat.plan(asked, version)
-        done = await self._decode(version, planned)
-        number = f"{next(self._numbers):08x}"
-        body = chat.response(number, asked.model, version.tokens, text, planned.prompt, done)
-        return Response(body, media_type="application/json")
+        turn = chat.plan(asked, version, f"{next(self._numbers):08x}")
+        if asked.stream:
+            spoken = Spoken(turn.request)
+            self.scheduler.submit(version, spoken.request)
+            return EventStream(turn, spoken)
+        done = await self._decode(request, version, turn.request)
+        return Response(chat.response(turn, done), media_type="application/json")
 
     async def load(self, request: HttpRequest) -> Response:
         """Serve a folder: ``{"lora_name", "lora_path"}``, and ``base_path`` where the adapter's base was moved."""
@@ -96,8 +108,8 @@ class Engine:
             return _error(404, f"The lora adapter '{name}' cannot be found.", "NotFoundError", "model_not_found")
         return Response(f"Success: LoRA adapter '{name}' removed successfully.")
 
-    async def _decode(self, version: Version, planned: Request) -> Completion:
-        """Hand the request to the decoding thread and wait."""
+    async def _decode(self, asking: HttpRequest, version: Version, planned: Request) -> Completion:
+        """Hand the request to the decoding thread and wait, as long as the client does."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Completion] = loop.create_future()
 
@@ -106,10 +118,14 @@ class Engine:
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(_settle, answer, result)
 
-        self.scheduler.submit(
-            version, Request(planned.prompt, planned.max_tokens, planned.temperature, planned.seed, finished)
-        )
-        return await answer
+        self.scheduler.submit(version, replace(planned, finished=finished))
+        leaving = asyncio.create_task(_disconnected(asking))
+        leaving.add_done_callback(lambda _: _settle(answer, Cancelled("the client is gone")))
+        try:
+            return await answer
+        finally:
+            planned.cancelled.set()
+            leaving.cancel()
 
     def _guarded(self, handler: Handler) -> Handler:
         """The handler behind the key, with the errors it may raise as responses."""
@@ -133,15 +149,18 @@ class Engine:
 
 
 class EngineServer:
-    """An engine on a loopback port of its own, in a thread. ``start`` returns once it accepts connections.
+    """An engine on a loopback port, in a thread; ``port`` 0 takes a free one.
+
+    ``max_waiting`` is how many requests may wait, by default what ``RLFLEET_ENGINE_QUEUE`` says.
 
     Raises:
-        StartError: no ``key`` is given, and in production ``RLFLEET_ENGINE_KEY`` is not set.
+        StartError: no ``key`` is given, and in production ``RLFLEET_ENGINE_KEY`` is not set; or the port is taken.
     """
 
-    def __init__(self, policy: Policy, key: str | None = None, max_waiting: int = 1024) -> None:
-        self.scheduler = Scheduler(policy, max_waiting)
-        app = Engine(policy, self.scheduler, key or checked().engine_key).app()
+    def __init__(self, policy: Policy, key: str | None = None, max_waiting: int | None = None, port: int = 0) -> None:
+        here = checked()
+        self.scheduler = Scheduler(policy, max_waiting or here.engine_queue)
+        app = Engine(policy, self.scheduler, key or here.engine_key).app()
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -152,7 +171,7 @@ class EngineServer:
             timeout_keep_alive=KEEP_ALIVE_SECONDS,
         )
         self._server = uvicorn.Server(config)
-        self._socket = _listening()
+        self._socket = _listening(port)
         self._thread = threading.Thread(
             target=partial(self._server.run, sockets=[self._socket]), name="engine", daemon=True
         )
@@ -177,16 +196,27 @@ class EngineServer:
         self._socket.close()
 
 
-def _listening() -> socket.socket:
+def _listening(port: int) -> socket.socket:
     """A listening loopback socket that names its protocol.
 
     asyncio turns Nagle's algorithm off only on sockets that say they are TCP, and what is accepted says what
     the listener says; without it every answer waits 40 ms for the client's delayed acknowledgement.
     """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.bind(("127.0.0.1", 0))
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise StartError(f"port = {port}: {error}; name a free port, or 0 for any") from error
     listener.listen(2048)
     return listener
+
+
+async def _disconnected(request: HttpRequest) -> None:
+    """Return when the client is gone. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _settle(answer: asyncio.Future[Completion], result: Completion | Exception) -> None:
@@ -228,3 +258,31 @@ def _json(content: object, status: int = 200, headers: dict[str, str] | None = N
 def _error(status: int, message: str, kind: str, code: str | None, param: str | None = None) -> Response:
     body = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     return _json(body, status, {"Retry-After": RETRY_SECONDS} if status in (429, 503) else None)
+
+
+def main() -> None:
+    """The command line: serve one folder until SIGTERM or Ctrl-C."""
+    parser = argparse.ArgumentParser(prog="python -m gpu.engine", description="An OpenAI-compatible server.")
+    parser.add_argument("--base", type=Path, required=True, help="folder of full weights, or of an adapter")
+    parser.add_argument("--name", help="what requests call it; the folder's name if left out")
+    parser.add_argument("--port", type=int, default=0, help="on loopback; 0 takes a free one")
+    parser.add_argument("--device", default="cpu", help="cpu, or a CUDA device such as cuda:0")
+    args = parser.parse_args()
+    stopping = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, frame: stopping.set())
+    try:
+        torch.set_num_threads(checked().torch_threads)
+        policy = Policy(torch_device(args.device))
+        policy.load(args.name or args.base.resolve().name, str(args.base))
+        server = EngineServer(policy, port=args.port)
+    except RlfleetError as error:
+        sys.exit(f"gpu.engine: {error}")
+    sys.stdout.write(f"{server.start()}/v1\n")
+    sys.stdout.flush()
+    stopping.wait()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,9 +8,10 @@ distribution at a uniform number of the request's own generator, so neighbours i
 from __future__ import annotations
 
 import random
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -30,7 +31,9 @@ KEY_VALUE_BYTES = 2 << 30
 class Request:
     """What to sample: at ``temperature`` 0 the likeliest token always, else from the distribution.
 
-    ``finished`` is called once, on the decoding thread, with the completion or with what went wrong.
+    ``finished`` is called once, on the decoding thread, with the completion or with what went wrong. ``heard`` is
+    told each token and its log-probability there; when it says true, that token is the last. Once ``cancelled`` is
+    set, the request leaves at the next step and nobody is called.
     """
 
     prompt: list[int]
@@ -38,6 +41,8 @@ class Request:
     temperature: float
     seed: int
     finished: Callable[[Completion | Exception], None] = lambda result: None
+    heard: Callable[[int, float], bool] | None = None
+    cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
 
     @property
     def longest(self) -> int:
@@ -65,6 +70,14 @@ class Row:
     ids: list[int]
     rng: random.Random
     logprobs: list[float] = field(default_factory=list)
+    ended: bool = False
+
+    def take(self, token: int, logprob: float) -> None:
+        """One more token."""
+        self.ids.append(token)
+        self.logprobs.append(logprob)
+        if self.request.heard is not None:
+            self.ended = self.request.heard(token, logprob)
 
     @property
     def cached(self) -> int:
@@ -103,6 +116,7 @@ class Decoder:
         computing: set[tuple[int, ...]] = set()
         later: list[Request] = []
         longest = max((row.request.longest for row in self.rows), default=0)
+        _drop_cancelled(waiting)
         while waiting:
             longest = max(longest, waiting[0].longest)
             if not self._has_room(len(self.rows) + len(new), longest):
@@ -134,8 +148,7 @@ class Decoder:
         logits = self._forward(0, last, columns)
         chosen, logprobs = self._sample(logits)
         for row, token, logprob in zip(self.rows, chosen, logprobs, strict=True):
-            row.ids.append(token)
-            row.logprobs.append(logprob)
+            row.take(token, logprob)
         return self._leave()
 
     def _forward(self, first: int, ids: Tensor, columns: Tensor) -> Tensor:
@@ -215,11 +228,13 @@ class Decoder:
         done = [i for i, row in enumerate(self.rows) if self._is_done(row)]
         for i in done:
             row = self.rows[i]
+            if row.request.cancelled.is_set():
+                continue
             stopped = row.ids[-1] in self.stops
             if stopped:
                 self._keep(i, row, row.cached)
             spoken = row.ids[len(row.request.prompt) :]
-            row.request.finished(Completion(spoken, row.logprobs, "stop" if stopped else "length"))
+            row.request.finished(Completion(spoken, row.logprobs, "stop" if stopped or row.ended else "length"))
         gone, left = set(done), len(self.rows) - len(done)
         targets = [i for i in done if i < left]
         sources = [i for i in range(left, len(self.rows)) if i not in gone]
@@ -231,21 +246,28 @@ class Decoder:
         return len(done)
 
     def _is_done(self, row: Row) -> bool:
-        return row.ids[-1] in self.stops or len(row.logprobs) >= row.request.max_tokens
+        full = len(row.logprobs) >= row.request.max_tokens
+        return full or row.ended or row.ids[-1] in self.stops or row.request.cancelled.is_set()
 
 
 def generate(policy: Policy, version: Version, requests: Iterable[Request]) -> list[Completion]:
     """Complete all ``requests`` on the calling thread, in order."""
     results: dict[int, Completion] = {}
-    waiting = deque(
-        Request(r.prompt, r.max_tokens, r.temperature, r.seed, _setter(results, i)) for i, r in enumerate(requests)
-    )
+    waiting = deque(replace(request, finished=_setter(results, i)) for i, request in enumerate(requests))
     decoder = Decoder(version)
     while waiting or decoder.rows:
         with policy.using(version):
             decoder.admit(waiting)
             decoder.step()
     return [results[i] for i in range(len(results))]
+
+
+def _drop_cancelled(waiting: deque[Request]) -> None:
+    """Forget requests that nobody waits for. Another thread may append meanwhile, so a copy is looked at."""
+    seen = list(waiting)
+    if any(request.cancelled.is_set() for request in seen):
+        taken = [waiting.popleft() for _ in seen]
+        waiting.extendleft(request for request in reversed(taken) if not request.cancelled.is_set())
 
 
 def _setter(results: dict[int, Any], index: int) -> Callable[[Completion | Exception], None]:

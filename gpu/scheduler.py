@@ -48,6 +48,11 @@ class Scheduler:
         """How many requests are not being decoded yet."""
         return sum(len(queue) for queue in list(self._waiting.values()))
 
+    @property
+    def running(self) -> int:
+        """How many requests are being decoded."""
+        return sum(len(decoder.rows) for decoder in list(self._decoders.values()))
+
     def submit(self, version: Version, request: Request) -> None:
         """Queue a request of ``version``; its ``finished`` is called on the decoding thread.
 
@@ -80,10 +85,10 @@ class Scheduler:
         return True
 
     def _advance(self, version: Version) -> None:
-        """One decoding step of one version."""
+        """One decoding step of one version. Its queue stays where it is counted, or the bound would not hold."""
         decoder = self._decoder(version)
         with self._wake:
-            queue = self._waiting.pop(version, deque[Request]())
+            queue = self._waiting.setdefault(version, deque())
         try:
             with self.policy.using(version):
                 decoder.admit(queue)
@@ -91,13 +96,15 @@ class Scheduler:
         except Exception as error:
             # Whatever broke, the callers must hear of it and the other versions go on.
             log.exception("decoding %s failed", version.name)
-            for request in [*decoder.requests, *queue]:
-                request.finished(error)
-            queue.clear()
             del self._decoders[version]
-        if queue:
             with self._wake:
-                self._waiting[version] = queue + self._waiting.pop(version, deque[Request]())
+                failed = [*decoder.requests, *queue]
+                queue.clear()
+            for request in failed:
+                request.finished(error)
+        with self._wake:
+            if not queue:
+                del self._waiting[version]
 
     def _decoder(self, version: Version) -> Decoder:
         """The version's decoder; a new one makes room by dropping those that have been idle longest."""

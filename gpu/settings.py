@@ -19,6 +19,12 @@ class EngineSettings(BaseSettings):
     engine_key: str = Field(
         "", validation_alias="RLFLEET_ENGINE_KEY", repr=False, description="bearer key that the engine asks for"
     )
+    engine_queue: int = Field(
+        1024,
+        ge=1,
+        validation_alias="RLFLEET_ENGINE_QUEUE",
+        description="requests that may wait for a place in the batch; one more is answered 429",
+    )
     torch_threads: int = Field(
         1, ge=1, validation_alias="RLFLEET_TORCH_THREADS", description="threads of one operation on a CPU"
     )

@@ -39,7 +39,7 @@ class Position(BaseModel):
     """Where a training stands: after ``done`` updates and ``batches`` batches, some of which may have been empty.
 
     ``token_budget`` is what it had come to after memory ran out ``shrunk`` times: other micro-batches would round
-    differently.
+    differently. ``kl_coefficient`` is what an adaptive one had come to.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +47,7 @@ class Position(BaseModel):
     done: int = Field(ge=0)
     token_budget: int = Field(ge=1)
     shrunk: int = Field(ge=0)
+    kl_coefficient: float | None = Field(None, exclude_if=lambda coefficient: coefficient is None)
 
 
 class Work(BaseModel):

@@ -9,29 +9,41 @@ from __future__ import annotations
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from gpu import objectives
-from gpu.bins import cost, measure, pack
+from gpu.bins import Layout, cost, measure, pack
 from gpu.data import Episode
 from gpu.device import capacity, free_unused, named_failures
 from gpu.layouts import choose
+from gpu.objectives.ratios import sample_log_ratio
 from gpu.optimizer import AdamW
 from gpu.policy import Policy
 from gpu.terms import Scored, score
 from gpu.tries import Trie
 from rl import memory
-from rl.config import GrpoTrain, SftTrain
-from rl.errors import OutOfMemory
+from rl.config import OnPolicyTrain, SftTrain, TrainConfig
+from rl.errors import InvalidInput, OutOfMemory
+from rl.kl import adapted
+from rl.objectives import Cloning, WeightedSft
 from rl.records import Sequence as TokenSequence
 
 log = logging.getLogger(__name__)
 
 Sums = dict[str, float]
+Groups = list[list[tuple[TokenSequence, int]]]
+"""Sequences with the place of their episode in the batch."""
+
+UNBOUNDED = 1 << 62
+PER_TOKEN = ("kl", "clip_share", "entropy", "reference_kl")
+KL_COEFFICIENT = "kl_coefficient"
+SAMPLE_RATIOS = ("sequence mean", "sequence")
 
 
 class Steps:
@@ -39,22 +51,45 @@ class Steps:
 
     ``token_budget`` is the config's until memory runs out, ``shrunk`` how often it has been lowered. ``layout`` is how
     bins are computed, ``why`` the reason for it, and ``shares`` counts the tokens of ``episodes``, of which every
-    batch is made.
+    batch is made. ``kl_coefficient`` multiplies the KL from the reference, 0 without one.
+
+    Raises:
+        InvalidInput: the objective needs an episode whole in one bin, and one does not fit into the token budget; or
+            an adaptive coefficient could turn negative.
     """
 
     def __init__(
         self,
         model: Any,
         optimizer: AdamW,
-        config: SftTrain | GrpoTrain,
+        config: TrainConfig,
         policy: Policy,
         episodes: Sequence[Episode],
     ) -> None:
         self.model, self.optimizer, self.config, self.policy = model, optimizer, config, policy
         self.token_budget = config.token_budget
         self.shrunk = 0
-        self.shares = measure([[one for one, _ in group] for group in _groups(episodes)])
+        self.shares = measure(_sequences(_groups(episodes)))
         self.layout, self.why = choose(model, self.shares.prefix)
+        self._refuse_cut(episodes)
+        self.kl = None if isinstance(config, Cloning) else config.kl
+        self.kl_coefficient = self.kl.coefficient if self.kl else 0.0
+        self.largest_batch = _largest_batch(config, len(episodes))
+        self._adapted(0.0, self.largest_batch)
+
+    @property
+    def adaptive(self) -> bool:
+        """Whether the KL's coefficient changes from update to update."""
+        return self.kl is not None and self.kl.target is not None
+
+    def carried(self) -> dict[str, Tensor]:
+        """What the next training of the lineage goes on from, beside the optimizer's state."""
+        return {KL_COEFFICIENT: torch.tensor(self.kl_coefficient, dtype=torch.float64)} if self.adaptive else {}
+
+    def go_on(self, carried: Mapping[str, Tensor]) -> None:
+        """Take an adaptive coefficient from the parent's; a fixed one is the config's."""
+        if self.adaptive and KL_COEFFICIENT in carried:
+            self.kl_coefficient = float(carried[KL_COEFFICIENT])
 
     def run(self, batch: list[Episode]) -> Sums:
         """One update on ``batch`` and its metrics; an empty batch changes nothing.
@@ -77,43 +112,97 @@ class Steps:
 
     def _step(self, batch: list[Episode]) -> Sums:
         began, sums = time.perf_counter(), defaultdict[str, float](float)
-        bins, owner = self._bins(batch)
-        for one in bins:
+        whole = objectives.Whole.of([episode.spoken for episode in batch], self.policy.device)
+        for one, owner in self._bins(batch):
             with self.policy.lock, named_failures("training"):
+                reference = self._reference(one) if self.kl else None
                 terms = score(self.model, one, self.layout, self._temperature)
                 episode = owner[terms.sample]
-                if isinstance(self.config, SftTrain):
-                    _clone(terms, batch, self.config, sums)
+                if isinstance(self.config, Cloning):
+                    _clone(terms, episode, batch, self.config, sums)
                 else:
-                    _reinforce(terms, episode, batch, self.config, sums)
+                    self._reinforce(self.config, terms, reference, episode, batch, whole, sums)
         with self.policy.lock, named_failures("training"):
             norm = self.optimizer.update(sums["loss"]) if batch else 0.0
         tokens = sum(episode.length for episode in batch)
-        spoken = sum(episode.spoken for episode in batch)
-        per_token = {key: sums[key] / max(spoken, 1) for key in ("kl", "clip_share", "entropy") if key in sums}
+        per_token = {key: sums[key] / max(whole.n_tokens, 1) for key in PER_TOKEN if key in sums}
+        self.kl_coefficient = self._adapted(per_token.get("reference_kl"), len(batch))
         seconds = time.perf_counter() - began
         return {"loss": sums["loss"], **per_token, "gradient_norm": norm, "tokens_per_second": tokens / seconds}
 
+    def _reference(self, one: Trie) -> Tensor:
+        """Log-probabilities of the bin's terms under the base without its adapter, [N]."""
+        with torch.no_grad(), self.model.disable_adapter():
+            return score(self.model, one, self.layout, self._temperature).logp
+
+    def _adapted(self, reference_kl: float | None, episodes: int) -> float:
+        """The coefficient after an update on ``episodes`` at that mean KL a token, nats."""
+        kl = self.kl
+        if kl is None or kl.target is None or kl.horizon is None or reference_kl is None:
+            return self.kl_coefficient
+        return adapted(self.kl_coefficient, reference_kl, episodes, kl.target, kl.horizon)
+
+    def _reinforce(
+        self,
+        config: OnPolicyTrain,
+        scored: Scored,
+        reference: Tensor | None,
+        episode: Tensor,
+        batch: list[Episode],
+        whole: objectives.Whole,
+        sums: Sums,
+    ) -> None:
+        """Add the policy gradient of one bin, whose terms are those of ``episode`` [N]."""
+        advantage = torch.tensor([one.advantage for one in batch], device=episode.device)[episode]
+        terms = objectives.Terms(scored.logp, scored.old_logp, advantage, episode, reference)
+        loss = objectives.policy_loss(config, terms, whole)
+        penalty = objectives.kl_loss(config, terms, whole, self.kl_coefficient)
+        loss = loss if penalty is None else loss + penalty
+        loss.backward()  # type: ignore[no-untyped-call]
+        sums["loss"] += float(loss.detach())
+        sums["entropy"] += float(scored.entropy.detach().sum())
+        for name, value in _drift(config, terms, len(batch)).items():
+            sums[name] += float(value)
+
     @property
     def _temperature(self) -> float:
-        return self.config.temperature if isinstance(self.config, GrpoTrain) else 1.0
+        return 1.0 if isinstance(self.config, Cloning) else self.config.temperature
 
-    def _bins(self, batch: list[Episode]) -> tuple[list[Trie], Tensor]:
-        """The batch's bins, and the episode in the batch of each of their samples."""
-        groups = _groups(batch)
+    def _bins(self, batch: list[Episode]) -> list[tuple[Trie, Tensor]]:
+        """The batch's bins, each with the episode in the batch of every sample that may be in it."""
         observed = isinstance(self.config, SftTrain) and self.config.observation_weight > 0
-        sequences = [[one for one, _ in group] for group in groups]
-        bins = pack(sequences, self.token_budget, self.layout, observed=observed)
-        owner = [episode for group in groups for _, episode in group]
-        return bins, torch.tensor(owner, device=self.policy.device)
+        bins: list[tuple[Trie, Tensor]] = []
+        for groups in _apart(_groups(batch), self.layout) if self._samples_whole else [_groups(batch)]:
+            owner = torch.tensor([place for group in groups for _, place in group], device=self.policy.device)
+            packed = pack(_sequences(groups), self.token_budget, self.layout, observed=observed)
+            bins += [(one, owner) for one in packed]
+        return bins
+
+    @property
+    def _samples_whole(self) -> bool:
+        """Whether the loss needs all tokens of an episode in one bin."""
+        return self.config.ratio in SAMPLE_RATIOS
+
+    def _least_budget(self, episodes: Sequence[Episode]) -> int:
+        """The tokens of the largest bin that cannot be cut."""
+        if self._samples_whole:
+            return max((_tokens_together(one.sequences, self.layout) for one in episodes), default=0)
+        return max((len(one.ids) for episode in episodes for one in episode.sequences), default=0)
+
+    def _refuse_cut(self, episodes: Sequence[Episode]) -> None:
+        several = [one for one in episodes if len(one.sequences) > 1] if self._samples_whole else []
+        least = self._least_budget(several)
+        if least > self.token_budget:
+            remedy = f"{self.config.objective} needs all sequences of an episode at once; set at least {least}"
+            raise InvalidInput("config.token_budget", self.token_budget, remedy)
 
     def _shrink(self, batch: list[Episode]) -> None:
         """Halve the budget, from the largest bin that there was down to the longest sequence."""
         self.optimizer.drop_gradients()
         with self.policy.lock:
             free_unused(self.policy.device)
-        longest = max((len(one.ids) for episode in batch for one in episode.sequences), default=0)
-        largest = max((cost(one, self.layout) for one in self._bins(batch)[0]), default=0)
+        longest = self._least_budget(batch)
+        largest = max((cost(one, self.layout) for one, _ in self._bins(batch)), default=0)
         if largest <= longest:
             raise OutOfMemory(self._too_much(longest))
         self.token_budget = max(min(self.token_budget, largest) // 2, longest)
@@ -139,7 +228,7 @@ class Steps:
         return f"training {found}, and {device} has {memory.gib(capacity(device))} GiB: {', or '.join(remedies)}"
 
 
-def _groups(episodes: Sequence[Episode]) -> list[list[tuple[TokenSequence, int]]]:
+def _groups(episodes: Sequence[Episode]) -> Groups:
     """The sequences of each group with the place of their episode, groups in order of their first one."""
     found: dict[str, list[tuple[TokenSequence, int]]] = {}
     for place, episode in enumerate(episodes):
@@ -147,26 +236,63 @@ def _groups(episodes: Sequence[Episode]) -> list[list[tuple[TokenSequence, int]]
     return list(found.values())
 
 
-def _clone(terms: Scored, batch: list[Episode], config: SftTrain, sums: Sums) -> None:
-    """Add the SFT gradient of one bin."""
-    n_spoken = sum(episode.spoken for episode in batch)
-    n_observed = sum(episode.length for episode in batch) - n_spoken
-    loss = objectives.sft(terms.logp, terms.spoken.float(), n_spoken, n_observed, config.observation_weight)
+def _sequences(groups: Groups) -> list[list[TokenSequence]]:
+    return [[one for one, _ in group] for group in groups]
+
+
+def _apart(groups: Groups, layout: Layout) -> list[Groups]:
+    """What to pack at once so that no episode is cut: one of several sequences is a group of its own.
+
+    Groups that fit stay together in a trie. Padded rows go by length, so there each group is packed alone.
+    """
+    cut: Groups = []
+    for group in groups:
+        episodes = [list(one) for _, one in groupby(group, key=itemgetter(1))]
+        cut += [group] if len(episodes) == len(group) else episodes
+    return [[group] for group in cut] if layout == "padded" else [cut]
+
+
+def _tokens_together(sequences: list[TokenSequence], layout: Layout) -> int:
+    if len(sequences) == 1:
+        return len(sequences[0].ids)
+    return sum(cost(one, layout) for one in pack([sequences], UNBOUNDED, layout))
+
+
+def _clone(terms: Scored, episode: Tensor, batch: list[Episode], config: SftTrain | WeightedSft, sums: Sums) -> None:
+    """Add the gradient of one bin that is cloned, whose terms are those of ``episode`` [N]."""
+    n_spoken = sum(one.spoken for one in batch)
+    if isinstance(config, SftTrain):
+        n_observed = sum(one.length for one in batch) - n_spoken
+        loss = objectives.sft(terms.logp, terms.spoken.float(), n_spoken, n_observed, config.observation_weight)
+    else:
+        weight = torch.tensor([one.weight for one in batch], device=episode.device)
+        loss = objectives.weighted_sft(terms.logp, weight, episode, n_spoken)
     loss.backward()  # type: ignore[no-untyped-call]
     sums["loss"] += float(loss.detach())
 
 
-def _reinforce(terms: Scored, episode: Tensor, batch: list[Episode], config: GrpoTrain, sums: Sums) -> None:
-    """Add the GRPO gradient of one bin, whose terms are those of ``episode`` [N]."""
-    counted = torch.tensor([one.spoken for one in batch], device=episode.device)
-    advantage = torch.tensor([one.advantage for one in batch], device=episode.device)[episode]
+def _largest_batch(config: TrainConfig, episodes: int) -> int:
+    return min(config.batch_episodes, episodes) if isinstance(config, Cloning) else -(-episodes // config.mini_batches)
+
+
+@torch.no_grad()
+def _drift(config: OnPolicyTrain, terms: objectives.Terms, samples: int) -> dict[str, Tensor]:
+    """Sums over terms: how far the policy is from the one that spoke and from the reference, and what clips held."""
     clips = (config.clip_low, config.clip_high)
-    loss = objectives.grpo(terms.logp, terms.old_logp, advantage, episode, len(batch), *clips, counted)
-    loss.backward()  # type: ignore[no-untyped-call]
-    kl, held = objectives.drift(terms.logp, terms.old_logp, advantage, *clips)
-    entropy = terms.entropy.sum()
-    for key, value in (("loss", loss.detach()), ("kl", kl), ("clip_share", held), ("entropy", entropy)):
-        sums[key] += float(value)
+    kl, held = objectives.drift(terms.logp, terms.old_logp, terms.advantage, *clips)
+    if config.ratio in SAMPLE_RATIOS:
+        ratio = _sample_log_ratio(terms, samples, config)
+        _, held = objectives.drift(ratio, torch.zeros_like(ratio), terms.advantage, *clips)
+    found = {"kl": kl, "clip_share": held}
+    if config.kl is not None and terms.ref_logp is not None:
+        found["reference_kl"] = objectives.kl_estimate(terms.logp, terms.ref_logp, config.kl.estimator).sum()
+    return found
+
+
+def _sample_log_ratio(terms: objectives.Terms, samples: int, config: OnPolicyTrain) -> Tensor:
+    """The log-ratio that a sample is clipped by, at each of its terms, [N]."""
+    total, count = sample_log_ratio(terms.logp, terms.old_logp, terms.sample, samples)
+    return (total / count.clamp(min=1) if config.ratio == "sequence mean" else total)[terms.sample]
 
 
 def _architecture(model: Any) -> memory.Architecture:

@@ -24,12 +24,13 @@ from gpu.optimizer import AdamW, trained
 from gpu.policy import Policy
 from gpu.states import Position, States, remove_older
 from gpu.steps import Steps
-from rl.config import GrpoTrain, SftTrain, TrainConfig
+from rl import effective
+from rl.config import TrainConfig
 from rl.errors import ChildLost, InvalidInput
+from rl.objectives import Cloning
 from rl.protocol import CheckpointWritten, Done, Paused, Progress, StateSaved, TrainCommand
 
-TRAIN_CONFIG: TypeAdapter[SftTrain | GrpoTrain] = TypeAdapter(TrainConfig)
-MANY_UPDATES = 8
+TRAIN_CONFIG: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
 
 Emit = Callable[[Progress | CheckpointWritten | StateSaved | Paused | Done], None]
 
@@ -49,7 +50,7 @@ def train(
     Raises:
         InvalidInput: the config, the dataset or the parent cannot be used.
         OffPolicyRefused: an on-policy objective was given foreign calls.
-        NoTrainingData: SFT has no rows left.
+        NoTrainingData: there is nothing left to clone.
         TrainingDiverged: a loss or gradient is not finite; nothing was saved.
         OutOfMemory, DiskFull: the machine has no room.
         ChildLost: ``stopping`` said so between two steps; nothing was saved.
@@ -76,7 +77,7 @@ def train(
             _save(states, steps, taken, emit)
         metrics = steps.run(batch)
         emit(Progress(**where, step=optimizer.done, total=total, metrics=metrics))
-    emit(_write(command, config, model, optimizer, metrics))
+    emit(_write(command, config, model, steps, metrics))
     emit(Done(**where, manifest=_manifest(config, chosen, steps) | begun.said))
 
 
@@ -89,7 +90,7 @@ class Begun:
     said: dict[str, object]
 
 
-def parse_config(config: dict[str, object]) -> SftTrain | GrpoTrain:
+def parse_config(config: dict[str, object]) -> TrainConfig:
     """The typed config of a command.
 
     Raises:
@@ -99,10 +100,14 @@ def parse_config(config: dict[str, object]) -> SftTrain | GrpoTrain:
         return TRAIN_CONFIG.validate_python(config)
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidInput("config." + ".".join(map(str, first["loc"])), first["input"], first["msg"]) from error
+        where = ".".join(["config", *map(str, first["loc"])])
+        cause = getattr(first.get("ctx", {}).get("error"), "__cause__", None)
+        if isinstance(cause, InvalidInput):
+            raise InvalidInput(f"{where}.{cause.field}", cause.value, cause.remedy) from error
+        raise InvalidInput(where, first["input"], first["msg"]) from error
 
 
-def _refuse_devices(config: SftTrain | GrpoTrain, policy: Policy) -> None:
+def _refuse_devices(config: TrainConfig, policy: Policy) -> None:
     if config.devices > policy.devices:
         remedy = f"this worker has {policy.devices} of them; ask for no more, or give it others joined with +"
         raise InvalidInput("config.devices", config.devices, remedy)
@@ -112,7 +117,7 @@ def _refuse_devices(config: SftTrain | GrpoTrain, policy: Policy) -> None:
 
 def _begin(
     command: TrainCommand,
-    config: SftTrain | GrpoTrain,
+    config: TrainConfig,
     model: Any,
     policy: Policy,
     total: int,
@@ -129,12 +134,14 @@ def _begin(
                 refused = {"resume_refused": str(error)}
         moments = checkpoints.read_optimizer(Path(command.parent)) if command.parent else {}
         optimizer = AdamW(model, config.optimizer, total, moments)
-        return Begun(Steps(model, optimizer, config, policy, episodes), 0, refused)
+        steps = Steps(model, optimizer, config, policy, episodes)
+        steps.go_on(moments)
+        return Begun(steps, 0, refused)
 
 
 def _resume(
     folder: str,
-    config: SftTrain | GrpoTrain,
+    config: TrainConfig,
     model: Any,
     policy: Policy,
     total: int,
@@ -150,16 +157,19 @@ def _resume(
             parameter.copy_(saved.weights[name])
     steps = Steps(model, optimizer, config, policy, episodes)
     steps.token_budget, steps.shrunk = min(steps.token_budget, position.token_budget), position.shrunk
+    if position.kl_coefficient is not None:
+        steps.kl_coefficient = position.kl_coefficient
     return Begun(steps, position.batches, {"resumed": {"step": position.done}})
 
 
 def _write(
-    command: TrainCommand, config: SftTrain | GrpoTrain, model: Any, optimizer: AdamW, metrics: dict[str, float]
+    command: TrainCommand, config: TrainConfig, model: Any, steps: Steps, metrics: dict[str, float]
 ) -> CheckpointWritten:
     """Write the checkpoint."""
-    effective = config.model_dump(mode="json")
+    settings, optimizer = config.model_dump(mode="json"), steps.optimizer
+    state = optimizer.state() | steps.carried()
     path, kind, sha256 = checkpoints.write(
-        Path(command.out), model, optimizer.step, command.base, command.parent, effective, optimizer.state()
+        Path(command.out), model, optimizer.step, command.base, command.parent, settings, state
     )
     return CheckpointWritten(
         job=command.job,
@@ -175,21 +185,27 @@ def _write(
 def _save(states: States, steps: Steps, batches: int, emit: Emit) -> None:
     """Save the state after ``batches`` batches; all but the one before it are removed."""
     optimizer = steps.optimizer
-    position = Position(batches=batches, done=optimizer.done, token_budget=steps.token_budget, shrunk=steps.shrunk)
+    position = Position(
+        batches=batches,
+        done=optimizer.done,
+        token_budget=steps.token_budget,
+        shrunk=steps.shrunk,
+        kl_coefficient=steps.kl_coefficient if steps.adaptive else None,
+    )
     saved = states.save(position, optimizer.named, optimizer.state())
     if saved is not None:
         emit(saved)
         remove_older(Path(saved.path))
 
 
-def _total_steps(config: SftTrain | GrpoTrain) -> int:
-    return config.steps if isinstance(config, SftTrain) else config.epochs * config.mini_batches
+def _total_steps(config: TrainConfig) -> int:
+    return config.steps if isinstance(config, Cloning) else config.epochs * config.mini_batches
 
 
-def _batches(episodes: list[Episode], config: SftTrain | GrpoTrain, done: int) -> Iterator[list[Episode]]:
+def _batches(episodes: list[Episode], config: TrainConfig, done: int) -> Iterator[list[Episode]]:
     """The episodes of each optimizer step, shuffled by the seed and how far the lineage has come."""
     rng = random.Random(f"{config.seed}/{done}")
-    if isinstance(config, GrpoTrain):
+    if not isinstance(config, Cloning):
         for _ in range(config.epochs):
             order = rng.sample(episodes, len(episodes))
             yield from (order[start :: config.mini_batches] for start in range(config.mini_batches))
@@ -202,9 +218,11 @@ def _batches(episodes: list[Episode], config: SftTrain | GrpoTrain, done: int) -
         yield batch
 
 
-def _manifest(config: SftTrain | GrpoTrain, chosen: Selection, steps: Steps) -> dict[str, object]:
+def _manifest(config: TrainConfig, chosen: Selection, steps: Steps) -> dict[str, object]:
     """What was really used, what was skipped and why."""
     rows = {"read": chosen.read, "used": len(chosen.episodes), "skipped": dict(chosen.skipped)}
+    in_effect = effective.manifest(config)
+    warnings = effective.warnings(config, steps.largest_batch, chosen.group_size)
     return {
         "objective": config.objective,
         "updates": steps.optimizer.done,
@@ -217,12 +235,6 @@ def _manifest(config: SftTrain | GrpoTrain, chosen: Selection, steps: Steps) -> 
         "tokens": sum(episode.length for episode in chosen.episodes),
         "spoken_tokens": sum(episode.spoken for episode in chosen.episodes),
         "config": config.model_dump(mode="json"),
-        "warnings": _warnings(config),
+        "effective": {name: in_effect[name] for name in ("settings", "derived")},
+        "warnings": warnings + chosen.warnings,
     }
-
-
-def _warnings(config: SftTrain | GrpoTrain) -> list[str]:
-    updates = _total_steps(config)
-    if isinstance(config, GrpoTrain) and updates > MANY_UPDATES:
-        return [f"{updates} updates on one batch of rollouts: the later ones learn from a policy that is gone"]
-    return []

@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from rl.errors import InvalidInput
 from rl.objective_parts import Baseline, GroupFilter, Kl, Mismatch, Overlong, Ptx, refusal
-from rl.training import SftTrain, Train
+from rl.training import Train
 
 Ratio = Literal["none", "token", "sequence mean", "sequence"]
 Aggregation = Literal["tokens", "samples, then tokens", "samples", "samples times max_tokens", "pairs"]
@@ -38,15 +39,33 @@ class Objective(Train):
     def _reads_every_setting(cls, values: Any) -> Any:
         for name in values if isinstance(values, dict) else ():
             if name not in cls.model_fields:
-                raise refusal(str(name), values[name], _remedy(str(name), cls))
+                remedy = _remedy(str(name), cls)
+                raise refusal(str(name), values[name], remedy) from InvalidInput(str(name), values[name], remedy)
         return values
 
 
-class Sft(Objective, SftTrain):
-    """Clone the assistant's turns, whoever spoke."""
+class Cloning(Objective):
+    """Maximum likelihood of what was said, whoever spoke: ``steps`` updates on ``batch_episodes`` each."""
+
+    objective: str
+    steps: int = Field(ge=1)
+    batch_episodes: int = Field(32, ge=1)
 
 
-class WeightedSft(Objective):
+class Sft(Cloning):
+    """Clone the assistant's turns: maximum likelihood of every spoken token.
+
+    ``observation_weight`` times the mean over the other tokens is added, because a small model trained
+    from nothing learns what to copy by predicting what it reads. ``min_score`` keeps trajectories scored
+    at least that; None keeps all.
+    """
+
+    objective: Literal["sft"] = "sft"
+    observation_weight: float = Field(0.0, ge=0)
+    min_score: float | None = None
+
+
+class WeightedSft(Cloning):
     """Clone every trajectory in proportion to exp(advantage / ``weight_temperature``), at most ``weight_cap``.
 
     The advantage is the score minus its group's mean. For foreign or stale logs: no log-probabilities are needed
@@ -55,8 +74,6 @@ class WeightedSft(Objective):
 
     baseline: ClassVar[Baseline] = "centred"
     objective: Literal["weighted_sft"] = "weighted_sft"
-    steps: int = Field(ge=1)
-    batch_episodes: int = Field(32, ge=1)
     weight_temperature: float = Field(1.0, gt=0)
     weight_cap: float = Field(20.0, gt=1)
 
@@ -83,6 +100,7 @@ class OnPolicy(Objective):
     """
 
     ratio: ClassVar[Ratio] = "token"
+    objective: str
     epochs: int = Field(1, ge=1)
     mini_batches: int = Field(2, ge=1)
     clip_low: float = Field(0.2, gt=0, lt=1)
@@ -111,7 +129,7 @@ class Grouped(OnPolicy):
     A lone trajectory has no group: ``lone`` gives it no advantage, or pools all lone ones of the batch into a group.
     """
 
-    baseline: ClassVar[Baseline | Literal["none", "gae"]] = "group_normalised"
+    baseline: ClassVar[Baseline] = "group_normalised"
     filter: GroupFilter | None = Field(None, exclude_if=_unset)
     lone: Literal["zero", "pooled"] = Field("zero", exclude_if=_zero)
 

@@ -1,4 +1,4 @@
-"""What every training is told, and the two trainings that the device's child runs."""
+"""What every training is told, whatever its objective."""
 
 from __future__ import annotations
 
@@ -47,33 +47,3 @@ class Train(Config):
     devices: int = Field(1, ge=1, exclude_if=lambda devices: devices == 1)
     quantization: Literal["4bit"] | None = Field(None, exclude_if=lambda quantization: quantization is None)
     seed: int = 0
-
-
-class SftTrain(Train):
-    """Clone the assistant's turns: maximum likelihood of every spoken token.
-
-    ``observation_weight`` times the mean over the other tokens is added, because a small model trained
-    from nothing learns what to copy by predicting what it reads. ``min_score`` keeps trajectories scored
-    at least that; None keeps all.
-    """
-
-    objective: Literal["sft"] = "sft"
-    steps: int = Field(ge=1)
-    batch_episodes: int = Field(32, ge=1)
-    observation_weight: float = Field(0.0, ge=0)
-    min_score: float | None = None
-
-
-class GrpoTrain(Train):
-    """Group-relative policy optimisation on our own versions' trajectories.
-
-    Advantages are normalised in the group of one scenario, the ratio is per token, and the loss is the
-    mean over episodes of the mean over an episode's tokens.
-    """
-
-    objective: Literal["grpo"] = "grpo"
-    epochs: int = Field(1, ge=1)
-    mini_batches: int = Field(2, ge=1)
-    clip_low: float = Field(0.2, gt=0, lt=1)
-    clip_high: float = Field(0.28, gt=0)
-    temperature: float = Field(1.0, gt=0)

@@ -92,7 +92,7 @@ def _prepare(claim: Claim) -> Plan:
         base, adapter, parent = _start_from(session, line.id, lines.config_of(line).base_model, rows, claim.config)
     if not frozen:
         raise NoTrainingData(f"no scored trajectory in {', '.join(names)}: see what collecting them found")
-    if claim.config["objective"] != "sft":
+    if claim.config["objective"] not in ("sft", "weighted_sft"):
         _refuse_foreign(spoken, parent)
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
     lines_ = (

@@ -22,6 +22,20 @@ def pytest_report_header(config: pytest.Config) -> str:
     return f"seed: {config.getoption('seed')}"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _tasks_are_bound() -> None:
+    """A task that is first looked at while no broker is named stays half bound for the life of the process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("REDIS_URL", os.environ.get("REDIS_URL", "redis://127.0.0.1:9/0"))
+        import tasks  # noqa: F401 - registers them
+        from worker import settings as worker_settings
+        from worker.app import app
+
+        assert [name for name, task in app.tasks.items() if task.request_stack is None] == []
+        worker_settings.broker_url.cache_clear()
+        worker_settings.settings.cache_clear()
+
+
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
     return int(request.config.getoption("seed"))

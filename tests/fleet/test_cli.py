@@ -57,7 +57,7 @@ def test_a_line_is_made_from_a_file_and_shown(fleet: CliRunner, tmp_path: Path) 
     ("text", "field"),
     [
         (LINE.replace("steps = 10", "steps = 0"), "config.toml: train.sft.steps"),
-        (LINE + "betas = 1\n", "config.toml: train.sft.betas"),
+        (LINE + "betas = 1\n", "config.toml: train.sft"),
         ("base_model =", "file"),
     ],
 )

@@ -87,9 +87,11 @@ def test_text_parts_are_joined(client: httpx.Client) -> None:
     ("fields", "status", "message", "param"),
     [
         ({"model": "nobody"}, 404, "`nobody` does not exist", None),
-        ({"stream": True}, 400, "answers come whole", "stream"),
+        ({"stream_options": {}}, 400, "they need stream = true", "stream_options"),
         ({"n": 2}, 400, "n = 2", "n"),
-        ({"stop": ["x"]}, 400, "stop = ", "stop"),
+        ({"stop": list("abcde")}, 400, "stop = ", "stop"),
+        ({"stop": ""}, 400, "stop.0 = ''", "stop.0"),
+        ({"tools": [{"type": "function"}]}, 400, "the model's chat template knows no tools", "tools"),
         ({"messages": []}, 400, "messages = ", "messages"),
         ({"messages": [{"content": "x"}]}, 400, "needs a role", "messages.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "only text", "messages.content"),
@@ -181,13 +183,25 @@ def test_a_full_queue_says_when_to_come_back(base: Path, policy: Policy) -> None
             return answer.status_code
 
         with policy.lock:
-            # One request may be with the decoding thread, which waits for the device; two more fill the queue.
+            # The decoding thread waits for the device; what it is about to take still counts.
             asked = [pool.submit(post) for _ in range(8)]
             assert refused.wait(20)
+            assert server.scheduler.waiting == 2
         codes = [one.result() for one in asked]
     server.stop()
     assert set(codes) == {200, 429}
     assert codes.count(200) >= 2
+
+
+def test_the_setting_bounds_the_queue(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, places in (("", 1024), ("7", 7)):
+        monkeypatch.setenv("RLFLEET_ENGINE_QUEUE", value)
+        server = EngineServer(policy)
+        assert server.scheduler.max_waiting == places
+        server.stop()
+    monkeypatch.setenv("RLFLEET_ENGINE_QUEUE", "0")
+    with pytest.raises(StartError, match="RLFLEET_ENGINE_QUEUE = '0'"):
+        EngineServer(policy)
 
 
 def test_a_broken_version_fails_its_requests_and_not_the_others(

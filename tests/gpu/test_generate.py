@@ -2,6 +2,8 @@
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,41 @@ def test_the_end_of_turn_ends_a_completion(policy: Policy, version: Version, mon
     (done,) = generate(policy, version, [ask(prompt, seed)])
     assert done.finish_reason == "stop"
     assert done.token_ids == free.token_ids[: free.token_ids.index(free.token_ids[2]) + 1]
+
+
+def test_a_listener_hears_each_token_and_may_end_the_completion(policy: Policy, version: Version) -> None:
+    heard: list[tuple[int, float]] = []
+
+    def listen(token: int, logprob: float) -> bool:
+        heard.append((token, logprob))
+        return len(heard) == 3
+
+    prompt = prompts(1)[0]
+    drawn = generate(policy, version, [ask(prompt, seed) for seed in range(20)])
+    seed, free = next((seed, one) for seed, one in enumerate(drawn) if one.finish_reason == "length")
+    (done,) = generate(policy, version, [replace(ask(prompt, seed), heard=listen)])
+    assert (done.token_ids, done.finish_reason) == (free.token_ids[:3], "stop")
+    assert heard == list(zip(done.token_ids, done.logprobs, strict=True))
+
+
+def test_cancelled_requests_leave_and_nobody_is_called(policy: Policy, version: Version) -> None:
+    results: dict[int, Completion | Exception] = {}
+    asked = [
+        replace(ask(prompt, seed, max_tokens=4), finished=partial(results.__setitem__, seed))
+        for seed, prompt in enumerate(prompts(6))
+    ]
+    decoder, waiting = Decoder(version, capacity=3), deque(asked)
+    asked[4].cancelled.set()
+    with policy.using(version):
+        decoder.admit(waiting)
+        asked[1].cancelled.set()
+        decoder.step()
+        decoder.admit(waiting)
+        assert [row.request.seed for row in decoder.rows if row.request.seed in (1, 4)] == []
+        while decoder.rows or waiting:
+            decoder.step()
+            decoder.admit(waiting)
+    assert sorted(results) == [0, 2, 3, 5]
+    want = generate(policy, version, [replace(asked[3], finished=lambda result: None)])
+    assert isinstance(results[3], Completion)
+    assert results[3].token_ids == want[0].token_ids

@@ -19,7 +19,7 @@ from rl.config import (
     digest,
 )
 
-TRAIN: TypeAdapter[SftTrain | GrpoTrain] = TypeAdapter(TrainConfig)
+TRAIN: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
 OPTIMIZER = {"learning_rate": 0.001}
 
 
@@ -71,6 +71,52 @@ def test_a_release_needs_more_than_a_coin_toss() -> None:
     for fields in ({"min_probability": 0.5}, {"min_probability": 1.0}, {"share": 101}, {"min_scenarios": 0}):
         with pytest.raises(ValidationError):
             Release(**fields)
+
+
+NEEDED: dict[str, dict[str, int]] = {"sft": {"steps": 5}, "weighted_sft": {"steps": 5}, "dr_grpo": {"max_tokens": 9}}
+ON_POLICY = ["grpo", "gspo", "reinforce_baseline", "cispo", "dapo", "dr_grpo", "rloo"]
+
+
+@pytest.mark.parametrize("objective", ["sft", "weighted_sft", *ON_POLICY])
+def test_a_line_takes_every_objective_that_is_trained(objective: str) -> None:
+    config = {"objective": objective, "optimizer": OPTIMIZER} | NEEDED.get(objective, {})
+    line = LineConfig.model_validate({"base_model": "/m", "train": config})
+    assert line.train is not None
+    assert line.train.objective == objective
+    assert LineConfig.model_validate_json(line.model_dump_json()) == line
+    if objective in ON_POLICY:
+        assert RunConfig.model_validate(run().model_dump() | {"train": config}).train == line.train
+    else:
+        with pytest.raises(ValidationError, match="does not match any of the expected tags"):
+            run(train=config)
+
+
+def test_a_round_is_trained_on_with_grpo_unless_another_objective_is_named() -> None:
+    assert run(train={"optimizer": OPTIMIZER}).train == run().train
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("ptx", {"coefficient": 0.1, "source": "jsonl:///x"}),
+        ("mismatch", {}),
+        ("max_staleness", 0),
+    ],
+)
+def test_a_setting_that_no_training_reads_is_refused(field: str, value: object) -> None:
+    config = {"objective": "grpo", "optimizer": OPTIMIZER, field: value}
+    for take in (TRAIN.validate_python, lambda train: run(train=train)):
+        with pytest.raises(ValidationError, match=rf"{field} = .*leave it out"):
+            take(config)
+
+
+def test_a_kl_is_from_the_base_without_its_adapter() -> None:
+    config = {"objective": "grpo", "optimizer": OPTIMIZER, "lora": {}, "kl": {}}
+    assert TRAIN.validate_python(config).objective == "grpo"
+    with pytest.raises(ValidationError, match="lora = None: kl needs a base without its adapter"):
+        TRAIN.validate_python(config | {"lora": None})
+    with pytest.raises(ValidationError, match=r"kl.place = 'reward': .*set place = loss"):
+        TRAIN.validate_python(config | {"kl": {"place": "reward", "estimator": "k1"}})
 
 
 def test_nothing_is_evaluated_on_training_scenarios() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from rl.config import GrpoTrain, SftTrain
+from rl.config import digest
 from rl.objectives import OBJECTIVES, Cispo, Dapo, Grpo, Gspo, ObjectiveConfig, OnPolicy, Ppo
 
 CONFIG: TypeAdapter[Any] = TypeAdapter(ObjectiveConfig)
@@ -59,11 +59,21 @@ def test_everything_set_survives_the_job_row() -> None:
     assert CONFIG.validate_json(one.model_dump_json()) == one
 
 
-def test_plain_grpo_and_sft_dump_as_before() -> None:
-    grpo = GrpoTrain.model_validate(BASE)
-    assert config("grpo").model_dump(mode="json") == grpo.model_dump(mode="json")
-    sft = SftTrain.model_validate(BASE | {"steps": 5})
-    assert config("sft").model_dump(mode="json") == sft.model_dump(mode="json")
+OPTIMIZER_JSON = (
+    '"optimizer":{"learning_rate":0.001,"schedule":"constant","final_share":0.1,"warmup_steps":0,'
+    '"weight_decay":0.0,"betas":[0.9,0.98],"gradient_clip":1.0}'
+)
+TRAIN_JSON = OPTIMIZER_JSON + ',"lora":null,"token_budget":3072,"seed":0'
+
+
+def test_plain_grpo_and_sft_dump_what_jobs_are_known_by() -> None:
+    """Another dump of the same work would be another job."""
+    grpo = '"objective":"grpo","epochs":1,"mini_batches":2,"clip_low":0.2,"clip_high":0.28,"temperature":1.0'
+    assert config("grpo").model_dump_json() == f"{{{TRAIN_JSON},{grpo}}}"
+    sft = '"objective":"sft","steps":5,"batch_episodes":32,"observation_weight":0.0,"min_score":null'
+    assert config("sft").model_dump_json() == f"{{{TRAIN_JSON},{sft}}}"
+    assert digest(config("grpo")) == "a5de401014aba84698c80b745546515a8de3d4d11df667de4589f0adec0f1b34"
+    assert digest(config("sft")) == "c6951bbd800f24bc0a91ef92df22d2506717d648893ab0ffb9cea0ba9f60a35e"
 
 
 def test_clip_widths_are_the_papers() -> None:

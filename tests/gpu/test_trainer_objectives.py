@@ -1,0 +1,269 @@
+"""Every objective through the trainer: its first loss by hand, and the same update however it is cut into bins."""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from gpu.checkpoints import read_optimizer
+from gpu.data import read_rows
+from gpu.policy import Policy
+from gpu.terms import score
+from gpu.trainer import train
+from gpu.tries import build
+from rl.errors import InvalidInput, OutOfMemory
+from rl.protocol import CheckpointWritten, DatasetRow, Done, Progress, StateSaved, TrainCommand
+from rl.records import Call
+from rl.sequences import merge
+
+Write = Callable[[Sequence[DatasetRow]], str]
+Run = Callable[..., list[Any]]
+
+NEEDED: dict[str, dict[str, object]] = {"dr_grpo": {"max_tokens": 20}, "weighted_sft": {"steps": 1}}
+SPOKEN = (3, 5, 2, 6)
+SCORES = (0.0, 1.0, 0.0, 0.2)
+"""Of the trajectories of each group; they are centred at 0.3."""
+LONGEST_EPISODE = 3 * 24
+"""Tokens of three calls that share nothing, each of 18 prompt tokens and up to 6 spoken ones."""
+
+
+def calls(name: int, spoken: int) -> list[Call]:
+    """Three calls, each with a prompt of its own: an episode of three sequences."""
+    prompts = [[20 * turn + k + name for k in range(1, 19)] for turn in range(3)]
+    return [
+        Call.model_validate(
+            {
+                "call_id": f"{name}-{turn}",
+                "turn": turn,
+                "model": "ours",
+                "messages": [],
+                "response": {"role": "assistant", "content": "x"},
+                "prompt_token_ids": prompt,
+                "token_ids": [100 + (7 * name + k) % 50 for k in range(spoken)],
+                "logprobs": [0.0] * spoken,
+                "temperature": 1.0,
+            }
+        )
+        for turn, prompt in enumerate(prompts)
+    ]
+
+
+@pytest.fixture
+def dataset(policy: Policy, base: Path, write_rows: Write) -> str:
+    """Two groups of four episodes with the log-probabilities of the base."""
+    model, _ = policy.trainable(str(base), None, None, seed=0)
+    rows = []
+    for name in range(8):
+        said = []
+        for call in calls(name, SPOKEN[name % 4]):
+            with torch.no_grad():
+                logp = score(model, build(merge([call], 0)), "padded").logp
+            said.append(call.model_copy(update={"logprobs": logp.tolist()}).model_dump(mode="json"))
+        rows.append(DatasetRow(trajectory_id=str(name), group=str(name // 4), score=SCORES[name % 4], calls=said))
+    return write_rows(rows)
+
+
+@pytest.fixture
+def run(policy: Policy, base: Path, dataset: str, tmp_path: Path) -> Run:
+    def run(
+        name: str,
+        objective: str,
+        pausing: Callable[[int], bool] = lambda said: False,
+        resume: str | None = None,
+        parent: str | None = None,
+        **fields: Any,
+    ) -> list[Any]:
+        events: list[Any] = []
+        config = {"objective": objective, "optimizer": {"learning_rate": 1e-3}} | NEEDED.get(objective, {}) | fields
+        where = {"dataset": dataset, "out": str(tmp_path / name), "base": str(base), "parent": parent, "resume": resume}
+        command = TrainCommand(job=1, fence=1, config=config, **where)
+        train(command, policy, events.append, pausing=lambda: pausing(len(events)))
+        return events
+
+    return run
+
+
+def first_loss(events: Sequence[Any]) -> float:
+    return next(event for event in events if isinstance(event, Progress)).metrics["loss"]
+
+
+def weights(events: Sequence[Any]) -> dict[str, Tensor]:
+    (written,) = [event for event in events if isinstance(event, CheckpointWritten)]
+    return load_file(Path(written.path) / "model.safetensors")
+
+
+def manifest(events: Sequence[Any]) -> dict[str, Any]:
+    assert isinstance(events[-1], Done)
+    return events[-1].manifest
+
+
+CENTRED = [score - 0.3 for score in SCORES]
+STD = (sum(one**2 for one in CENTRED) / 3) ** 0.5
+TOKEN_SUM = sum(a * t for a, t in zip(CENTRED, SPOKEN, strict=True))
+"""Over one call of each episode of a group; the mean over 16 tokens is the same for all of them."""
+
+
+@pytest.mark.parametrize(
+    ("objective", "expected"),
+    [
+        ("grpo", 0.0),
+        ("gspo", 0.0),
+        ("rloo", 0.0),
+        ("reinforce_baseline", 0.0),
+        ("dapo", -TOKEN_SUM / STD / 16),
+        ("dr_grpo", -TOKEN_SUM * 3 / (4 * 20)),
+    ],
+)
+def test_the_first_loss_is_minus_the_mean_advantage(run: Run, objective: str, expected: float) -> None:
+    """Every ratio is 1 while the policy is the one that spoke, and only the means differ."""
+    events = run("out", objective, mini_batches=1)
+    assert first_loss(events) == pytest.approx(expected, abs=1e-5)
+    assert manifest(events)["rows"] == {"read": 8, "used": 8, "skipped": {}}
+    assert abs(events[0].metrics["kl"]) < 1e-4
+    assert events[0].metrics["clip_share"] == 0
+
+
+def test_cispo_weighs_the_likelihood(run: Run, dataset: str) -> None:
+    expected = 0.0
+    for (_, said), advantage in zip(read_rows(Path(dataset)), CENTRED * 2, strict=True):
+        expected -= advantage / STD * sum(sum(call.logprobs or ()) for call in said) / (2 * 3 * 16)
+    assert first_loss(run("out", "cispo", mini_batches=1)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_weighted_clones(run: Run, dataset: str) -> None:
+    expected = 0.0
+    for (_, said), advantage in zip(read_rows(Path(dataset)), CENTRED * 2, strict=True):
+        expected -= math.exp(advantage) * sum(sum(call.logprobs or ()) for call in said) / (2 * 3 * 16)
+    assert first_loss(run("out", "weighted_sft")) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "objective", ["weighted_sft", "grpo", "gspo", "reinforce_baseline", "cispo", "dapo", "dr_grpo", "rloo"]
+)
+def test_small_bins_make_the_same_update(run: Run, objective: str) -> None:
+    epochs = {} if objective == "weighted_sft" else {"epochs": 2, "mini_batches": 2}
+    large = run("large", objective, token_budget=4000, **epochs)
+    small = run("small", objective, token_budget=LONGEST_EPISODE, **epochs)
+    first, second = weights(large), weights(small)
+    assert max(float((first[name] - second[name]).abs().max()) for name in first) < 2e-4
+    assert first_loss(small) == pytest.approx(first_loss(large), abs=1e-5)
+    assert manifest(small)["updates"] == (1 if objective == "weighted_sft" else 4)
+
+
+@pytest.mark.parametrize("objective", ["gspo", "rloo"])
+@pytest.mark.parametrize("layout", ["tree", "packed", "padded"])
+def test_an_episode_is_never_cut_where_it_has_one_ratio(
+    run: Run, monkeypatch: pytest.MonkeyPatch, objective: str, layout: str
+) -> None:
+    met: list[set[int]] = []
+
+    def watched(model: Any, trie: Any, *arguments: Any) -> Any:
+        met.append(set(trie.terms.sample.tolist()))
+        return score(model, trie, *arguments)
+
+    monkeypatch.setattr("gpu.steps.choose", lambda model, share: (layout, "told so"))
+    monkeypatch.setattr("gpu.steps.score", watched)
+    run("out", objective, token_budget=LONGEST_EPISODE, mini_batches=1)
+    assert len(met) >= 8
+    assert all(len(samples) % 3 == 0 for samples in met)
+    with pytest.raises(InvalidInput, match=r"config\.token_budget = 71: .*all sequences of an episode .* at least 72"):
+        run("none", objective, token_budget=LONGEST_EPISODE - 1)
+    run("other", "grpo", token_budget=LONGEST_EPISODE - 1)
+
+
+def test_memory_that_runs_out_leaves_episodes_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    roomy = run("roomy", "gspo", token_budget=4000, mini_batches=1)
+
+    def bounded(model: Any, trie: Any, *arguments: Any) -> Any:
+        if len(trie) > room:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return score(model, trie, *arguments)
+
+    room = LONGEST_EPISODE
+    monkeypatch.setattr("gpu.steps.score", bounded)
+    tight = run("tight", "gspo", token_budget=4000, mini_batches=1)
+    assert manifest(tight)["token_budget"] == LONGEST_EPISODE
+    assert first_loss(tight) == pytest.approx(first_loss(roomy), abs=1e-5)
+    room = LONGEST_EPISODE - 1
+    with pytest.raises(OutOfMemory):
+        run("none", "gspo", token_budget=4000, mini_batches=1)
+
+
+def test_the_manifest_says_what_the_config_comes_to(run: Run) -> None:
+    found = manifest(run("out", "gspo", clip_low=0.1))
+    assert found["effective"]["derived"]["loss_is_mean_over"] == "samples"
+    assert found["effective"]["settings"]["lone"] == "zero"
+    assert found["config"]["objective"] == "gspo"
+    assert found["warnings"] == [
+        "clip width 0.1: ratios of whole samples hardly leave 1, so it never binds; the paper has 3e-4"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"objective": "grpo", "mismatch": {}}, r"config\.mismatch = .*leave it out"),
+        ({"objective": "gspo", "max_tokens": 5}, r"config\.gspo\.max_tokens = 5: has no effect for gspo"),
+    ],
+)
+def test_refusals_name_the_setting(run: Run, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        run("out", **fields)
+
+
+LORA: dict[str, Any] = {"lora": {"rank": 4, "alpha": 8}, "optimizer": {"learning_rate": 1e-2}}
+ADAPTIVE: dict[str, Any] = {"coefficient": 0.1, "target": 1e-6, "horizon": 8}
+
+
+def coefficient(events: Sequence[Any]) -> float:
+    (written,) = [event for event in events if isinstance(event, CheckpointWritten)]
+    return float(read_optimizer(Path(written.path))["kl_coefficient"])
+
+
+def test_a_kl_pulls_back_to_the_base(run: Run) -> None:
+    free = run("free", "grpo", **LORA, epochs=4)
+    held = run("held", "grpo", **LORA, epochs=4, kl={"coefficient": 1000.0})
+    assert "reference_kl" not in free[0].metrics
+    assert held[0].metrics["reference_kl"] == pytest.approx(0, abs=1e-6), "a fresh adapter is the base"
+    assert first_loss(held) == pytest.approx(first_loss(free), abs=1e-4)
+    reached = [events[7].metrics["kl"] for events in (free, held)]
+    assert 0 < 2 * abs(reached[1]) < abs(reached[0])
+    for events in (free, held):
+        assert manifest(events)["effective"]["derived"]["reference_model"] is (events is held)
+
+
+def test_the_kl_that_is_added_is_the_estimators_mean(run: Run) -> None:
+    plain = run("plain", "dapo", **LORA)
+    with_kl = run("kl", "dapo", **LORA, kl={"coefficient": 1e-6, "estimator": "k2"})
+    heavy = run("heavy", "dapo", **LORA, kl={"coefficient": 2.0, "estimator": "k2"})
+    # The first update is at the base, where neither KL nor its gradient is there: the second sees the same weights.
+    second = with_kl[1].metrics
+    assert second["reference_kl"] > 0
+    assert second["loss"] == pytest.approx(plain[1].metrics["loss"], abs=1e-5)
+    assert heavy[1].metrics["reference_kl"] == pytest.approx(second["reference_kl"], rel=1e-3)
+    assert heavy[1].metrics["loss"] == pytest.approx(second["loss"] + 2 * second["reference_kl"], rel=1e-3)
+
+
+def test_an_adaptive_coefficient_goes_from_state_to_state_and_to_the_next_training(run: Run) -> None:
+    config = {**LORA, "kl": ADAPTIVE}
+    whole = run("whole", "grpo", **config)
+    # Four episodes an update and a horizon of eight: by 10 % down at a KL of 0, and by 10 % up far above the target.
+    assert coefficient(whole) == pytest.approx(0.1 * 0.9 * 1.1)
+    paused = run("paused", "grpo", pausing=lambda said: said == 1, **config)
+    (state,) = [event for event in paused if isinstance(event, StateSaved)]
+    last = run("last", "grpo", resume=state.path, **config)
+    assert coefficient(last) == coefficient(whole)
+    (written, again) = [next(e for e in events if isinstance(e, CheckpointWritten)) for events in (whole, last)]
+    assert written.sha256 == again.sha256
+    child = run("child", "grpo", parent=written.path, **config)
+    assert coefficient(child) == pytest.approx(0.1 * 0.9 * 1.1 * 1.1 * 1.1)
+
+
+def test_a_coefficient_that_could_turn_negative_is_refused(run: Run) -> None:
+    with pytest.raises(InvalidInput, match=r"kl\.horizon = 0\.5: 4 episodes a batch could turn"):
+        run("out", "grpo", **LORA, kl=ADAPTIVE | {"horizon": 0.5})
