@@ -62,26 +62,10 @@ def policy_loss(config: OnPolicy, terms: Terms, whole: Whole) -> Tensor:
             return dr_grpo(*arrays, advantage, whole.n_samples, config.max_tokens, *clips, dual, weight)
         case Cispo():
             return cispo(*arrays, advantage, *clips, whole.n_tokens, weight)
-        case Gspo(dual_clip=dual):
-            return gspo(
-                *arrays,
-                of_samples(advantage, sample, len(whole.sample_tokens)),
-                sample,
-                *clips,
-                whole.n_samples,
-                dual,
-                weight,
-            )
-        case Rloo(dual_clip=dual):
-            return rloo(
-                *arrays,
-                of_samples(advantage, sample, len(whole.sample_tokens)),
-                sample,
-                *clips,
-                whole.n_samples,
-                dual,
-                weight,
-            )
+        case Gspo(dual_clip=dual) | Rloo(dual_clip=dual):
+            loss = gspo if isinstance(config, Gspo) else rloo
+            of_each = of_samples(advantage, sample, len(whole.sample_tokens))
+            return loss(*arrays, of_each, sample, *clips, whole.n_samples, dual, weight)
     raise InvalidInput("objective", type(config).__name__, "write its loss in gpu/objectives/select.py")
 
 

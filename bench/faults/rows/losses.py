@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from bench.faults.bench import Bench
 from bench.faults.expect import expect, wait_until
@@ -37,14 +38,12 @@ def restart_empty(bench: Bench) -> Ours:
 @raw(9)
 def raw_restart_empty(bench: Bench) -> Raw:
     """What waited is gone; what ran is done."""
-    with bench.raw() as celery:
-        celery.start("one", "two")
-        celery.send(BACKLOG, 1.0)
-        celery.until(celery.starts, 20)
+
+    def restart_empty() -> None:
         bench.ground.kill_valkey()
         bench.ground.start_valkey(empty=True)
-        celery.until_done(BACKLOG, 20)
-        return Raw(BACKLOG, sum(celery.effects().values()), None)
+
+    return _raw_backlog(bench, restart_empty, 20)
 
 
 @row(10, "FLUSHALL with a backlog", limit_seconds=90, quick=True)
@@ -65,10 +64,15 @@ def flush(bench: Bench) -> Ours:
 @raw(10)
 def raw_flush(bench: Bench) -> Raw:
     """The backlog is gone."""
+    return _raw_backlog(bench, bench.ground.flush, 15)
+
+
+def _raw_backlog(bench: Bench, lose: Callable[[], object], seconds: float) -> Raw:
+    """What two raw workers have done ``seconds`` after the messages of their backlog were lost."""
     with bench.raw() as celery:
         celery.start("one", "two")
         celery.send(BACKLOG, 1.0)
         celery.until(celery.starts, 20)
-        bench.ground.flush()
-        celery.until_done(BACKLOG, 15)
+        lose()
+        celery.until_done(BACKLOG, seconds)
         return Raw(BACKLOG, sum(celery.effects().values()), None)
