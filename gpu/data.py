@@ -2,7 +2,8 @@
 
 Which rows may be trained on depends on the objective. On policy every call must carry the tokens and
 log-probabilities of one of our versions at the temperature that is trained at, or the whole dataset is
-refused. Anyone may be cloned: calls without tokens are tokenised through the chat template.
+refused. Anyone may be cloned or compared: calls without tokens are tokenised through the chat template. A row that
+cannot be used is left out, counted and named.
 """
 
 from __future__ import annotations
@@ -15,57 +16,48 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from gpu.episodes import Episode
+from gpu.rows import Row, spoken_calls, unusable
 from gpu.tokens import ChatTokens
-from rl.advantages import advantages, pooled
-from rl.config import OnPolicyTrain, SftTrain, TrainConfig
+from rl.advantages import advantages, group_variance, pooled
+from rl.config import OnPolicyTrain, TrainConfig
 from rl.errors import InvalidInput, NoTrainingData, OffPolicyRefused
-from rl.filtering import informative
+from rl.filtering import fresh, informative
 from rl.objective_parts import GroupFilter, Overlong, SoftOverlong, StopProperly
-from rl.objectives import Cloning, ReinforceBaseline, WeightedSft
-from rl.offline import exponential_weights
+from rl.objectives import Dpo, Grouped, Ppo, ReinforceBaseline, Sft, WeightedSft
+from rl.offline import exponential_weights, preferences
 from rl.overlong import shaped
 from rl.protocol import DatasetRow
 from rl.records import Call
-from rl.records import Sequence as TokenSequence
 from rl.sequences import merge
 
-Row = tuple[DatasetRow, list[Call]]
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One trajectory as token sequences, with the advantage of all its tokens (0 where it is cloned).
-
-    ``group`` names the trajectories that it most likely begins like. ``weight`` multiplies a cloned one's likelihood.
-    """
-
-    sequences: list[TokenSequence]
-    advantage: float = 0.0
-    group: str = ""
-    weight: float = 1.0
-
-    @property
-    def spoken(self) -> int:
-        """How many tokens the policy spoke."""
-        return sum(sum(one.mask) for one in self.sequences)
-
-    @property
-    def length(self) -> int:
-        return sum(len(one.ids) for one in self.sequences)
+NAMED = 10
+"""Rows that are named for each reason why they were left out."""
 
 
 @dataclass
 class Selection:
     """The episodes of a dataset that can be trained on, and why the other rows were left out.
 
-    ``group_size`` counts the smallest group that advantages were made in, None where there is none.
+    ``named`` holds the first ids of those left out for each reason. ``group_size`` counts the smallest group that
+    advantages were made in, None where there is none, and ``variance`` is the mean of the groups' score variances.
+    For DPO the episodes are pairs: one chosen, one rejected, and so on.
     """
 
     episodes: list[Episode]
     read: int
     skipped: Counter[str] = field(default_factory=Counter)
+    named: dict[str, list[str]] = field(default_factory=dict)
     group_size: int | None = None
+    variance: float | None = None
     warnings: list[str] = field(default_factory=list)
+
+    def skip(self, reason: str, row: DatasetRow) -> None:
+        """Leave ``row`` out."""
+        self.skipped[reason] += 1
+        ids = self.named.setdefault(reason, [])
+        if len(ids) < NAMED:
+            ids.append(row.trajectory_id)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -92,60 +84,121 @@ def select(path: Path, config: TrainConfig, tokens: ChatTokens, context_length: 
     """The episodes of the dataset at ``path`` for the objective of ``config``.
 
     Raises:
-        InvalidInput: a row cannot be read, or holds tokens that the model does not have.
+        InvalidInput: a line of the file is no row.
         OffPolicyRefused: an on-policy objective was given a call without tokens and log-probabilities, or sampled
             otherwise.
-        NoTrainingData: nothing is left to clone. (On policy, nothing to learn trains zero steps instead.)
+        NoTrainingData: nothing is left to clone or to compare. (On policy, nothing to learn trains zero steps instead.)
+    """
+    rows = [(row, spoken_calls(calls)) for row, calls in read_rows(path)]
+    chosen = Selection([], len(rows))
+    if isinstance(config, Sft | WeightedSft | Dpo):
+        rows = _usable(chosen, _with_tokens(rows, tokens), tokens, context_length)
+        return _left_to_learn(
+            _prefer(chosen, rows, config) if isinstance(config, Dpo) else _clone(chosen, rows, config)
+        )
+    for row, calls in rows:
+        _refuse_off_policy(row, calls, config.temperature)
+    return _reinforce(chosen, _usable(chosen, rows, tokens, context_length), config)
+
+
+def curated(path: Path, tokens: ChatTokens, context_length: int) -> Selection:
+    """The episodes of a second dataset that is cloned beside an objective; scores do not matter.
+
+    Raises:
+        InvalidInput: a line of the file is no row.
+        NoTrainingData: nothing can be cloned.
     """
     rows = read_rows(path)
     chosen = Selection([], len(rows))
-    if isinstance(config, Cloning):
-        _clone(chosen, rows, config, tokens, context_length)
-    else:
-        _reinforce(chosen, rows, config, context_length)
-    _check_vocabulary(chosen.episodes, len(tokens.tokenizer))
+    for row, calls in _usable(chosen, _with_tokens(rows, tokens), tokens, context_length):
+        chosen.episodes.append(_episode(chosen, row, calls))
+    return _left_to_learn(chosen)
+
+
+def _left_to_learn(chosen: Selection) -> Selection:
+    if not chosen.episodes:
+        raise NoTrainingData(f"none of {chosen.read} rows can be trained on: {dict(chosen.skipped)}")
     return chosen
 
 
-def _clone(
-    chosen: Selection, rows: list[Row], config: SftTrain | WeightedSft, tokens: ChatTokens, context_length: int
-) -> None:
-    least = config.min_score if isinstance(config, SftTrain) else None
+def _usable(chosen: Selection, rows: list[Row], tokens: ChatTokens, context_length: int) -> list[Row]:
+    """The rows that any objective could train on; the others are left out."""
+    kept = []
+    for row, calls in rows:
+        reason = unusable(row, calls, len(tokens.tokenizer), context_length)
+        if reason is None:
+            kept.append((row, calls))
+        else:
+            chosen.skip(reason, row)
+    return kept
+
+
+def _clone(chosen: Selection, rows: list[Row], config: Sft | WeightedSft) -> Selection:
+    least = config.min_score if isinstance(config, Sft) else None
     for (row, calls), weight in zip(rows, _weights(rows, config), strict=True):
         if least is not None and row.score < least:
-            chosen.skipped["score below min_score"] += 1
-            continue
-        sequences = merge([_with_tokens(call, tokens) for call in calls], len(chosen.episodes))
-        _keep(chosen, Episode(sequences, group=row.group, weight=weight), context_length)
-    if not chosen.episodes:
-        raise NoTrainingData(f"none of {len(rows)} rows can be trained on: {dict(chosen.skipped)}")
+            chosen.skip("score below min_score", row)
+        else:
+            chosen.episodes.append(_episode(chosen, row, calls, weight=weight))
+    return chosen
 
 
-def _weights(rows: list[Row], config: SftTrain | WeightedSft) -> list[float]:
+def _weights(rows: list[Row], config: Sft | WeightedSft) -> list[float]:
     """What each trajectory's likelihood is multiplied by."""
-    if isinstance(config, SftTrain):
+    if isinstance(config, Sft):
         return [1.0] * len(rows)
     scores, groups = [row.score for row, _ in rows], [row.group for row, _ in rows]
     weights: list[float] = exponential_weights(scores, groups, config.weight_temperature, config.weight_cap).tolist()
     return weights
 
 
-def _reinforce(chosen: Selection, rows: list[Row], config: OnPolicyTrain, context_length: int) -> None:
-    for row, calls in rows:
-        _refuse_off_policy(row, calls, config.temperature)
+def _prefer(chosen: Selection, rows: list[Row], config: Dpo) -> Selection:
+    pairs = preferences([row.score for row, _ in rows], [row.group for row, _ in rows], config.min_margin)
+    for better, worse in pairs:
+        chosen.episodes += [_episode(chosen, *rows[better]), _episode(chosen, *rows[worse])]
+    paired = {index for pair in pairs for index in pair}
+    for index, (row, _) in enumerate(rows):
+        if index not in paired:
+            chosen.skip("neither best nor worst of a group that differs", row)
+    return chosen
+
+
+def _reinforce(chosen: Selection, rows: list[Row], config: OnPolicyTrain) -> Selection:
+    recent: list[bool] = fresh([row.staleness for row, _ in rows], config.max_staleness).tolist()
+    rows = _left(chosen, rows, recent, "max_staleness")
     names = [row.group for row, _ in rows]
+    chosen.variance = group_variance([row.score for row, _ in rows], names)
+    chosen.warnings += _unsaid(rows, config.overlong)
+    rewards = _rewards(rows, config)
+    if isinstance(config, Ppo):
+        for (row, calls), reward in zip(rows, rewards, strict=True):
+            chosen.episodes.append(_episode(chosen, row, calls, reward=reward))
+        return chosen
     groups = pooled(names) if config.lone == "pooled" else list[Hashable](names)
     kept = _informative(rows, groups, config.filter)
-    rows, groups = list(compress(rows, kept)), list(compress(groups, kept))
-    if len(rows) < chosen.read:
-        chosen.skipped["mean score of its group outside filter"] = chosen.read - len(rows)
+    rows = _left(chosen, rows, kept, "filter")
+    groups, rewards = list(compress(groups, kept)), list(compress(rewards, kept))
     chosen.group_size = min(Counter(groups).values(), default=None)
-    chosen.warnings += _unsaid(rows, config.overlong)
-    for (row, calls), advantage in zip(rows, _advantages(rows, groups, config), strict=True):
+    for (row, calls), advantage in zip(rows, _advantages(rows, rewards, groups, config), strict=True):
         if advantage == 0.0:
-            chosen.skipped["no advantage in its group"] += 1
-            continue
-        _keep(chosen, Episode(merge(calls, len(chosen.episodes)), advantage, row.group), context_length)
+            chosen.skip("no advantage in its group", row)
+        else:
+            chosen.episodes.append(_episode(chosen, row, calls, advantage=advantage))
+    return chosen
+
+
+LEFT = {
+    "filter": "mean score of its group outside filter",
+    "max_staleness": "spoken by a version older than max_staleness",
+}
+
+
+def _left(chosen: Selection, rows: list[Row], kept: Sequence[bool], setting: str) -> list[Row]:
+    """The rows that a setting keeps; the others are left out."""
+    for (row, _), keep in zip(rows, kept, strict=True):
+        if not keep:
+            chosen.skip(LEFT[setting], row)
+    return list(compress(rows, kept))
 
 
 def _informative(rows: list[Row], groups: list[Hashable], rule: GroupFilter | None) -> list[bool]:
@@ -155,13 +208,21 @@ def _informative(rows: list[Row], groups: list[Hashable], rule: GroupFilter | No
     return kept
 
 
-def _advantages(rows: list[Row], groups: list[Hashable], config: OnPolicyTrain) -> list[float]:
-    """One of each trajectory, from its score under the overlong rule."""
+def _rewards(rows: list[Row], config: OnPolicyTrain) -> list[float]:
+    """Scores under the overlong rule."""
     lengths = [_length(calls) for _, calls in rows] if isinstance(config.overlong, SoftOverlong) else [0] * len(rows)
-    rewards = shaped([row.score for row, _ in rows], lengths, [_truncated(calls) for _, calls in rows], config.overlong)
+    cut = [_truncated(calls) for _, calls in rows]
+    rewards: list[float] = shaped([row.score for row, _ in rows], lengths, cut, config.overlong).tolist()
+    return rewards
+
+
+def _advantages(rows: list[Row], rewards: list[float], groups: list[Hashable], config: Grouped) -> list[float]:
+    """One of each trajectory. Where KL is taken off the reward, whitening comes after that, token by token."""
     spoken = [sum(len(call.token_ids or ()) for call in calls) for _, calls in rows]
     std = config.normalise_std if isinstance(config, ReinforceBaseline) else True
-    found: list[float] = advantages(config.baseline, rewards, groups, spoken, std).tolist()
+    in_reward = config.kl is not None and config.kl.place == "reward"
+    baseline = "centred" if in_reward and config.baseline == "batch_normalised" else config.baseline
+    found: list[float] = advantages(baseline, rewards, groups, spoken, std).tolist()
     return found
 
 
@@ -193,22 +254,31 @@ def _refuse_off_policy(row: DatasetRow, calls: Sequence[Call], temperature: floa
         raise OffPolicyRefused(f"trajectory {row.trajectory_id}, call {call.call_id} {what}")
 
 
-def _keep(chosen: Selection, episode: Episode, context_length: int) -> None:
-    if not episode.spoken:
-        chosen.skipped["nothing was spoken"] += 1
-    elif max(len(one.ids) for one in episode.sequences) > context_length:
-        chosen.skipped["longer than the context"] += 1
-    else:
-        chosen.episodes.append(episode)
+def _episode(
+    chosen: Selection,
+    row: DatasetRow,
+    calls: list[Call],
+    weight: float = 1.0,
+    advantage: float = 0.0,
+    reward: float = 0.0,
+) -> Episode:
+    return Episode(
+        merge(calls, len(chosen.episodes)),
+        advantage,
+        row.group,
+        weight,
+        reward,
+        _truncated(calls),
+        row.staleness,
+    )
 
 
-def _check_vocabulary(episodes: Sequence[Episode], vocabulary: int) -> None:
-    highest = max((max(one.ids) for episode in episodes for one in episode.sequences), default=0)
-    if highest >= vocabulary:
-        raise InvalidInput("token_ids", highest, f"the base has {vocabulary} tokens; these calls are another model's")
+def _with_tokens(rows: list[Row], tokens: ChatTokens) -> list[Row]:
+    """The rows with tokens made from text where there are none, without calls that say nothing."""
+    return [(row, spoken_calls([_tokenised(call, tokens) for call in calls])) for row, calls in rows]
 
 
-def _with_tokens(call: Call, tokens: ChatTokens) -> Call:
+def _tokenised(call: Call, tokens: ChatTokens) -> Call:
     if call.has_tokens:
         return call
     prompt, spoken = tokens.answer(call)

@@ -9,30 +9,47 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpu.objectives.value import PREFIX, ValueHead
 from rl.config import Optimizer
 from rl.errors import InvalidInput, TrainingDiverged
 
 MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def trained(model: Any) -> dict[str, Tensor]:
-    """The parameters of a model that are trained, by name."""
-    return {name: one for name, one in model.named_parameters() if one.requires_grad}
+def trained(model: Any, value_head: ValueHead | None = None) -> dict[str, Tensor]:
+    """The parameters of a model, and of its value head, that are trained, by name."""
+    named: dict[str, Tensor] = {name: one for name, one in model.named_parameters() if one.requires_grad}
+    return named | (value_head.named() if value_head else {})
 
 
 class AdamW:
     """AdamW over a model's trainable parameters, with the learning rate of its config at each step.
 
+    A ``value_head`` is trained beside them at ``value_rate``, under the same schedule. Its gradient is clipped apart:
+    errors of a head that knows nothing would leave the policy none of the norm.
+
     ``step`` counts updates since the first job of the lineage: moments of a few updates are noise, and a
     round of a run has only two, so each job goes on from its parent's. ``done`` counts those of this job.
     """
 
-    def __init__(self, model: Any, config: Optimizer, total: int, state: Mapping[str, Tensor], done: int = 0) -> None:
+    def __init__(
+        self,
+        model: Any,
+        config: Optimizer,
+        total: int,
+        state: Mapping[str, Tensor],
+        done: int = 0,
+        value_head: ValueHead | None = None,
+        value_rate: float | None = None,
+    ) -> None:
         self.config, self.total = config, max(total, 1)
-        self.named = trained(model)
-        self.params = list(self.named.values())
+        self.value_head = value_head
+        self.named = trained(model, value_head)
+        groups = [{"params": list(trained(model).values()), "peak": config.learning_rate}]
+        if value_head is not None:
+            groups.append({"params": list(value_head.parameters()), "peak": value_rate or config.learning_rate})
         self.adam = torch.optim.AdamW(
-            self.params,
+            groups,
             lr=config.learning_rate,
             betas=config.betas,
             weight_decay=config.weight_decay,
@@ -41,28 +58,34 @@ class AdamW:
         self.done = done
         self.step = self._resume(state) if state else 0
 
-    def rate(self) -> float:
-        """The learning rate of the next update: warm-up over the lineage's steps, cosine over this job's."""
+    def rate(self, peak: float | None = None) -> float:
+        """The learning rate of the next update: warm-up over the lineage's steps, cosine over this job's.
+
+        ``peak`` is the config's unless another is given.
+        """
         config = self.config
         warm = min(1.0, (self.step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+        peak = config.learning_rate if peak is None else peak
         if config.schedule == "constant":
-            return config.learning_rate * warm
+            return peak * warm
         falling = 0.5 * (1 + math.cos(math.pi * self.done / self.total))
-        return config.learning_rate * warm * (config.final_share + (1 - config.final_share) * falling)
+        return peak * warm * (config.final_share + (1 - config.final_share) * falling)
 
     def update(self, loss: float) -> float:
-        """Clip, take one step and clear the gradients; returns their norm before clipping.
+        """Clip, take one step and clear the gradients; returns the norm of the model's before clipping.
 
         Raises:
             TrainingDiverged: the loss or the norm is not finite; no parameter was changed.
         """
-        norm = float(torch.nn.utils.clip_grad_norm_(self.params, self.config.gradient_clip))
-        if not (math.isfinite(loss) and math.isfinite(norm)):
+        groups = self.adam.param_groups
+        norms = [float(torch.nn.utils.clip_grad_norm_(one["params"], self.config.gradient_clip)) for one in groups]
+        norm = norms[0]
+        if not all(map(math.isfinite, [loss, *norms])):
             raise TrainingDiverged(
-                f"step {self.step + 1}: loss {loss}, gradient norm {norm}; lower optimizer.learning_rate"
+                f"step {self.step + 1}: loss {loss}, gradient norm {max(norms)}; lower optimizer.learning_rate"
             )
-        for group in self.adam.param_groups:
-            group["lr"] = self.rate()
+        for group in groups:
+            group["lr"] = self.rate(group["peak"])
         self.adam.step()
         self.adam.zero_grad(set_to_none=True)
         self.step += 1
@@ -94,6 +117,8 @@ class AdamW:
             count = int(state.get(f"step.{name}", state["step"]))
             if not count:
                 continue
+            if self._is_new(name, state):
+                continue
             first, second = state.get(f"exp_avg.{name}"), state.get(f"exp_avg_sq.{name}")
             if first is None or second is None or first.shape != parameter.shape:
                 raise InvalidInput("parent", name, "its optimizer state does not fit the model; start without a parent")
@@ -103,3 +128,7 @@ class AdamW:
                 "exp_avg_sq": second.to(parameter.device, parameter.dtype),
             }
         return step
+
+    def _is_new(self, name: str, state: Mapping[str, Tensor]) -> bool:
+        """A value head that the parent did not have starts without moments."""
+        return name.startswith(PREFIX) and f"exp_avg.{name}" not in state

@@ -13,12 +13,16 @@ from gpu.attention import inner
 from gpu.bins import Layout
 from gpu.head import log_probs, output_layer
 from gpu.layouts import hidden_states
+from gpu.objectives.value import ValueHead
 from gpu.tries import Trie
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Log-probability and entropy, nats, of each term of a bin, and its row of ``trie.terms`` as tensors, [N] each."""
+    """Log-probability and entropy, nats, of each term of a bin, and its row of ``trie.terms`` as tensors, [N] each.
+
+    ``value`` is the value head's of the state that predicts the term, where there is one.
+    """
 
     logp: Tensor
     entropy: Tensor
@@ -26,9 +30,12 @@ class Scored:
     sample: Tensor
     position: Tensor
     spoken: Tensor
+    value: Tensor | None = None
 
 
-def score(model: Any, trie: Trie, layout: Layout, temperature: float = 1.0) -> Scored:
+def score(
+    model: Any, trie: Trie, layout: Layout, temperature: float = 1.0, value_head: ValueHead | None = None
+) -> Scored:
     """``log softmax(logits / temperature)`` of each term's token given its path.
 
     A token that several terms share is scored once. The state of its parent predicts it, at a branch that of one token
@@ -47,4 +54,5 @@ def score(model: Any, trie: Trie, layout: Layout, temperature: float = 1.0) -> S
     logp, entropy = log_probs(output_layer(model), hidden, targets, vocabulary, temperature)
     at = torch.from_numpy(which).to(device)
     rest = (terms.old_logp, terms.sample, terms.position, terms.spoken)
-    return Scored(logp[at], entropy[at], *(torch.from_numpy(one).to(device) for one in rest))
+    value = None if value_head is None else value_head(hidden)[at]
+    return Scored(logp[at], entropy[at], *(torch.from_numpy(one).to(device) for one in rest), value)

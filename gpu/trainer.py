@@ -10,29 +10,32 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import torch
 from pydantic import TypeAdapter, ValidationError
 
 from gpu import checkpoints
-from gpu.data import Episode, Selection, select
-from gpu.device import named_failures
-from gpu.optimizer import AdamW, trained
+from gpu.ahead import ahead
+from gpu.begin import Start, begin
+from gpu.data import Selection, curated, select
+from gpu.episodes import Episode
 from gpu.policy import Policy
+from gpu.reported import Emit, Reported
 from gpu.states import Position, States, remove_older
-from gpu.steps import Steps
+from gpu.steps import Batch, Steps
+from gpu.tokens import ChatTokens
 from rl import effective
 from rl.config import TrainConfig
 from rl.errors import ChildLost, InvalidInput
-from rl.objectives import Cloning
-from rl.protocol import CheckpointWritten, Done, Paused, Progress, StateSaved, TrainCommand
+from rl.objectives import Cloning, Dpo, OnPolicy
+from rl.protocol import CheckpointWritten, Done, TrainCommand
 
 TRAIN_CONFIG: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
 
-Emit = Callable[[Progress | CheckpointWritten | StateSaved | Paused | Done], None]
+T = TypeVar("T")
 
 
 def train(
@@ -58,36 +61,32 @@ def train(
     config = parse_config(command.config)
     _refuse_devices(config, policy)
     model, tokens = policy.trainable(command.base, command.parent, config.lora, config.seed, config.quantization)
-    chosen = select(Path(command.dataset), config, tokens, int(model.config.max_position_embeddings))
-    total = _total_steps(config) if chosen.episodes else 0
+    context_length = int(model.config.max_position_embeddings)
+    chosen = select(Path(command.dataset), config, tokens, context_length)
+    beside = _curated(command, config, tokens, context_length)
+    start = Start(command, config, model, policy, _total_steps(config) if chosen.episodes else 0, chosen.episodes)
     states = States(command, config)
-    begun = _begin(command, config, model, policy, total, states, chosen.episodes)
-    steps, optimizer = begun.steps, begun.steps.optimizer
-    where = {"job": command.job, "fence": command.fence}
-    batches = _batches(chosen.episodes, config, optimizer.step - optimizer.done) if total else iter(())
+    progress = Reported(command, start.total, emit)
+    begun = progress.during(begin(start, states), stopping, pausing)
+    if begun is None:
+        return
+    steps = begun.steps
+    progress.begin(begun.batches)
     metrics: dict[str, float] = {}
-    for taken, batch in enumerate(itertools.islice(batches, begun.batches, None), start=begun.batches):
-        if pausing():
-            _save(states, steps, taken, emit)
-            emit(Paused(**where, step=optimizer.done))
-            return
-        if stopping():
-            raise ChildLost(f"told to stop after step {optimizer.done} of {total}, before a checkpoint was written")
-        if states.due(optimizer.done):
-            _save(states, steps, taken, emit)
-        metrics = steps.run(batch)
-        emit(Progress(**where, step=optimizer.done, total=total, metrics=metrics))
+    with closing(ahead(_packed(steps, start, beside, begun.batches))) as batches:
+        for taken, batch in enumerate(batches, start=begun.batches):
+            if pausing():
+                _save(states, steps, taken, emit)
+                progress.paused(steps.optimizer.done)
+                return
+            if stopping():
+                done = f"step {steps.optimizer.done} of {start.total}"
+                raise ChildLost(f"told to stop after {done}, before a checkpoint was written")
+            if states.due(steps.optimizer.done):
+                _save(states, steps, taken, emit)
+            metrics = progress.step(steps.optimizer, steps.run(batch))
     emit(_write(command, config, model, steps, metrics))
-    emit(Done(**where, manifest=_manifest(config, chosen, steps) | begun.said))
-
-
-@dataclass(frozen=True)
-class Begun:
-    """The steps to go on with, the batches they have taken, and what the manifest says of a state resumed from."""
-
-    steps: Steps
-    batches: int
-    said: dict[str, object]
+    emit(Done(job=command.job, fence=command.fence, manifest=_manifest(config, chosen, steps, beside) | begun.said))
 
 
 def parse_config(config: dict[str, object]) -> TrainConfig:
@@ -113,53 +112,6 @@ def _refuse_devices(config: TrainConfig, policy: Policy) -> None:
         raise InvalidInput("config.devices", config.devices, remedy)
     if config.devices > 1:
         raise InvalidInput("config.devices", config.devices, "a training runs on one device; set 1")
-
-
-def _begin(
-    command: TrainCommand,
-    config: TrainConfig,
-    model: Any,
-    policy: Policy,
-    total: int,
-    states: States,
-    episodes: list[Episode],
-) -> Begun:
-    """Start where the state that the command names stands; from the beginning where there is none to be used."""
-    refused: dict[str, object] = {}
-    with policy.lock, named_failures("loading the training's state"):
-        if command.resume is not None and total:
-            try:
-                return _resume(command.resume, config, model, policy, total, states, episodes)
-            except InvalidInput as error:
-                refused = {"resume_refused": str(error)}
-        moments = checkpoints.read_optimizer(Path(command.parent)) if command.parent else {}
-        optimizer = AdamW(model, config.optimizer, total, moments)
-        steps = Steps(model, optimizer, config, policy, episodes)
-        steps.go_on(moments)
-        return Begun(steps, 0, refused)
-
-
-def _resume(
-    folder: str,
-    config: TrainConfig,
-    model: Any,
-    policy: Policy,
-    total: int,
-    states: States,
-    episodes: list[Episode],
-) -> Begun:
-    """Go on from the state in ``folder``; the model is changed only once all of it is known to fit."""
-    saved = states.read(Path(folder), trained(model))
-    position = saved.position
-    optimizer = AdamW(model, config.optimizer, total, saved.moments, position.done)
-    with torch.no_grad():
-        for name, parameter in optimizer.named.items():
-            parameter.copy_(saved.weights[name])
-    steps = Steps(model, optimizer, config, policy, episodes)
-    steps.token_budget, steps.shrunk = min(steps.token_budget, position.token_budget), position.shrunk
-    if position.kl_coefficient is not None:
-        steps.kl_coefficient = position.kl_coefficient
-    return Begun(steps, position.batches, {"resumed": {"step": position.done}})
 
 
 def _write(
@@ -199,28 +151,57 @@ def _save(states: States, steps: Steps, batches: int, emit: Emit) -> None:
 
 
 def _total_steps(config: TrainConfig) -> int:
-    return config.steps if isinstance(config, Cloning) else config.epochs * config.mini_batches
+    return config.epochs * config.mini_batches if isinstance(config, OnPolicy) else config.steps
 
 
-def _batches(episodes: list[Episode], config: TrainConfig, done: int) -> Iterator[list[Episode]]:
-    """The episodes of each optimizer step, shuffled by the seed and how far the lineage has come."""
-    rng = random.Random(f"{config.seed}/{done}")
-    if not isinstance(config, Cloning):
-        for _ in range(config.epochs):
-            order = rng.sample(episodes, len(episodes))
-            yield from (order[start :: config.mini_batches] for start in range(config.mini_batches))
+def _curated(command: TrainCommand, config: TrainConfig, tokens: ChatTokens, context_length: int) -> Selection | None:
+    """What is cloned beside the objective, if the config asks for it."""
+    rule = config.ptx if isinstance(config, OnPolicy) else None
+    if rule is None:
+        return None
+    if command.curated is None:
+        raise InvalidInput("config.ptx.source", rule.source, "the command came without its rows")
+    return curated(Path(command.curated), tokens, context_length)
+
+
+def _packed(steps: Steps, start: Start, beside: Selection | None, taken: int) -> Iterator[Batch]:
+    """The batches that are still to come, packed."""
+    if not start.total:
         return
-    order = []
-    for _ in range(config.steps):
-        if len(order) < min(config.batch_episodes, len(episodes)):
-            order = rng.sample(episodes, len(episodes))
-        order, batch = order[config.batch_episodes :], order[: config.batch_episodes]
+    config, lineage = start.config, steps.optimizer.step - steps.optimizer.done
+    several: Iterator[list[Episode]] = itertools.repeat([])
+    if beside is not None and isinstance(config, OnPolicy) and config.ptx is not None:
+        several = _drawn(beside.episodes, config.ptx.batch_episodes, random.Random(f"{config.seed}/{lineage}/ptx"))
+    both = zip(_batches(steps.episodes, config, lineage), several, strict=False)
+    for episodes, more in itertools.islice(both, taken, None):
+        yield steps.pack(episodes, more)
+
+
+def _batches(episodes: list[Episode], config: TrainConfig, lineage: int) -> Iterator[list[Episode]]:
+    """The episodes of each optimizer step, shuffled by the seed and how far the lineage has come."""
+    rng = random.Random(f"{config.seed}/{lineage}")
+    if isinstance(config, Cloning):
+        return itertools.islice(_drawn(episodes, config.batch_episodes, rng), config.steps)
+    if isinstance(config, Dpo):
+        pairs = [episodes[place : place + 2] for place in range(0, len(episodes), 2)]
+        drawn = itertools.islice(_drawn(pairs, config.batch_pairs, rng), config.steps)
+        return ([one for pair in batch for one in pair] for batch in drawn)
+    orders = (rng.sample(episodes, len(episodes)) for _ in range(config.epochs))
+    return (order[start :: config.mini_batches] for order in orders for start in range(config.mini_batches))
+
+
+def _drawn(items: list[T], count: int, rng: random.Random) -> Iterator[list[T]]:
+    """``count`` of the items at a time for ever, or all where there are fewer; each pass over them in another order."""
+    order: list[T] = []
+    while True:
+        if len(order) < min(count, len(items)):
+            order = rng.sample(items, len(items))
+        order, batch = order[count:], order[:count]
         yield batch
 
 
-def _manifest(config: TrainConfig, chosen: Selection, steps: Steps) -> dict[str, object]:
+def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Selection | None) -> dict[str, object]:
     """What was really used, what was skipped and why."""
-    rows = {"read": chosen.read, "used": len(chosen.episodes), "skipped": dict(chosen.skipped)}
     in_effect = effective.manifest(config)
     warnings = effective.warnings(config, steps.largest_batch, chosen.group_size)
     return {
@@ -230,11 +211,20 @@ def _manifest(config: TrainConfig, chosen: Selection, steps: Steps) -> dict[str,
         "layout": {"name": steps.layout, "reason": steps.why, **asdict(steps.shares)},
         "token_budget": steps.token_budget,
         "token_budget_shrunk": steps.shrunk,
-        "rows": rows,
+        "rows": _rows(chosen),
+        "curated": None if beside is None else _rows(beside),
         "sequences": sum(len(episode.sequences) for episode in chosen.episodes),
         "tokens": sum(episode.length for episode in chosen.episodes),
         "spoken_tokens": sum(episode.spoken for episode in chosen.episodes),
+        "group_variance": chosen.variance,
+        "engine_gap": steps.engine_gap,
         "config": config.model_dump(mode="json"),
         "effective": {name: in_effect[name] for name in ("settings", "derived")},
         "warnings": warnings + chosen.warnings,
     }
+
+
+def _rows(chosen: Selection) -> dict[str, object]:
+    """How many rows were used, and which were left out and why."""
+    skipped = {"skipped": dict(chosen.skipped), "named": chosen.named}
+    return {"read": chosen.read, "used": len(chosen.episodes), **skipped}

@@ -112,6 +112,20 @@ def advantages(
             return batch_normalised(rewards, groups, tokens, std)
 
 
+def group_variance(rewards: ArrayLike, groups: Sequence[Hashable]) -> float | None:
+    """The mean over groups of at least two of their unbiased variances: 0 teaches nothing. None without such a group.
+
+    Raises:
+        InvalidInput: the lengths differ, or a reward is not finite.
+    """
+    reward, member = _checked(rewards, groups)
+    count = np.bincount(member)
+    if not (count > 1).any():
+        return None
+    squares = np.bincount(member, _centred(reward, member) ** 2)[count > 1]
+    return float((squares / (count[count > 1] - 1)).mean())
+
+
 def pooled(groups: Sequence[Hashable]) -> list[Hashable]:
     """``groups`` with all lone members in one group, so that they have the batch's other lone ones as a baseline."""
     member = numbered(groups)

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from rl.errors import InvalidInput
 from rl.objective_parts import Kl, refusal
-from rl.objectives import Cispo, Dapo, DrGrpo, Gspo, Objective, ReinforceBaseline, Rloo, WeightedSft
+from rl.objectives import Cispo, Dapo, Dpo, DrGrpo, Gspo, Objective, Ppo, ReinforceBaseline, Rloo, WeightedSft
 from rl.objectives import Grpo as GrpoTrain
 from rl.objectives import Sft as SftTrain
 from rl.training import Config, Lora, Optimizer, Train
@@ -37,41 +37,21 @@ __all__ = [
     "digest",
 ]
 
-NOT_TRAINED = {
-    "ptx": "the trainer reads no second dataset; leave it out, and clone curated data in a job of its own",
-    "mismatch": "the trainer takes old log-probabilities as they are stored; leave it out",
-    "max_staleness": "a dataset does not say how old the version that spoke is; leave it out",
-}
-"""Settings of an objective that no training reads, and what to do instead."""
-
 
 def _trained(config: Objective) -> Objective:
-    for field, remedy in NOT_TRAINED.items():
-        value = getattr(config, field, None)
-        if value is not None:
-            raise refusal(field, value, remedy) from InvalidInput(field, value, remedy)
-    _refuse_reference(config)
-    return config
-
-
-def _refuse_reference(config: Objective) -> None:
     """The reference of a KL is the base: the model without the adapter that is trained."""
     kl: Kl | None = getattr(config, "kl", None)
-    if kl is None:
-        return
-    if kl.place == "reward":
-        remedy = "the trainer takes KL off no reward; set place = loss"
-        raise refusal("kl.place", kl.place, remedy) from InvalidInput("kl.place", kl.place, remedy)
-    if config.lora is None:
+    if kl is not None and config.lora is None:
         remedy = "kl needs a base without its adapter as reference; set lora, or leave kl out"
         raise refusal("lora", None, remedy) from InvalidInput("lora", None, remedy)
+    return config
 
 
 def _grpo_unless_named(values: object) -> object:
     return {"objective": "grpo"} | values if isinstance(values, dict) else values
 
 
-OnPolicyTrain = GrpoTrain | Gspo | ReinforceBaseline | Cispo | Dapo | DrGrpo | Rloo
+OnPolicyTrain = GrpoTrain | Gspo | Ppo | ReinforceBaseline | Cispo | Dapo | DrGrpo | Rloo
 
 RoundTrain = Annotated[
     OnPolicyTrain,
@@ -82,11 +62,11 @@ RoundTrain = Annotated[
 """How a round of a run is trained on: it was played by the version that is trained. GRPO unless another is named."""
 
 TrainConfig = Annotated[
-    SftTrain | WeightedSft | OnPolicyTrain,
+    SftTrain | WeightedSft | OnPolicyTrain | Dpo,
     Field(discriminator="objective"),
     AfterValidator(_trained),
 ]
-"""How the device's child trains. It has no value head and compares no pairs: PPO and DPO are not among them."""
+"""How the device's child trains."""
 
 
 class TaskSet(Config):

@@ -33,6 +33,10 @@ JOB_KINDS = ("collect", "score", "train", "evaluate", "decide")
 """Kinds of jobs; the task ``rlfleet.<kind>`` does one, and takes its id."""
 
 
+BackendName = Literal["local", "trl"]
+"""What may train: our own trainer, or TRL's. ``backends/`` chooses."""
+
+
 class Line(BaseModel):
     """One line of the conversation with a child."""
 
@@ -50,13 +54,17 @@ class TrainCommand(Line):
     ``base`` is a folder with full weights and a tokenizer. ``parent`` is the adapter folder to go on from,
     its optimizer state included; None starts a fresh adapter, or trains the full weights when the config
     has no ``lora``. ``config`` is a ``TrainConfig`` as JSON. ``resume`` is the folder of a saved state of this
-    very command to go on from. A state is saved under ``out`` every ``save_seconds``; 0 saves none.
+    very command to go on from. ``curated`` is a second dataset file, cloned beside the objective where the config's
+    ``ptx`` says so. A state is saved under ``out`` every ``save_seconds``; 0 saves none. ``backend`` is what trains,
+    our own trainer where the sender names none.
     """
 
     command: Literal["train"] = "train"
+    backend: BackendName = "local"
     job: int
     fence: int
     dataset: str
+    curated: str | None = None
     out: str
     base: str
     parent: str | None = None
@@ -168,11 +176,14 @@ EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 class DatasetRow(BaseModel):
     """One trajectory of a frozen dataset, as the child reads it: one JSON object a line.
 
-    ``group`` names the (window, scenario) it is compared in. ``calls`` are ``rl.records.Call`` dumps.
+    ``group`` names the (window, scenario) it is compared in. ``calls`` are ``rl.records.Call`` dumps. ``staleness``
+    is how many versions of the line came after the one that spoke, up to the one that training goes on from.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # A number that is none must reach the trainer, which leaves the row out and says so; null would fail them all.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     trajectory_id: str
     group: str
     score: float
     calls: list[dict[str, object]]
+    staleness: int = Field(0, ge=0)

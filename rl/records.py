@@ -88,13 +88,15 @@ class Quarantined(Record):
 class Sequence(Record):
     """Tokens to train on: ``mask[i]`` is 1 where ``ids[i]`` was spoken by the policy.
 
-    ``logprobs[i]`` is 0 where the mask is 0. ``episode`` indexes the trajectory it belongs to.
+    ``logprobs[i]`` is 0 where the mask is 0. ``episode`` indexes the trajectory it belongs to. ``turns[k]`` is the
+    place among the trajectory's calls of the one that spoke the k-th spoken token; empty where nobody asked.
     """
 
     episode: int
     ids: list[int]
     mask: list[int]
     logprobs: list[float]
+    turns: list[int] = Field(default_factory=list)
 
 
 class ScenarioRef(Record):

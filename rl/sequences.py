@@ -19,16 +19,19 @@ def merge(calls: Calls[Call], episode: int) -> list[Sequence]:
         InvalidInput: a call lacks tokens, or has another number of log-probabilities than of tokens.
     """
     merged: list[Sequence] = []
-    for call in calls:
+    for place, call in enumerate(calls):
         prompt, spoken, logprobs = _tokens(call)
         found = _longest_prefix(merged, prompt)
-        start = merged[found] if found is not None else Sequence(episode=episode, ids=[], mask=[], logprobs=[])
+        start = (
+            merged[found] if found is not None else Sequence(episode=episode, ids=[], mask=[], logprobs=[], turns=[])
+        )
         new_prompt = prompt[len(start.ids) :]
         extended = Sequence.model_construct(
             episode=episode,
             ids=start.ids + new_prompt + spoken,
             mask=start.mask + [0] * len(new_prompt) + [1] * len(spoken),
             logprobs=start.logprobs + [0.0] * len(new_prompt) + logprobs,
+            turns=start.turns + [place] * len(spoken),
         )
         if found is None:
             merged.append(extended)

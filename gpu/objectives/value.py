@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
+
+PREFIX = "value_head."
 
 
 class ValueHead(nn.Module):
@@ -23,6 +27,21 @@ class ValueHead(nn.Module):
         """Values [...] of hidden states [..., H] in any precision."""
         values: Tensor = self.linear(states.float())[..., 0]
         return values
+
+    def named(self) -> dict[str, nn.Parameter]:
+        """Its parameters under names that no model's have."""
+        return {PREFIX + name: one for name, one in self.named_parameters()}
+
+    def carried(self) -> dict[str, Tensor]:
+        """What the next training of the lineage goes on from: it is no part of a checkpoint's weights."""
+        return {name: one.detach().cpu().contiguous() for name, one in self.named().items()}
+
+    @torch.no_grad()
+    def go_on(self, carried: Mapping[str, Tensor]) -> None:
+        """Take the parent's; where that had none, stay as it is."""
+        for name, one in self.named().items():
+            if name in carried:
+                one.copy_(carried[name])
 
 
 def value_loss(

@@ -16,6 +16,7 @@ from gpu.checkpoints import write
 from gpu.policy import Policy
 from gpu.starter import build
 from rl.protocol import DatasetRow
+from tests.gpu.trainings import Run, scored_rows, trained
 
 WORDS = ["turn left", "turn right", "move forward", "go to the red ball", "go to the blue key", "You see: wall 4 ahead"]
 
@@ -87,6 +88,18 @@ def foreign_row(
     return DatasetRow(
         trajectory_id=str(number), group=str(number // 4), score=score, calls=json.loads(json.dumps(calls))
     )
+
+
+@pytest.fixture
+def dataset(policy: Policy, base: Path, write_rows: Callable[[Sequence[DatasetRow]], str]) -> str:
+    """Two groups of four episodes with the log-probabilities of the base."""
+    return write_rows(scored_rows(policy, base))
+
+
+@pytest.fixture
+def run(policy: Policy, base: Path, dataset: str, tmp_path: Path) -> Run:
+    """Trains on ``dataset``."""
+    return trained(policy, base, dataset, tmp_path)
 
 
 @pytest.fixture

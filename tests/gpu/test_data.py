@@ -132,3 +132,76 @@ def test_on_policy_objectives_refuse_foreign_calls(
 ) -> None:
     with pytest.raises(OffPolicyRefused, match="trajectory 7, call 7-0 has no tokens"):
         chosen([*PAIR, make_row(7)], objective)
+
+
+def changed(row: DatasetRow, **fields: Any) -> DatasetRow:
+    """``row`` with other fields of its call."""
+    return row.model_copy(update={"calls": [row.calls[0] | fields]})
+
+
+BAD = [
+    (changed(row("bad", "g", 9.0), token_ids=[4, 300]), "a token that the model does not have"),
+    (changed(row("bad", "g", 9.0), prompt_token_ids=[1, -2]), "a token that the model does not have"),
+    (changed(row("bad", "g", 9.0), token_ids=[], logprobs=[]), "nothing was spoken"),
+    (row("bad", "g", float("nan")), "its score is not a finite number"),
+    (row("bad", "g", float("inf")), "its score is not a finite number"),
+    (row("bad", "g", 9.0, spoken=100_000), "longer than the context"),
+    (changed(row("bad", "g", 9.0), logprobs=[-1.0]), "a call with another number of log-probabilities than of tokens"),
+    (changed(row("bad", "g", 9.0), logprobs=[-1.0, float("-inf")]), "a log-probability that is none"),
+    (changed(row("bad", "g", 9.0), logprobs=[-1.0, 0.5]), "a log-probability that is none"),
+]
+
+
+@pytest.mark.parametrize(("bad", "reason"), BAD, ids=[reason for _, reason in BAD])
+@pytest.mark.parametrize("objective", ["sft", "dpo", "grpo", "ppo"])
+def test_a_row_that_cannot_be_used_is_named_and_the_others_go_on(
+    chosen: Select, objective: str, bad: DatasetRow, reason: str
+) -> None:
+    fields = {"steps": 1} if objective in ("sft", "dpo") else {}
+    selection = chosen([*PAIR, bad], objective, **fields)
+    assert selection.skipped == {reason: 1}
+    assert selection.named == {reason: ["bad"]}
+    assert (selection.read, len(selection.episodes)) == (3, 2)
+    if objective == "grpo":
+        assert advantages(selection) == [-(0.5**0.5), 0.5**0.5], "what is left out takes no part in its group"
+
+
+def test_a_silent_turn_is_no_part_of_what_is_learnt(chosen: Select) -> None:
+    silent = PAIR[0].calls[0] | {"turn": 1, "call_id": "silent", "token_ids": [], "logprobs": []}
+    talked = PAIR[0].model_copy(update={"calls": [*PAIR[0].calls, silent]})
+    selection = chosen([talked, PAIR[1]], "grpo")
+    assert [one.spoken for one in selection.episodes] == [2, 6]
+    assert not selection.skipped
+
+
+def test_equal_scores_teach_nothing_and_are_counted(chosen: Select) -> None:
+    selection = chosen([row(name, "g", 0.45) for name in "abc"], "grpo")
+    assert not selection.episodes
+    assert selection.skipped == {"no advantage in its group": 3}
+    assert selection.variance == 0
+
+
+def test_only_the_first_rows_left_out_are_named(chosen: Select) -> None:
+    selection = chosen([row(str(k), "g", 0.5) for k in range(25)], "grpo")
+    assert selection.skipped == {"no advantage in its group": 25}
+    assert selection.named == {"no advantage in its group": [str(k) for k in range(10)]}
+
+
+def test_versions_too_old_are_left_out(chosen: Select) -> None:
+    old = row("old", "g", 2.0).model_copy(update={"staleness": 2})
+    assert len(chosen([*PAIR, old], "grpo", max_staleness=2).episodes) == 2, "the mean of the group has no advantage"
+    selection = chosen([*PAIR, old], "grpo", max_staleness=1)
+    assert selection.skipped == {"spoken by a version older than max_staleness": 1}
+    assert [one.staleness for one in chosen([*PAIR, old], "ppo").episodes] == [0, 0, 2]
+
+
+def test_the_variance_is_of_groups_that_have_one(chosen: Select) -> None:
+    lone = row("c", "h", 7.0)
+    assert chosen([*PAIR, lone], "ppo").variance == 2.0
+    assert chosen([lone], "ppo").variance is None
+
+
+def test_ppo_keeps_what_has_no_group(chosen: Select) -> None:
+    rule = {"rule": "soft", "max_tokens": 8, "buffer": 4, "factor": 2.0}
+    selection = chosen([row("a", "1", 3.0, spoken=6), row("b", "2", 3.0)], "ppo", overlong=rule)
+    assert [one.reward for one in selection.episodes] == [2.0, 3.0]

@@ -38,7 +38,7 @@ def run(**fields: Any) -> RunConfig:
 def test_the_objective_chooses_the_config() -> None:
     assert isinstance(TRAIN.validate_python({"objective": "sft", "optimizer": OPTIMIZER, "steps": 5}), SftTrain)
     assert isinstance(TRAIN.validate_python({"objective": "grpo", "optimizer": OPTIMIZER}), GrpoTrain)
-    for wrong in ({"objective": "ppo", "optimizer": OPTIMIZER}, {"optimizer": OPTIMIZER, "steps": 5}):
+    for wrong in ({"objective": "kto", "optimizer": OPTIMIZER}, {"optimizer": OPTIMIZER, "steps": 5}):
         with pytest.raises(ValidationError):
             TRAIN.validate_python(wrong)
 
@@ -73,11 +73,16 @@ def test_a_release_needs_more_than_a_coin_toss() -> None:
             Release(**fields)
 
 
-NEEDED: dict[str, dict[str, int]] = {"sft": {"steps": 5}, "weighted_sft": {"steps": 5}, "dr_grpo": {"max_tokens": 9}}
-ON_POLICY = ["grpo", "gspo", "reinforce_baseline", "cispo", "dapo", "dr_grpo", "rloo"]
+NEEDED: dict[str, dict[str, int]] = {
+    "sft": {"steps": 5},
+    "weighted_sft": {"steps": 5},
+    "dpo": {"steps": 5},
+    "dr_grpo": {"max_tokens": 9},
+}
+ON_POLICY = ["grpo", "gspo", "ppo", "reinforce_baseline", "cispo", "dapo", "dr_grpo", "rloo"]
 
 
-@pytest.mark.parametrize("objective", ["sft", "weighted_sft", *ON_POLICY])
+@pytest.mark.parametrize("objective", ["sft", "weighted_sft", "dpo", *ON_POLICY])
 def test_a_line_takes_every_objective_that_is_trained(objective: str) -> None:
     config = {"objective": objective, "optimizer": OPTIMIZER} | NEEDED.get(objective, {})
     line = LineConfig.model_validate({"base_model": "/m", "train": config})
@@ -95,28 +100,12 @@ def test_a_round_is_trained_on_with_grpo_unless_another_objective_is_named() -> 
     assert run(train={"optimizer": OPTIMIZER}).train == run().train
 
 
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("ptx", {"coefficient": 0.1, "source": "jsonl:///x"}),
-        ("mismatch", {}),
-        ("max_staleness", 0),
-    ],
-)
-def test_a_setting_that_no_training_reads_is_refused(field: str, value: object) -> None:
-    config = {"objective": "grpo", "optimizer": OPTIMIZER, field: value}
-    for take in (TRAIN.validate_python, lambda train: run(train=train)):
-        with pytest.raises(ValidationError, match=rf"{field} = .*leave it out"):
-            take(config)
-
-
 def test_a_kl_is_from_the_base_without_its_adapter() -> None:
     config = {"objective": "grpo", "optimizer": OPTIMIZER, "lora": {}, "kl": {}}
     assert TRAIN.validate_python(config).objective == "grpo"
     with pytest.raises(ValidationError, match="lora = None: kl needs a base without its adapter"):
         TRAIN.validate_python(config | {"lora": None})
-    with pytest.raises(ValidationError, match=r"kl.place = 'reward': .*set place = loss"):
-        TRAIN.validate_python(config | {"kl": {"place": "reward", "estimator": "k1"}})
+
 
 
 def test_nothing_is_evaluated_on_training_scenarios() -> None:

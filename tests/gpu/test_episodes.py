@@ -1,0 +1,96 @@
+"""What is known of a token stays with it, through bins and across sequences."""
+
+import numpy as np
+import pytest
+import torch
+
+from gpu.ahead import ahead
+from gpu.episodes import Episode, Known, bins_of, in_turn_order, least_budget
+from rl.records import Call, Message
+from rl.sequences import merge
+
+
+def call(turn: int, prompt: list[int], spoken: list[int]) -> Call:
+    return Call(
+        call_id=str(turn),
+        turn=turn,
+        model="ours",
+        messages=[],
+        response=Message(role="assistant", content="x"),
+        prompt_token_ids=prompt,
+        token_ids=spoken,
+        logprobs=[-1.0] * len(spoken),
+    )
+
+
+FIRST = [call(0, [1], [2, 3]), call(1, [8], [9]), call(2, [1, 2, 3, 4], [5])]
+"""The third call goes on from the first, so that what the second said stands between, in another sequence."""
+
+
+def test_tokens_are_put_in_the_order_they_were_spoken() -> None:
+    episode = Episode(merge(FIRST, 0))
+    assert [one.ids for one in episode.sequences] == [[1, 2, 3, 4, 5], [8, 9]]
+    assert [one.turns for one in episode.sequences] == [[0, 0, 2], [1]]
+    assert in_turn_order(episode).tolist() == [0, 1, 3, 2]
+
+
+def test_sequences_that_do_not_say_stand_in_order() -> None:
+    sequences = [one.model_copy(update={"turns": []}) for one in merge(FIRST, 0)]
+    assert in_turn_order(Episode(sequences)).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("layout", ["tree", "packed", "padded"])
+@pytest.mark.parametrize("budget", [5, 8, 100])
+def test_a_column_comes_back_at_the_terms_of_each_bin(layout: str, budget: int) -> None:
+    second = [call(0, [1], [2, 3, 7]), call(1, [8, 8], [9, 9])]
+    batch = [
+        Episode(merge(calls, place), group=group, known=Known(value=values))
+        for place, (calls, group, values) in enumerate(
+            [
+                (FIRST, "a", np.array([0, 1, 2, 3], np.float32)),
+                (second, "b", np.array([10, 11, 12, 13, 14], np.float32)),
+                (FIRST, "a", np.array([20, 21, 22, 23], np.float32)),
+            ]
+        )
+    ]
+    met = []
+    for one in bins_of(batch, budget, layout):  # type: ignore[arg-type]
+        found = one.gather("value", torch.device("cpu"))
+        assert found is not None
+        assert one.gather("returns", torch.device("cpu")) is None
+        ids = one.trie.ids[one.trie.terms.token]
+        met += list(zip(one.episode().tolist(), ids.tolist(), found.tolist(), strict=True))
+    spoken = [[2, 3, 5, 9], [2, 3, 7, 9, 9], [2, 3, 5, 9]]
+    starts = [0, 10, 20]
+    expected = [(place, ids, starts[place] + k) for place in range(3) for k, ids in enumerate(spoken[place])]
+    assert sorted(met) == sorted(expected)
+
+
+def test_the_least_budget_is_of_what_must_stay_together() -> None:
+    batch = [Episode(merge(FIRST, 0), group="a"), Episode(merge(FIRST[1:2], 1), group="a")]
+    assert least_budget(batch, "packed", None) == 5
+    assert least_budget(batch, "packed", "episode") == 7
+    assert least_budget(batch, "packed", "group") == 9
+
+
+def test_the_next_item_is_made_while_one_is_used() -> None:
+    made: list[int] = []
+
+    def items() -> object:
+        for number in range(3):
+            made.append(number)
+            yield number
+
+    assert list(ahead(items())) == [0, 1, 2]  # type: ignore[arg-type]
+    assert made == [0, 1, 2]
+
+
+def test_an_item_that_cannot_be_made_fails_where_it_would_have_come() -> None:
+    def items() -> object:
+        yield 1
+        raise ValueError("the second")
+
+    coming = ahead(items())  # type: ignore[arg-type]
+    assert next(coming) == 1
+    with pytest.raises(ValueError, match="the second"):
+        next(coming)
