@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import select
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from db.tables import Dataset, DatasetTrajectory, DatasetWindow
 from db.trajectories import Scored
 from rl.config import digest
+from rl.errors import InvalidInput
 
 
 def freeze(
@@ -26,7 +27,7 @@ def freeze(
     existing = session.scalar(select(Dataset).where(Dataset.job_id == job_id))
     if existing is not None:
         return existing
-    sha = digest([[row.trajectory_id, row.scenario_id, row.score] for row in rows])
+    sha = _sha256((row.window, row.scenario_id, row.trajectory_id, row.score) for row in rows)
     dataset = Dataset(line_id=line_id, job_id=job_id, sha256=sha, manifest=dict(about) | {"trajectories": len(rows)})
     session.add(dataset)
     session.flush()
@@ -48,6 +49,36 @@ def freeze(
 
 
 def rows_of(session: Session, dataset_id: int) -> list[DatasetTrajectory]:
-    """The dataset's trajectories in the order they are trained in."""
-    query = select(DatasetTrajectory).where(DatasetTrajectory.dataset_id == dataset_id)
-    return list(session.scalars(query.order_by(DatasetTrajectory.group, DatasetTrajectory.trajectory_id)))
+    """The dataset's trajectories in the order they are trained in: by code points, whatever the server's collation."""
+    rows = session.scalars(select(DatasetTrajectory).where(DatasetTrajectory.dataset_id == dataset_id))
+    return sorted(rows, key=lambda row: (row.group, row.trajectory_id))
+
+
+def of_job(session: Session, job_id: int) -> Dataset | None:
+    """The dataset that was frozen for the job, if there is one."""
+    return session.scalar(select(Dataset).where(Dataset.job_id == job_id))
+
+
+def check(dataset: Dataset, rows: Sequence[DatasetTrajectory]) -> None:
+    """Make sure that ``rows`` are those the dataset was frozen with.
+
+    Raises:
+        InvalidInput: some are gone, or a score or a group was changed since.
+    """
+    frozen = int(dataset.manifest["trajectories"])
+    if len(rows) != frozen:
+        raise InvalidInput("dataset", dataset.id, f"{len(rows)} of its {frozen} rows are left; restore a backup")
+    found = _sha256((*_window_and_scenario(row.group), row.trajectory_id, row.score) for row in rows)
+    if found != dataset.sha256:
+        remedy = f"its rows were changed since: their SHA-256 is {found}, it was {dataset.sha256}; restore a backup"
+        raise InvalidInput("dataset", dataset.id, remedy)
+
+
+def _window_and_scenario(group: str) -> tuple[str, str]:
+    window, _, scenario = group.partition(" ")
+    return window, scenario
+
+
+def _sha256(rows: Iterable[tuple[str, str, str, float | None]]) -> str:
+    """Of (window, scenario, trajectory, score), by code points: equal rows have one hash on every server."""
+    return digest([[trajectory, scenario, score] for _, scenario, trajectory, score in sorted(rows)])

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.jobs import Claim, State
+from db.job_states import State
+from db.jobs import Claim
 from db.session import transaction
 from rl.records import utc
 

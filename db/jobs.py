@@ -16,49 +16,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from db.job_states import State
 from db.session import alone, prepared, transaction
 from rl.errors import Cancelled, Fenced
-
-
-class State(StrEnum):
-    """Where a job is."""
-
-    QUEUED = "queued"
-    """Waits for its time, for the jobs it comes after, or for a worker."""
-    RUNNING = "running"
-    """Held by an owner until the lease ends."""
-    SUCCEEDED = "succeeded"
-    """Its effect is committed."""
-    FAILED = "failed"
-    """A permanent error; a person or changed inputs must act."""
-    DEAD = "dead"
-    """Its attempts are used up; a person must look."""
-    CANCELLED = "cancelled"
-    """A person asked for it."""
-
 
 ANSWER_SECONDS = 10.0
 """How long a claim or a heartbeat waits for the database; a heartbeat must fail well within a lease."""
 MAX_INTERRUPTIONS = 20
 """Drains that a job gets for nothing; from then on each costs an attempt, so that nothing goes round for ever."""
-
-TRANSITIONS: Mapping[State | None, frozenset[State]] = {
-    None: frozenset({State.QUEUED}),
-    State.QUEUED: frozenset({State.RUNNING, State.CANCELLED}),
-    State.RUNNING: frozenset({State.RUNNING, State.QUEUED, State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED}),
-    State.SUCCEEDED: frozenset(),
-    State.FAILED: frozenset({State.QUEUED}),
-    State.DEAD: frozenset({State.QUEUED}),
-    State.CANCELLED: frozenset({State.QUEUED}),
-}
-"""From each state, the states that can follow. ``running -> running`` is a claim over a lease that ran out."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,8 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.tables import Checkpoint, Evaluation, Line, Release, Verdict, Version
+from db import datasets
+from db.tables import Checkpoint, Dataset, Evaluation, Job, Line, Release, Verdict, Version
 from rl.errors import InvalidInput
 
 
@@ -86,9 +88,52 @@ def named(session: Session, name: str) -> tuple[Version, Checkpoint]:
         select(Version, Checkpoint).join(Checkpoint, Checkpoint.id == Version.checkpoint_id).where(Version.name == name)
     ).one_or_none()
     if row is None:
-        newest = ", ".join(session.scalars(select(Version.name).order_by(Version.id.desc()).limit(3))) or "none yet"
-        raise InvalidInput("version", name, f"no such version; the newest are: {newest}")
+        raise InvalidInput("version", name, _no_such(session, name))
     return row[0], row[1]
+
+
+def _no_such(session: Session, name: str) -> str:
+    names = list(session.scalars(select(Version.name).order_by(Version.id.desc())))
+    near = difflib.get_close_matches(name, names, n=3)
+    which, shown = ("near ones", near) if near else ("the newest", names[:3])
+    return f"no such version; {which} are: {', '.join(shown) or 'none yet'}"
+
+
+@dataclass(frozen=True)
+class Made:
+    """What a version was made of. ``config`` is its job's, with what attempts changed because memory ran out."""
+
+    version: Version
+    checkpoint: Checkpoint
+    dataset: Dataset | None
+    parent: str | None
+    config: dict[str, Any]
+    adjust: dict[str, Any]
+
+
+def made(session: Session, name: str) -> Made:
+    """What the version called ``name`` was made of.
+
+    Raises:
+        InvalidInput: there is no such version.
+    """
+    version, checkpoint = named(session, name)
+    job = session.scalars(select(Job).where(Job.id == version.job_id)).one()
+    parent = session.scalar(select(Version.name).where(Version.id == version.parent_id)) if version.parent_id else None
+    adjust = dict(job.adjust or {})
+    dataset = datasets.of_job(session, job.id)
+    return Made(version, checkpoint, dataset, parent, {**job.config, **adjust}, adjust)
+
+
+def sha256_of(session: Session, folder: str) -> str | None:
+    """The hash of the checkpoint that lies in ``folder``; None when it is none of ours."""
+    return session.scalar(select(Checkpoint.sha256).where(Checkpoint.uri == folder).limit(1))
+
+
+def places(session: Session, line_id: int) -> dict[str, int]:
+    """The place of each of the line's versions among them, by name, the oldest at 0."""
+    names = session.scalars(select(Version.name).where(Version.line_id == line_id).order_by(Version.number))
+    return {name: place for place, name in enumerate(names)}
 
 
 def stable_name(session: Session, line_id: int) -> str | None:

@@ -14,11 +14,13 @@ from typing import Annotated
 import typer
 
 from fleet.jobs_cli import jobs_app
+from fleet.memory_cli import memory
 from fleet.terminal import AsJson, connect, console, errors
 from rl.errors import InvalidInput, RlfleetError, StartError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
+app.command()(memory)
 
 STOP_SECONDS = 120.0
 
@@ -185,6 +187,19 @@ def restore(folder: Path) -> None:
     with backups.database(os.environ) as root:
         done = backups.restore(folder.resolve(), root)
     console.print(f"restored {done.rows} rows and {len(done.artifacts)} folders; `rlfleet up` goes on from there")
+
+
+@app.command()
+def reproduce(
+    version: Annotated[str, typer.Argument(help="such as babylon-agent-v1.0.3, or v1.0.3 of the line")],
+    line: Line = "main",
+    keep: Annotated[Path | None, typer.Option(help="a new folder, where the dataset and checkpoint stay")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a version again from what is stored. Exit code 0 when the same bytes come out, 1 when not, 2 untried."""
+    from fleet.reproduce_cli import run
+
+    raise typer.Exit(run(version, line, keep, as_json=as_json))
 
 
 @app.command()

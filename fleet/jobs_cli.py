@@ -23,7 +23,7 @@ def list_jobs(
 ) -> None:
     """The newest jobs first."""
     from db import job_views
-    from db.jobs import State
+    from db.job_states import State
 
     if state is not None and state not in tuple(State):
         raise InvalidInput("state", state, f"one of {', '.join(State)}")

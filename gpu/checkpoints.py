@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from peft import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -101,6 +100,8 @@ def write_full(folder: Path, model: Any, tokenizer_from: Path | None) -> None:
 
 def write_adapter(folder: Path, model: Any, base: str) -> None:
     """An adapter in peft's format. Module names are sorted: peft keeps them in a set, and the hash must not vary."""
+    from peft import get_peft_model_state_dict
+
     tensors = {name: tensor.detach().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.peft_config["default"].to_dict()

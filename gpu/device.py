@@ -10,6 +10,7 @@ import resource
 import threading
 from collections import deque
 from collections.abc import Iterator
+from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -93,9 +94,47 @@ def free_unused(device: torch.device) -> None:
 
 
 def capacity(device: torch.device) -> int:
-    """Bytes of memory that the device has, used or not; on a CPU no more than the process may address."""
+    """Bytes of memory that the device has, used or not; on a CPU no more than the process may use of the machine's."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-    return physical if limit == resource.RLIM_INFINITY else min(physical, limit)
+    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limits = [one for one in (addresses, group_limit()) if one not in (resource.RLIM_INFINITY, None)]
+    return min([physical, *limits])
+
+
+def in_use(device: torch.device) -> int:
+    """Bytes of the device's memory that are taken, by whomever; what the allocator keeps in reserve is not.
+
+    0 on a CPU: what a machine's other processes hold changes by the second, and the same training should be planned
+    the same way.
+    """
+    if device.type != "cuda":
+        return 0
+    free, total = torch.cuda.mem_get_info(device)
+    return total - free - (torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device))
+
+
+def group_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """The least memory limit, bytes, of our control group and of those that it lies in; None without one."""
+    try:
+        groups = [line.split(":", 2) for line in own.read_text().splitlines()]
+    except OSError:
+        return None
+    limits: list[int] = []
+    for number, controllers, name in groups:
+        unified = number == "0" and not controllers
+        if not unified and "memory" not in controllers.split(","):
+            continue
+        mount, file = (root, "memory.max") if unified else (root / "memory", "memory.limit_in_bytes")
+        inside = Path(name.lstrip("/"))
+        # In a container the group's own folder is mounted as the root.
+        limits += [limit for one in (inside, *inside.parents) if (limit := _limit(mount / one / file)) is not None]
+    return min(limits, default=None)
+
+
+def _limit(file: Path) -> int | None:
+    try:
+        return int(file.read_text())
+    except (OSError, ValueError):  # no such group here, or its limit is `max`
+        return None

@@ -92,6 +92,15 @@ class Policy:
                 self._versions.move_to_end(name)
         return version
 
+    def holds(self, base: str) -> bool:
+        """Whether the full weights in that folder are on the device."""
+        return str(Path(base).resolve()) in self._bases
+
+    def serves(self, base: str) -> bool:
+        """Whether a version that can be asked for needs the full weights in that folder."""
+        path = str(Path(base).resolve())
+        return any(version.base.path == path for version in list(self._versions.values()))
+
     @contextlib.contextmanager
     def using(self, version: Version) -> Iterator[Any]:
         """The version's model, while this thread has the device."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig, PreTrainedModel
@@ -20,11 +21,23 @@ def refuse_impossible(lora: Lora | None) -> None:
     """
     if lora is None:
         remedy = "weights in four bits cannot be trained; set lora to train an adapter on them"
-    elif importlib.util.find_spec("bitsandbytes") is None:
+    elif not available():
         remedy = "it needs the package bitsandbytes, which is not installed; install it, or leave quantization out"
     else:
         return
     raise InvalidInput("config.quantization", "4bit", remedy)
+
+
+def available() -> bool:
+    """Whether the package that quantises is installed."""
+    return importlib.util.find_spec("bitsandbytes") is not None
+
+
+def bytes_of(parameter: Any) -> int:
+    """Bytes of a parameter as it is kept; one in four bits with its blocks' scales."""
+    state = getattr(parameter, "quant_state", None)
+    scales = [] if state is None else [state.absmax, state.state2.absmax if state.nested else None, state.code]
+    return int(parameter.nbytes + sum(one.nbytes for one in scales if one is not None))
 
 
 def load_4bit(folder: Path, device: torch.device) -> PreTrainedModel:

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from gpu.bins import cost, measure
-from gpu.device import capacity, free_unused, named_failures
+from gpu.device import named_failures
 from gpu.episodes import Bin, Episode, bins_of, in_groups, least_budget
+from gpu.fit import fit, tightened
 from gpu.layouts import choose
 from gpu.losses import Losses, Sums, together
 from gpu.objectives import ptx
@@ -26,10 +27,10 @@ from gpu.optimizer import AdamW
 from gpu.policy import Policy
 from gpu.prepare import Preparation, scoring
 from gpu.terms import Scored, score
-from rl import memory
 from rl.config import TrainConfig
 from rl.errors import InvalidInput, OutOfMemory
 from rl.kl import adapted
+from rl.memory_plan import MemoryPlan
 from rl.objectives import Cloning, Dpo, OnPolicy, Sft
 
 log = logging.getLogger(__name__)
@@ -52,9 +53,10 @@ class Batch:
 class Steps:
     """The steps of one training on the policy's device, whose lock is taken for one bin of tokens at a time.
 
-    ``token_budget`` is the config's until memory runs out, ``shrunk`` how often it has been lowered. ``layout`` is how
-    bins are computed, ``why`` the reason for it, and ``shares`` counts the tokens of ``episodes``, of which every
-    batch is made. ``kl_coefficient`` multiplies the KL from the reference, 0 without one.
+    ``planned`` is how memory was to be used before the first step, ``plan`` how it is, ``token_budget`` what it says,
+    and ``shrunk`` how often memory ran out. ``layout`` is how bins are computed, ``why`` the reason for it, and
+    ``shares`` counts the tokens of ``episodes``, of which every batch is made. ``kl_coefficient`` multiplies the KL
+    from the reference, 0 without one.
 
     Raises:
         InvalidInput: the objective needs an episode or a pair whole in one bin, and one does not fit into the token
@@ -72,6 +74,8 @@ class Steps:
         self.layout, self.why = choose(model, self.shares.prefix)
         self.together = together(config)
         self._refuse_cut(episodes)
+        self.plan = self.planned = self._fitted(episodes)
+        self.token_budget = self.plan.token_budget
         self.kl = config.kl if isinstance(config, OnPolicy) else None
         self.kl_coefficient = self.kl.coefficient if self.kl else 0.0
         self.largest_batch = _largest_batch(config, len(episodes))
@@ -225,38 +229,25 @@ class Steps:
             raise InvalidInput("config.token_budget", self.token_budget, remedy)
 
     def _shrink(self, batch: Batch) -> Batch:
-        """Halve the budget, from the largest bin that there was down to the longest sequence."""
+        """Smaller bins, down to the longest sequence, and then more layers that are computed again."""
         self.optimizer.drop_gradients()
-        with self.policy.lock:
-            free_unused(self.policy.device)
         longest = max(
             least_budget(batch.episodes, self.layout, self.together), least_budget(batch.curated, self.layout, None)
         )
         largest = max((cost(one.trie, self.layout) for one in [*batch.bins, *batch.curated_bins]), default=0)
-        if largest <= longest:
-            raise OutOfMemory(self._too_much(longest))
-        self.token_budget = max(min(self.token_budget, largest) // 2, longest)
+        with self.policy.lock:
+            self.plan = tightened(self.model, self.plan, self.policy.device, largest=largest, longest=longest)
+        self.token_budget = self.plan.token_budget
         self.shrunk += 1
-        log.warning("going on with a token budget of %d", self.token_budget)
         return self.pack(batch.episodes, batch.curated)
 
-    def _too_much(self, tokens: int) -> str:
-        device = self.policy.device
-        named = self.optimizer.named
-        found = memory.need(
-            _architecture(self.model),
-            weights=sum(one.numel() * one.element_size() for one in self.model.parameters()),
-            trained=sum(one.numel() * one.element_size() for one in named.values()),
-            tokens=tokens,
-            activation_bytes=self.model.dtype.itemsize,
-            adapters=self.config.lora is not None,
-        )
-        remedies = ["train on shorter sequences", "use a device with more memory"]
-        if self.config.lora is None:
-            remedies.insert(0, "train an adapter (lora)")
-        elif self.config.quantization is None and device.type == "cuda":
-            remedies.insert(0, "keep the base in four bits (quantization = 4bit)")
-        return f"training {found}, and {device} has {memory.gib(capacity(device))} GiB: {', or '.join(remedies)}"
+    def _fitted(self, episodes: Sequence[Episode]) -> MemoryPlan:
+        """How all of it fits into the device's memory; curated rows may fill a bin whatever there is of episodes."""
+        tokens = self.shares.unique if self.layout == "tree" else self.shares.sequence
+        if self.layout == "padded" or getattr(self.config, "ptx", None) is not None:
+            tokens = self.config.token_budget
+        longest = least_budget(episodes, self.layout, self.together)
+        return fit(self.model, self.optimizer, self.config, self.policy.device, longest=longest, tokens=tokens)
 
 
 def _tokens(batch: Batch) -> int:
@@ -270,18 +261,3 @@ def _largest_batch(config: TrainConfig, episodes: int) -> int:
         case Dpo():
             return min(2 * config.batch_pairs, episodes)
     return -(-episodes // config.mini_batches)
-
-
-def _architecture(model: Any) -> memory.Architecture:
-    """The widths of a transformers model, or of the one inside a peft model."""
-    config = model.config.get_text_config()
-    heads = config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // heads
-    return memory.Architecture(
-        layers=config.num_hidden_layers,
-        hidden=config.hidden_size,
-        feed_forward=config.intermediate_size,
-        query=heads * size,
-        key=(getattr(config, "num_key_value_heads", None) or heads) * size,
-        vocabulary=config.vocab_size,
-    )

@@ -53,6 +53,8 @@ def score(
     vocabulary = inner(model).config.get_text_config().vocab_size
     logp, entropy = log_probs(output_layer(model), hidden, targets, vocabulary, temperature)
     at = torch.from_numpy(which).to(device)
-    rest = (terms.old_logp, terms.sample, terms.position, terms.spoken)
+    old_logp, sample, position, spoken = (
+        torch.from_numpy(one).to(device) for one in (terms.old_logp, terms.sample, terms.position, terms.spoken)
+    )
     value = None if value_head is None else value_head(hidden)[at]
-    return Scored(logp[at], entropy[at], *(torch.from_numpy(one).to(device) for one in rest), value)
+    return Scored(logp[at], entropy[at], old_logp, sample, position, spoken, value)

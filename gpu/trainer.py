@@ -17,11 +17,12 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from gpu import checkpoints
+from gpu import checkpoints, provenance
 from gpu.ahead import ahead
 from gpu.begin import Start, begin
 from gpu.data import Selection, curated, select
 from gpu.episodes import Episode
+from gpu.fit import quantization
 from gpu.policy import Policy
 from gpu.reported import Emit, Reported
 from gpu.states import Position, States, remove_older
@@ -30,6 +31,7 @@ from gpu.tokens import ChatTokens
 from rl import effective
 from rl.config import TrainConfig
 from rl.errors import ChildLost, InvalidInput
+from rl.memory import SMALLEST_BUDGET
 from rl.objectives import Cloning, Dpo, OnPolicy
 from rl.protocol import CheckpointWritten, Done, TrainCommand
 
@@ -60,7 +62,15 @@ def train(
     """
     config = parse_config(command.config)
     _refuse_devices(config, policy)
-    model, tokens = policy.trainable(command.base, command.parent, config.lora, config.seed, config.quantization)
+    bits = quantization(
+        Path(command.base),
+        config,
+        policy.device,
+        longest=SMALLEST_BUDGET,
+        loaded=policy.holds(command.base),
+        served=policy.serves(command.base),
+    )
+    model, tokens = policy.trainable(command.base, command.parent, config.lora, config.seed, bits)
     context_length = int(model.config.max_position_embeddings)
     chosen = select(Path(command.dataset), config, tokens, context_length)
     beside = _curated(command, config, tokens, context_length)
@@ -84,9 +94,11 @@ def train(
                 raise ChildLost(f"told to stop after {done}, before a checkpoint was written")
             if states.due(steps.optimizer.done):
                 _save(states, steps, taken, emit)
-            metrics = progress.step(steps.optimizer, steps.run(batch))
+            planned = steps.planned.metrics() if taken == begun.batches else {}
+            metrics = progress.step(steps.optimizer, steps.run(batch) | planned)
     emit(_write(command, config, model, steps, metrics))
-    emit(Done(job=command.job, fence=command.fence, manifest=_manifest(config, chosen, steps, beside) | begun.said))
+    said = _manifest(config, chosen, steps, beside) | begun.said | provenance.recorded(command, policy.device)
+    emit(Done(job=command.job, fence=command.fence, manifest=said))
 
 
 def parse_config(config: dict[str, object]) -> TrainConfig:
@@ -209,6 +221,8 @@ def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Sele
         "updates": steps.optimizer.done,
         "step": steps.optimizer.step,
         "layout": {"name": steps.layout, "reason": steps.why, **asdict(steps.shares)},
+        "memory": steps.planned.manifest(),
+        "checkpointed_layers": steps.plan.checkpointed_layers,
         "token_budget": steps.token_budget,
         "token_budget_shrunk": steps.shrunk,
         "rows": _rows(chosen),

@@ -17,8 +17,8 @@ all query and all key heads, and ``a`` bytes an activation:
   ``a (3f + 2q + 2k)``;
 * without adapters, what the norms' weights are multiplied with: ``a (2h + q + k)``.
 
-The head adds three float32 arrays of a vocabulary's width (logits, log-softmax, its gradient) for each of at most
-``HEAD_ROWS`` tokens. Buffers of single operations and what else lives on the device are not counted.
+Between its two matrices an adapter of rank ``r`` keeps ``4 r`` more. What the head holds and what checkpointing
+leaves is in ``rl.memory_table``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from rl.config import Train
+from rl.errors import InvalidInput
+from rl.training import Train
 
 GIB: Final = 1 << 30
 
-HEAD_ROWS: Final = 4096
-"""Tokens whose logits exist at the same time."""
+EXPERTS: Final = ("num_experts", "num_local_experts", "n_routed_experts")
+
+
+WIDTHS: Final = (
+    "num_hidden_layers",
+    "hidden_size",
+    "intermediate_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+    "vocab_size",
+    "tie_word_embeddings",
+    *EXPERTS,
+)
+"""What ``architecture_of`` reads, by transformers' names."""
 
 SMALLEST_BUDGET: Final = 64
 HALVINGS: Final = 3
@@ -40,7 +54,10 @@ HALVINGS: Final = 3
 
 @dataclass(frozen=True)
 class Architecture:
-    """The widths of a decoder. ``query`` and ``key`` are those of all heads together."""
+    """The widths of a decoder. ``query`` and ``key`` are those of all heads together.
+
+    ``tied`` says whether the output layer is the embeddings themselves.
+    """
 
     layers: int
     hidden: int
@@ -48,64 +65,87 @@ class Architecture:
     query: int
     key: int
     vocabulary: int
-
-
-@dataclass(frozen=True)
-class Need:
-    """What one training holds on its device, in bytes, with micro-batches of a single sequence of ``tokens``."""
-
-    tokens: int
-    weights: int
-    gradients: int
-    optimizer: int
-    activations: int
+    tied: bool = False
 
     @property
-    def total(self) -> int:
-        """All of it at once."""
-        return self.weights + self.gradients + self.optimizer + self.activations
+    def shapes(self) -> list[tuple[int, int]]:
+        """Inputs and outputs of the linear layers of one decoder layer: q, k, v, o, gate, up, down."""
+        h, f = self.hidden, self.feed_forward
+        return [(h, self.query), (h, self.key), (h, self.key), (self.query, h), (h, f), (h, f), (f, h)]
 
-    def __str__(self) -> str:
-        """As people read it: in GiB, part by part."""
-        parts = [("weights", self.weights), ("gradients", self.gradients), ("optimizer", self.optimizer)]
-        listed = ", ".join(f"{name} {gib(size)}" for name, size in parts)
-        longest = f"activations of one sequence of {self.tokens} tokens {gib(self.activations)}"
-        return f"needs about {gib(self.total)} GiB: {listed}, {longest}"
+    @property
+    def body(self) -> int:
+        """Parameters of all linear layers of the body."""
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.shapes)
+
+    @property
+    def embeddings(self) -> int:
+        """Parameters of the embeddings and, where it has its own, of the output layer."""
+        return self.vocabulary * self.hidden * (1 if self.tied else 2)
+
+    @property
+    def parameters(self) -> int:
+        """All of them but biases and norms, which are less than a thousandth."""
+        return self.body + self.embeddings
+
+    def adapter(self, rank: int) -> int:
+        """Parameters of a low-rank adapter on every linear layer of the body."""
+        return self.layers * rank * sum(inputs + outputs for inputs, outputs in self.shapes)
 
 
-def need(
-    architecture: Architecture,
-    *,
-    weights: int,
-    trained: int,
-    tokens: int,
-    activation_bytes: int = 4,
-    adapters: bool = False,
-) -> Need:
-    """What a training needs with micro-batches of one sequence of ``tokens``.
+def architecture_of(config: Mapping[str, object]) -> Architecture:
+    """The widths that a model's ``config.json`` names, by transformers' names of them.
 
-    ``weights`` are the bytes of all parameters as they are kept, ``trained`` those of the parameters that are trained
-    (all of them, or the adapters'), ``activation_bytes`` the width of an activation: 4 or 2.
+    Raises:
+        InvalidInput: a width is missing, or tokens take different ways through it (a mixture of experts).
     """
-    return Need(
-        tokens=tokens,
-        weights=weights,
-        gradients=trained,
-        optimizer=2 * trained,
-        activations=activations(architecture, tokens, activation_bytes, adapters),
+    inner = config.get("text_config")
+    text: Mapping[str, object] = inner if isinstance(inner, Mapping) else config
+    for name in EXPERTS:
+        if text.get(name):
+            raise InvalidInput(name, text[name], "memory of a mixture of experts is not estimated")
+    heads = _width(text, "num_attention_heads")
+    size = _width(text, "head_dim", _width(text, "hidden_size") // heads)
+    return Architecture(
+        layers=_width(text, "num_hidden_layers"),
+        hidden=_width(text, "hidden_size"),
+        feed_forward=_width(text, "intermediate_size"),
+        query=heads * size,
+        key=_width(text, "num_key_value_heads", heads) * size,
+        vocabulary=_width(text, "vocab_size"),
+        tied=bool(config.get("tie_word_embeddings", False)),
     )
 
 
-def activations(architecture: Architecture, tokens: int, width: int, adapters: bool) -> int:
-    """Bytes that the backward pass needs of ``tokens``, by the formula above."""
+def _width(config: Mapping[str, object], name: str, otherwise: int | None = None) -> int:
+    value = config.get(name)
+    value = otherwise if value is None else value
+    if not isinstance(value, int) or value < 1:
+        raise InvalidInput(name, value, "the model's config.json must name this width for an estimate of its memory")
+    return value
+
+
+def kept(architecture: Architecture, width: int, rank: int | None) -> int:
+    """Bytes that one layer keeps of one token for the backward pass, by the formula above.
+
+    ``width`` is that of an activation, 4 or 2 bytes; ``rank`` that of the adapters, None where the weights are trained.
+    """
     one = architecture
     h, f, q, k = one.hidden, one.feed_forward, one.query, one.key
     norms = 4 * (2 * h + q + k)
-    inputs = 4 * (5 * h + q + f) if adapters and width < 4 else width * (2 * h + q + f)
+    inputs = 4 * (5 * h + q + f) if rank is not None and width < 4 else width * (2 * h + q + f)
     inner = width * (3 * f + 2 * q + 2 * k)
-    scaled = 0 if adapters else width * (2 * h + q + k)
-    head = 3 * 4 * one.vocabulary * min(tokens, HEAD_ROWS)
-    return tokens * one.layers * (norms + inputs + inner + scaled) + head
+    if rank is not None:
+        return norms + inputs + inner + 4 * len(one.shapes) * rank
+    return norms + inputs + inner + width * (2 * h + q + k)
+
+
+def in_four_bits(architecture: Architecture) -> int:
+    """Bytes of the weights with the body in NF4 and double quantisation (arXiv 2305.14314), the rest in bfloat16.
+
+    Blocks of 64 weights share a scale of one byte, and 256 scales a float32.
+    """
+    return int(architecture.body * (0.5 + 1 / 64 + 4 / (64 * 256))) + 2 * architecture.embeddings
 
 
 def smaller(config: Mapping[str, object], original: Mapping[str, object], *, cuda: bool) -> dict[str, object] | None:

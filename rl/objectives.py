@@ -231,6 +231,11 @@ ObjectiveConfig = Annotated[
 OBJECTIVES: tuple[type[Objective], ...] = get_args(get_args(ObjectiveConfig)[0])
 
 
+def is_on_policy(objective: str) -> bool:
+    """Whether an objective learns from our own versions' trajectories alone."""
+    return any(one.model_fields["objective"].default == objective for one in OBJECTIVES if issubclass(one, OnPolicy))
+
+
 def _remedy(name: str, cls: type[Objective]) -> str:
     """Why ``cls`` refuses a setting called ``name``, and what to do."""
     chosen = cls.model_fields["objective"].default

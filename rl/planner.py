@@ -137,7 +137,7 @@ def evaluate(version: str, task_set: TaskSet) -> Want:
 
 
 def plan(line: LineState) -> Iterator[Want | OpenRound]:
-    """Every job and round that should exist now, whether or not it does already."""
+    """Every job and round that should exist now, whether or not it does already; a round before what needs it."""
     for window in line.windows:
         if window.state == "closed" and (window.run is not None or line.config.source is not None):
             yield collect(line, window)
@@ -170,7 +170,10 @@ def _plan_run(line: LineState, run: RunState) -> Iterator[Want | OpenRound]:
     chain = chain_of(line, run)
     trained = all(window.state in ("trained", "skipped") for window in windows)
     if trained and len(windows) < run.config.rounds:
-        yield OpenRound(run.config.name, round_of(run.config.name, len(windows) + 1).text)
+        following = len(windows) + 1
+        opened = WindowState(round_of(run.config.name, following).text, "closed", run.config.name, following)
+        yield OpenRound(run.config.name, opened.name)
+        yield collect(line, opened)  # else it waits for the next look, until some other job ends
     unjudged = [version for version in chain if version.on(run.config.validation) is None]
     for version in unjudged:
         yield evaluate(version.name, run.config.validation)

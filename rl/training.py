@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -11,6 +11,10 @@ class Config(BaseModel):
     """Immutable, and strict about names."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+Checkpointing = Literal["auto", "none", "all"] | Annotated[int, Field(strict=True, ge=1)]
+"""How many decoder layers compute their activations again in the backward pass instead of keeping them."""
 
 
 class Lora(Config):
@@ -37,7 +41,7 @@ class Train(Config):
     sequences of one group begin with counts once.
 
     ``devices`` are taken all in one lease, or none. ``quantization`` keeps the frozen base in four bits; it needs
-    ``lora``.
+    ``lora``. ``checkpointing`` of ``auto`` takes as few layers as memory allows (``rl.memory_plan``), a number as many.
     """
 
     optimizer: Optimizer
@@ -46,4 +50,5 @@ class Train(Config):
     # Left out of the dump while they say nothing: equal work must keep its key while older planners still run.
     devices: int = Field(1, ge=1, exclude_if=lambda devices: devices == 1)
     quantization: Literal["4bit"] | None = Field(None, exclude_if=lambda quantization: quantization is None)
+    checkpointing: Checkpointing = Field("auto", exclude_if=lambda checkpointing: checkpointing == "auto")
     seed: int = 0

@@ -18,8 +18,8 @@ KINDS = {"jsonl": "sources.jsonl"}
 class Source(Protocol):
     """A place that holds trajectories of many windows."""
 
-    def read(self, window: WindowId) -> Iterator[Trajectory | Quarantined]:
-        """The window's trajectories, and in their place the rows that cannot be used, with the reason."""
+    def read(self, window: WindowId | None) -> Iterator[Trajectory | Quarantined]:
+        """The window's trajectories, or all, and in their place the rows that cannot be used, with the reason."""
         ...
 
     def holds(self, window: WindowId) -> bool:

@@ -27,8 +27,8 @@ class JsonLines:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def read(self, window: WindowId) -> Iterator[Trajectory | Quarantined]:
-        """The window's trajectories and unusable rows, in file order."""
+    def read(self, window: WindowId | None) -> Iterator[Trajectory | Quarantined]:
+        """The window's trajectories, or all of them, and unusable rows, in file order."""
         with self.path.open(encoding="utf-8", errors="replace") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
@@ -39,7 +39,7 @@ class JsonLines:
                     row, excerpt = f"{self.path.name}:{number}", _storable(line.rstrip("\n")[:EXCERPT])
                     yield Quarantined(source="jsonl", row=row, field=error.field, reason=error.remedy, excerpt=excerpt)
                     continue
-                if hour_of(trajectory.ended_at).text == window.text:
+                if window is None or hour_of(trajectory.ended_at).text == window.text:
                     yield trajectory
 
     def holds(self, window: WindowId) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from db import job_views
-from db.jobs import TRANSITIONS, State
+from db.job_states import TRANSITIONS, State
 
 
 @dataclass

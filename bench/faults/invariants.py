@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.faults.journal import shared
-from db.jobs import TRANSITIONS, State
+from db.job_states import TRANSITIONS, State
 
 ENDED = (State.SUCCEEDED, State.FAILED, State.DEAD, State.CANCELLED)
 

@@ -21,7 +21,8 @@ from sqlalchemy.orm import Session
 
 from bench.faults.expected import Expected, replayed
 from db import dispatch, jobs, lines
-from db.jobs import MAX_INTERRUPTIONS, Claim, State
+from db.job_states import State
+from db.jobs import MAX_INTERRUPTIONS, Claim
 from db.migrate import migrate
 from db.session import transaction
 from rl.config import LineConfig

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from db import dispatch, job_views, jobs
 from db.dispatch import Spec
-from db.jobs import Claim, State
+from db.job_states import State
+from db.jobs import Claim
 from db.session import transaction
 from rl.errors import Cancelled, Fenced
 from tests.conftest_database import add_line

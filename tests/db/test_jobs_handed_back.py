@@ -9,7 +9,8 @@ from sqlalchemy import text
 
 from db import dispatch, job_views, jobs, workers
 from db.dispatch import Spec
-from db.jobs import MAX_INTERRUPTIONS, Claim, State
+from db.job_states import State
+from db.jobs import MAX_INTERRUPTIONS, Claim
 from db.session import transaction
 from rl.errors import Fenced
 from tests.conftest_database import add_line

@@ -111,19 +111,27 @@ def test_training_on_an_hour_is_as_the_line_says_and_comes_first() -> None:
             Want("score", "score", {"window": "run/demo/0001"}, {"method": "reward", "method_version": "1"}),
         ),
         ("scored", Want("train", "gpu", {"windows": ["run/demo/0001"]}, dumped(RUN.train), 50)),
-        ("trained", OpenRound("demo", "run/demo/0002")),
-        ("skipped", OpenRound("demo", "run/demo/0002")),
     ],
 )
-def test_a_round_moves_by_itself_to_the_next(state: str, wanted: Want | OpenRound) -> None:
+def test_a_round_moves_by_itself_up_to_its_training(state: str, wanted: Want) -> None:
     base = version("v0", HOUR, state="ready", validation=(50, 2.0))
     assert list(plan(line(round_(1, state), versions=(base,), run=True))) == [wanted]
+
+
+@pytest.mark.parametrize("state", ["trained", "skipped"])
+def test_the_next_round_is_opened_and_played_at_once(state: str) -> None:
+    base = version("v0", HOUR, state="ready", validation=(50, 2.0))
+    assert list(plan(line(round_(1, state), versions=(base,), run=True))) == [
+        OpenRound("demo", "run/demo/0002"),
+        Want("collect", "collect", {"window": "run/demo/0002"}, {"rollout": dumped(RUN.rollout)}),
+    ]
 
 
 def test_a_run_begins_with_its_first_round_and_judges_where_it_starts_from() -> None:
     base = version("v0", HOUR, state="ready")
     assert list(plan(line(versions=(base,), run=True))) == [
         OpenRound("demo", "run/demo/0001"),
+        Want("collect", "collect", {"window": "run/demo/0001"}, {"rollout": dumped(RUN.rollout)}),
         Want("evaluate", "gpu", {"version": "v0"}, dumped(VALIDATION), 120),
     ]
 

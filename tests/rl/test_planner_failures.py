@@ -19,10 +19,12 @@ OPTIMIZER = Optimizer(learning_rate=0.001)
 LINE = LineConfig(base_model="/m", source="jsonl:///x", train=SftTrain(optimizer=OPTIMIZER, steps=5))
 ROUNDS = ["run/demo/0001", "run/demo/0002"]
 LIFE = [
+    f"collect {ROUNDS[0]}",
     "evaluate v0 validation",
-    *(f"{kind} {ROUNDS[0]}" for kind in ("collect", "score", "train")),
+    *(f"{kind} {ROUNDS[0]}" for kind in ("score", "train")),
+    f"collect {ROUNDS[1]}",
     "evaluate v1 validation",
-    *(f"{kind} {ROUNDS[1]}" for kind in ("collect", "score", "train")),
+    *(f"{kind} {ROUNDS[1]}" for kind in ("score", "train")),
     "evaluate v2 validation",
     "evaluate v0 held_out",
     "evaluate v2 held_out",

@@ -116,12 +116,12 @@ def test_a_run_plays_trains_judges_and_ends_with_one_decision() -> None:
     one = fleet(rounds=2, skill=lambda number: 50 + 20 * number)
     settle(one)
     assert one.order == [
-        "evaluate v0",
         "collect run/demo/0001",
+        "evaluate v0",
         "score run/demo/0001",
         "train run/demo/0001",
-        "evaluate v1",
         "collect run/demo/0002",
+        "evaluate v1",
         "score run/demo/0002",
         "train run/demo/0002",
         "evaluate v2",

@@ -7,10 +7,12 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
-from db import dispatch, workers
+from db import dispatch, lines, workers
 from db.session import transaction
 from rl.errors import BrokerUnavailable
 from tasks.ring import EXPIRY_SECONDS, advance, ring, waiting
+from tests.conftest_database import add_version
+from tests.db.trained import start_run
 from tests.tasks.rows import Sent, add_line, add_window, asked, job, messages, rows
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -100,6 +102,18 @@ def test_advancing_one_line_leaves_the_others(broker: Redis) -> None:
         add_window(line, "2025-01-15T10:00", "closed")
     advance("other")
     assert rows("select l.name from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id") == [("other",)]
+
+
+def test_one_look_opens_a_runs_round_and_has_it_played(broker: Redis) -> None:
+    line = add_line()
+    with transaction() as session:
+        base = add_version(session, lines.named(session, "main"))
+        start_run(session, base, rounds=1)
+        session.execute(text("delete from rlfleet.windows"))
+    advance("main")
+    assert rows("select name, state from rlfleet.windows") == [("run/demo/0001", "closed")]
+    due = rows("select kind, inputs from rlfleet.jobs where last_sent_at is not null and line_id = :line", line=line)
+    assert ("collect", {"window": "run/demo/0001"}) in due
 
 
 def test_a_kind_that_this_version_does_not_know_is_left_to_a_newer_one(

@@ -13,7 +13,7 @@ from bench.faults.bench import Bench
 from bench.faults.expect import expect, wait_until
 from bench.faults.rows import Ours, row
 from db import jobs
-from db.jobs import State
+from db.job_states import State
 
 PREFIX = "rlfleet:"
 HEARTBEAT_SECONDS = 2.0
