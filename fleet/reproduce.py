@@ -151,13 +151,17 @@ def _dataset(stored: Stored, folder: Path) -> Path:
 
 def _command(stored: Stored, dataset: Path) -> TrainCommand:
     """What the child was told; with the token budget that it came to when memory ran out on the way."""
+    from backends.choose import named
     from tasks import frozen
 
     version, config = stored.made.version, dict(stored.made.config)
     if version.manifest.get("token_budget_shrunk"):
         config["token_budget"] = version.manifest["token_budget"]
     curated = _curated(stored, dataset.parent, config["ptx"]["source"]) if config.get("ptx") else None
-    return frozen.command_for(version.job_id, version.fence, stored.start, dataset, config, curated=curated)
+    backend = named((version.manifest.get("backend") or {}).get("used", "local")).name
+    return frozen.command_for(
+        version.job_id, version.fence, stored.start, dataset, config, curated=curated, backend=backend
+    )
 
 
 def _curated(stored: Stored, folder: Path, url: str) -> Path:

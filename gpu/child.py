@@ -18,16 +18,29 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gpu.locks import lock_device, names
 from gpu.settings import checked
 from rl.errors import InvalidInput, PermanentError, RlfleetError, StartError
-from rl.protocol import COMMANDS, Command, Event, Failed, PauseCommand, Ready, StopCommand, TrainCommand
+from rl.protocol import (
+    COMMANDS,
+    BackendName,
+    Command,
+    Event,
+    Failed,
+    PauseCommand,
+    Ready,
+    StopCommand,
+    TrainCommand,
+)
 
 if TYPE_CHECKING:
     from gpu.policy import Policy
+
+    Train = Callable[[TrainCommand, Policy, Callable[[Event], None], Callable[[], bool], Callable[[], bool]], None]
 
 __all__ = ["Commands", "Events", "die_with", "lock_device", "main"]
 
@@ -149,13 +162,13 @@ def serve(device: str, threads: int, commands: Commands, events: Events) -> None
 
 def carry_out(line: bytes, policy: Policy, commands: Commands, events: Events) -> None:
     """Run one command; what it raises becomes a ``Failed`` event."""
-    from gpu.trainer import train
-
     job = fence = 0
     try:
         command = _parse(line)
         job, fence = command.job, command.fence
-        train(command, policy, events.emit, lambda: commands.stopping, lambda: commands.pausing(job, fence))
+        _trainer(command.backend)(
+            command, policy, events.emit, lambda: commands.stopping, lambda: commands.pausing(job, fence)
+        )
     except RlfleetError as error:
         events.emit(Failed(job=job, fence=fence, error=type(error).__name__, message=str(error)))
     except Exception as error:
@@ -166,6 +179,21 @@ def carry_out(line: bytes, policy: Policy, commands: Commands, events: Events) -
         events.emit(Failed(job=job, fence=fence, error=PermanentError.__name__, message=message))
     finally:
         commands.finished(job, fence)
+
+
+def _trainer(backend: BackendName) -> Train:
+    """What carries out a train command; TRL is imported for a command that asks for it."""
+    if backend == "local":
+        from gpu.trainer import train
+
+        return train
+    try:
+        from gpu.trl_trainer import train as train_with_trl
+    except ModuleNotFoundError as error:
+        raise InvalidInput(
+            "backend", backend, f"{error.name} is not installed on this machine; install rlfleet[gpu,trl]"
+        ) from error
+    return train_with_trl
 
 
 def _parse(line: bytes) -> TrainCommand:

@@ -1,10 +1,11 @@
 """Exact attention over a token trie on a CPU, in calls of PyTorch's flash kernel on slices.
 
 Every token attends causally within its own segment, and all tokens below a segment attend to all of it. Below it is one
-slice of the depth-first order, so each segment costs at most two calls, whatever the number of siblings, with no
-copies of keys and values and no mask. What a token gets from the segments of its path is joined by the logarithms of
-their softmax sums; the same kernel's backward pass, given the joined output and sum, yields each call's exact share
-of the gradients (as in ring attention, arXiv 2310.01889). Small subtrees are one call with a mask instead.
+slice of the depth-first order, so a segment costs one call of each kind, whatever the number of siblings, with no
+copies of keys and values and no mask; a long one is halved first. What a token gets from the segments of its path is
+joined by the logarithms of their softmax sums; the same kernel's backward pass, given the joined output and sum, yields
+each call's exact share of the gradients (as in ring attention, arXiv 2310.01889). Small subtrees are one call with a
+mask instead.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from gpu.tries import Trie
 
 DENSE = 128
 """Subtrees of at most this many tokens are one masked call; on one core a call costs as much as it saves there."""
+LONGEST_CAUSAL = 192
+"""A causal call of more tokens is two of half as many and one between them: what the kernel computes at the diagonal
+and throws away again grows with its size."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def plan(trie: Trie, dense: int = DENSE) -> Blocks:
     while index < len(trie.start):
         start, end, last = int(trie.start[index]), int(trie.end[index]), int(trie.last[index])
         if last - start > dense:
-            blocks.own.append(Block(slice(start, end), slice(start, end), causal=True))
+            _causal(blocks, start, end)
             if last > end:
                 blocks.above.append(Block(slice(end, last), slice(start, end)))
             index += 1
@@ -59,6 +63,17 @@ def plan(trie: Trie, dense: int = DENSE) -> Blocks:
         index, stop = _siblings(trie, index, dense)
         blocks.own.append(_dense(start, stop, limits))
     return blocks
+
+
+def _causal(blocks: Blocks, start: int, end: int) -> None:
+    """Add the calls of a segment's own tokens."""
+    if end - start <= LONGEST_CAUSAL:
+        blocks.own.append(Block(slice(start, end), slice(start, end), causal=True))
+        return
+    middle = (start + end) // 2
+    _causal(blocks, start, middle)
+    _causal(blocks, middle, end)
+    blocks.above.append(Block(slice(middle, end), slice(start, middle)))
 
 
 def _siblings(trie: Trie, first: int, dense: int) -> tuple[int, int]:

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from gpu import checkpoints, provenance
 from gpu.ahead import ahead
+from gpu.batches import batches, drawn, total_steps
 from gpu.begin import Start, begin
 from gpu.data import Selection, curated, select
 from gpu.episodes import Episode
@@ -32,12 +33,10 @@ from rl import effective
 from rl.config import TrainConfig
 from rl.errors import ChildLost, InvalidInput
 from rl.memory import SMALLEST_BUDGET
-from rl.objectives import Cloning, Dpo, OnPolicy
+from rl.objectives import OnPolicy
 from rl.protocol import CheckpointWritten, Done, TrainCommand
 
 TRAIN_CONFIG: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
-
-T = TypeVar("T")
 
 
 def train(
@@ -74,7 +73,7 @@ def train(
     context_length = int(model.config.max_position_embeddings)
     chosen = select(Path(command.dataset), config, tokens, context_length)
     beside = _curated(command, config, tokens, context_length)
-    start = Start(command, config, model, policy, _total_steps(config) if chosen.episodes else 0, chosen.episodes)
+    start = Start(command, config, model, policy, total_steps(config) if chosen.episodes else 0, chosen.episodes)
     states = States(command, config)
     progress = Reported(command, start.total, emit)
     begun = progress.during(begin(start, states), stopping, pausing)
@@ -83,8 +82,8 @@ def train(
     steps = begun.steps
     progress.begin(begun.batches)
     metrics: dict[str, float] = {}
-    with closing(ahead(_packed(steps, start, beside, begun.batches))) as batches:
-        for taken, batch in enumerate(batches, start=begun.batches):
+    with closing(ahead(_packed(steps, start, beside, begun.batches))) as packed:
+        for taken, batch in enumerate(packed, start=begun.batches):
             if pausing():
                 _save(states, steps, taken, emit)
                 progress.paused(steps.optimizer.done)
@@ -94,11 +93,17 @@ def train(
                 raise ChildLost(f"told to stop after {done}, before a checkpoint was written")
             if states.due(steps.optimizer.done):
                 _save(states, steps, taken, emit)
-            planned = steps.planned.metrics() if taken == begun.batches else {}
-            metrics = progress.step(steps.optimizer, steps.run(batch) | planned)
+            first = _first(chosen, steps) if taken == begun.batches else {}
+            metrics = progress.step(steps.optimizer, steps.run(batch) | first)
     emit(_write(command, config, model, steps, metrics))
     said = _manifest(config, chosen, steps, beside) | begun.said | provenance.recorded(command, policy.device)
     emit(Done(job=command.job, fence=command.fence, manifest=said))
+
+
+def _first(chosen: Selection, steps: Steps) -> dict[str, float]:
+    """What the first step says beside its own numbers: how memory is used, and how far scores of a group differ."""
+    variance = {} if chosen.variance is None else {"group_variance": chosen.variance}
+    return steps.planned.metrics() | variance
 
 
 def parse_config(config: dict[str, object]) -> TrainConfig:
@@ -162,10 +167,6 @@ def _save(states: States, steps: Steps, batches: int, emit: Emit) -> None:
         remove_older(Path(saved.path))
 
 
-def _total_steps(config: TrainConfig) -> int:
-    return config.epochs * config.mini_batches if isinstance(config, OnPolicy) else config.steps
-
-
 def _curated(command: TrainCommand, config: TrainConfig, tokens: ChatTokens, context_length: int) -> Selection | None:
     """What is cloned beside the objective, if the config asks for it."""
     rule = config.ptx if isinstance(config, OnPolicy) else None
@@ -183,33 +184,10 @@ def _packed(steps: Steps, start: Start, beside: Selection | None, taken: int) ->
     config, lineage = start.config, steps.optimizer.step - steps.optimizer.done
     several: Iterator[list[Episode]] = itertools.repeat([])
     if beside is not None and isinstance(config, OnPolicy) and config.ptx is not None:
-        several = _drawn(beside.episodes, config.ptx.batch_episodes, random.Random(f"{config.seed}/{lineage}/ptx"))
-    both = zip(_batches(steps.episodes, config, lineage), several, strict=False)
+        several = drawn(beside.episodes, config.ptx.batch_episodes, random.Random(f"{config.seed}/{lineage}/ptx"))
+    both = zip(batches(steps.episodes, config, lineage), several, strict=False)
     for episodes, more in itertools.islice(both, taken, None):
         yield steps.pack(episodes, more)
-
-
-def _batches(episodes: list[Episode], config: TrainConfig, lineage: int) -> Iterator[list[Episode]]:
-    """The episodes of each optimizer step, shuffled by the seed and how far the lineage has come."""
-    rng = random.Random(f"{config.seed}/{lineage}")
-    if isinstance(config, Cloning):
-        return itertools.islice(_drawn(episodes, config.batch_episodes, rng), config.steps)
-    if isinstance(config, Dpo):
-        pairs = [episodes[place : place + 2] for place in range(0, len(episodes), 2)]
-        drawn = itertools.islice(_drawn(pairs, config.batch_pairs, rng), config.steps)
-        return ([one for pair in batch for one in pair] for batch in drawn)
-    orders = (rng.sample(episodes, len(episodes)) for _ in range(config.epochs))
-    return (order[start :: config.mini_batches] for order in orders for start in range(config.mini_batches))
-
-
-def _drawn(items: list[T], count: int, rng: random.Random) -> Iterator[list[T]]:
-    """``count`` of the items at a time for ever, or all where there are fewer; each pass over them in another order."""
-    order: list[T] = []
-    while True:
-        if len(order) < min(count, len(items)):
-            order = rng.sample(items, len(items))
-        order, batch = order[count:], order[:count]
-        yield batch
 
 
 def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Selection | None) -> dict[str, object]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl.errors import DiskFull, NoTrainingData, OffPolicyRefused
-from rl.protocol import DatasetRow, TrainCommand
+from rl.protocol import BackendName, DatasetRow, TrainCommand
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -146,9 +146,11 @@ def command_for(
     resume: str | None = None,
     save_seconds: float = 0.0,
     curated: Path | None = None,
+    backend: BackendName = "local",
 ) -> TrainCommand:
     """What the child is told; it writes beside ``dataset``."""
     return TrainCommand(
+        backend=backend,
         job=job_id,
         fence=fence,
         dataset=str(dataset),

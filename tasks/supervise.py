@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from rl import errors, memory
 from rl.errors import ChildLost, Drained, InvalidInput, OutOfMemory, PermanentError, RlfleetError, TransientError
 from rl.protocol import CheckpointWritten, Done, Failed, Paused, Progress, StateSaved, TrainCommand
-from worker.child import Child
 from worker.drain import draining
 from worker.settings import settings
 
 if TYPE_CHECKING:
+    from backends import Place
     from tasks.carry import Lease
 
 
 def supervise(
-    child: Child, command: TrainCommand, lease: Lease, about: Mapping[str, Any]
+    child: Place, command: TrainCommand, lease: Lease, about: Mapping[str, Any]
 ) -> tuple[list[CheckpointWritten], dict[str, Any]]:
     """Have the child carry out ``command``. Returns the checkpoints and the manifest.
 
@@ -45,7 +45,7 @@ def supervise(
 
 
 def _follow(
-    child: Child, command: TrainCommand, lease: Lease, about: Mapping[str, Any]
+    child: Place, command: TrainCommand, lease: Lease, about: Mapping[str, Any]
 ) -> tuple[list[CheckpointWritten], Done | Failed]:
     written: list[CheckpointWritten] = []
     moved, progress, resume, pausing = time.monotonic(), None, None, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rl.errors import NoTrainingData
@@ -14,11 +15,13 @@ from worker.settings import settings
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from backends.choose import Choice
     from db.jobs import Claim
     from db.tables import Window
     from rl.protocol import TrainCommand
     from tasks.carry import Effect, Lease
     from tasks.frozen import Start
+    from worker.child import Child
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,19 @@ class Plan:
     hashes: dict[str, str]
     start: Start
     command: TrainCommand
+    choice: Choice
 
     def manifest(self) -> dict[str, Any]:
         """What the version's manifest says of its inputs; ``dataset_file`` is of the very bytes that were read."""
-        return {"windows": self.names, **self.hashes, "parent": self.start.parent, "base": self.start.base}
+        start = {"parent": self.start.parent, "base": self.start.base}
+        return {"windows": self.names, **self.hashes, **start, "backend": self.choice.manifest()}
 
 
 def train_on(claim: Claim, lease: Lease) -> Effect:
     """Train, and return the effect that stores checkpoints, version, and the windows' new state.
 
     Raises:
+        InvalidSettings: ``TRAIN_BACKEND`` names none that would honour the config.
         OffPolicyRefused: an on-policy objective, and calls of another model or without log-probabilities.
         ChildLost: the child died or stalled.
         OutOfMemory: memory ran out, and says what the next attempt changes.
@@ -49,8 +55,8 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
     from tasks.supervise import supervise
 
     plan = _prepare(claim)
-    resident().wait_ready(lease.beat)
-    written, manifest = supervise(resident(), plan.command, lease, {"stage": "train", "windows": plan.names})
+    place = plan.choice.backend.place(partial(_child, lease))
+    written, manifest = supervise(place, plan.command, lease, {"stage": "train", "windows": plan.names})
 
     def effect(session: Session) -> dict[str, Any]:
         from db import lines, versions, windows
@@ -78,12 +84,21 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
     return effect
 
 
+def _child(lease: Lease) -> Child:
+    """The device's child, once it is ready."""
+    resident().wait_ready(lease.beat)
+    return resident()
+
+
 def _prepare(claim: Claim) -> Plan:
     """Freeze the dataset (once for all attempts) and write the files that the child reads."""
+    from backends.choose import choose
+    from backends.settings import settings as backend_settings
     from db import datasets, lines, trajectories, windows
     from db.session import transaction
 
     names, config = list(claim.inputs["windows"]), claim.config | (claim.adjust or {})
+    choice = choose(backend_settings().backend, config)
     with transaction() as session:
         line = lines.named(session, claim.line)
         rows = [windows.named(session, line.id, name) for name in names]
@@ -111,9 +126,10 @@ def _prepare(claim: Claim) -> Plan:
         resume=resume,
         save_seconds=settings().save_seconds,
         curated=beside and beside[0],
+        backend=choice.backend.name,
     )
     hashes = {"dataset": dataset.sha256, "dataset_file": written} | ({"curated_file": beside[1]} if beside else {})
-    return Plan([row.id for row in rows], names, hashes, start, command)
+    return Plan([row.id for row in rows], names, hashes, start, command, choice)
 
 
 def _usable(rows: list[Any], config: dict[str, Any]) -> list[Any]:

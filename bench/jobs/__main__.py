@@ -1,7 +1,7 @@
 """``python -m bench.jobs``: what a job costs, on a Postgres, a Valkey and workers that live for this run alone.
 
-The report goes to stdout, as one JSON object with ``--json``; progress goes to stderr. The exit status is 0 if and
-only if every part that has a bound keeps it.
+The report goes to stdout, with ``--json`` as one object to a file too; progress goes to stderr. The exit status is 0 if
+and only if every part that has a bound keeps it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -38,7 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             report[name] = parts[name](ground)
             progress.print(f"  {json.dumps(report[name])}", highlight=False, markup=False)
     report["ok"] = all(part.get("ok", True) for part in report.values() if isinstance(part, dict))
-    sys.stdout.write(json.dumps(report) + "\n" if args.json else _text(report))
+    if args.json:
+        args.json.write_text(json.dumps(report, indent=1) + "\n")
+    sys.stdout.write(_text(report))
     return 0 if report["ok"] else 1
 
 
@@ -70,7 +73,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small numbers, in about a minute")
     parser.add_argument("--parts", help="some of cost, claims, burst and recovery, separated by commas")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument("--json", type=Path, help="file for the report")
     args = parser.parse_args(argv)
     known = ("cost", "claims", "burst", "recovery")
     if unknown := set((args.parts or "cost").split(",")) - set(known):

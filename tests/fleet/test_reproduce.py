@@ -90,7 +90,9 @@ class World:
             ]
             calls.insert(session, spoken)
             trajectories.insert_scores(session, [by_reward(one.trajectory_id, one.reward) for one in several])
-            spec = dispatch.Spec("train", line_id, {"windows": [HOUR]}, {"script": list(script)}, "gpu")
+            spec = dispatch.Spec(
+                "train", line_id, {"windows": [HOUR]}, {"objective": "sft", "script": list(script)}, "gpu"
+            )
             job = dispatch.request(session, spec)
             found = trajectories.of_windows(session, [window])
             kept = datasets.freeze(session, line_id, job, [window], found, {"windows": [HOUR]})
@@ -233,7 +235,7 @@ def test_a_failure_of_the_child_is_said_by_its_name(world: World) -> None:
 def test_a_child_that_dies_or_ends_without_a_checkpoint_is_no_verdict(world: World) -> None:
     world.trained("progress", "die")
     assert "the child of cpu exited with -9" in world.refused()
-    change("update rlfleet.jobs set config = jsonb_build_object('script', array['progress', 'done'])")
+    change("update rlfleet.jobs set config = config || jsonb_build_object('script', array['progress', 'done'])")
     assert "the child ended without a checkpoint" in world.refused()
 
 
@@ -255,7 +257,7 @@ def test_smaller_micro_batches_are_trained_with_and_named(world: World, monkeypa
         ("token_budget", "128, and 64 after memory ran out"),
         ("adjusted", "{'token_budget': 128}, perhaps only after step 3"),
     ]
-    assert sent[0].config == {"script": ["checkpoint", "done"], "token_budget": 64}
+    assert sent[0].config == {"objective": "sft", "script": ["checkpoint", "done"], "token_budget": 64}
     assert (sent[0].resume, sent[0].save_seconds, sent[0].base, sent[0].parent) == (None, 0.0, world.base, None)
 
 

@@ -97,6 +97,12 @@ def conversation() -> list[Sequence]:
     return [turns(drawn(2, 150), (30, 50), (80, 90), (140, 150))]
 
 
+def long() -> list[Sequence]:
+    """Segments that are halved, twice and once, above one another."""
+    start = drawn(41, 390)
+    return [turns(start + drawn(42 + n, n), (380, 390 + n)) for n in (200, 20)]
+
+
 def branching() -> list[Sequence]:
     """Later turns that rewrote what an earlier one said, and samples of each."""
     start, said, rest = drawn(3, 50), drawn(4, 40), drawn(5, 70)
@@ -114,7 +120,7 @@ def unshared() -> list[Sequence]:
     return [turns(drawn(20 + n, n), (n // 2, n)) for n in (140, 30, 2, 55)]
 
 
-CASES = {"ragged": ragged, "conversation": conversation, "branching": branching, "unshared": unshared}
+CASES = {"ragged": ragged, "conversation": conversation, "long": long, "branching": branching, "unshared": unshared}
 
 
 def loss_of(logp: Tensor, old: Tensor, sample: Tensor, samples: int) -> Tensor:
@@ -222,9 +228,20 @@ def test_siblings_share_one_call_to_their_prompt() -> None:
     prompt = drawn(1, 512)
     group = [turns([*prompt, index, *drawn(30 + index, 127)], (512, 640)) for index in range(8)]
     blocks = segments.plan(build(group))
-    assert [(one.query, one.key) for one in blocks.above] == [(slice(512, 1536), slice(0, 512))]
-    assert [one.query for one in blocks.own] == [slice(0, 512)] + [slice(at, at + 128) for at in range(512, 1536, 128)]
+    to_prompt = [(one.query, one.key) for one in blocks.above if one.query.stop > 512]
+    assert to_prompt == [(slice(512, 1536), slice(0, 512))]
+    assert [one.query for one in blocks.own][-8:] == [slice(at, at + 128) for at in range(512, 1536, 128)]
     assert all(one.causal and one.mask is None for one in blocks.own)
+
+
+def test_a_long_segment_is_halved() -> None:
+    blocks = segments.plan(build([turns(drawn(1, 600), (0, 600))]))
+    assert [one.query for one in blocks.own] == [slice(at, at + 150) for at in range(0, 600, 150)]
+    assert [(one.query, one.key) for one in blocks.above] == [
+        (slice(150, 300), slice(0, 150)),
+        (slice(450, 600), slice(300, 450)),
+        (slice(300, 600), slice(0, 300)),
+    ]
 
 
 def test_small_subtrees_are_one_masked_call() -> None:

@@ -39,6 +39,8 @@ def test_the_first_loss_is_minus_the_mean_advantage(run: Run, objective: str, ex
     assert manifest(events)["rows"] == {"read": 8, "used": 8, "skipped": {}, "named": {}}
     assert abs(steps(events)[0]["kl"]) < 1e-4
     assert steps(events)[0]["clip_share"] == 0
+    assert steps(events)[0]["group_variance"] == pytest.approx(STD**2)
+    assert manifest(events)["group_variance"] == pytest.approx(STD**2)
 
 
 def test_cispo_weighs_the_likelihood(run: Run, dataset: str) -> None:

@@ -34,9 +34,10 @@ def test_faults_passes_its_variables_on() -> None:
 
 
 def test_bench_passes_its_variables_on() -> None:
-    assert _make("-n", "bench").stdout.splitlines()[-1].split() == [".venv/bin/python", "-m", "bench.jobs"]
-    dry = _make("-n", "bench", "QUICK=1", "JSON=out.json").stdout.splitlines()[-1]
-    assert dry.split() == [".venv/bin/python", "-m", "bench.jobs", "--quick", "--json", ">", "'out.json'"]
+    assert _make("-n", "bench").stdout.splitlines()[-1].split() == [".venv/bin/python", "-m", "bench"]
+    dry = _make("-n", "bench", "QUICK=1", "JSON=out.json", "PARTS=jobs,loop").stdout.splitlines()[-1]
+    words = ["--parts", "jobs,loop", "--quick", "--json", "'out.json'"]
+    assert dry.split() == [".venv/bin/python", "-m", "bench", *words]
 
 
 def test_an_old_python_is_refused_before_anything_is_created(tmp_path: Path) -> None:

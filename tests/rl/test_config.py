@@ -107,7 +107,6 @@ def test_a_kl_is_from_the_base_without_its_adapter() -> None:
         TRAIN.validate_python(config | {"lora": None})
 
 
-
 def test_nothing_is_evaluated_on_training_scenarios() -> None:
     with pytest.raises(ValidationError):
         TaskSet(environment="babyai", split="train", count=1)
