@@ -11,12 +11,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError
 
-from gpu import tool_calls
-from gpu.detokenize import StopText, first
+from gpu import reasoning, tool_calls
+from gpu.detokenize import StopText, first, showable
 from gpu.generate import Completion, Request
 from gpu.policy import Version
 from rl.errors import InvalidInput
 
+Finish = Literal["stop", "length", "tool_calls"]
 Stop = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -43,7 +44,8 @@ class ChatRequest(BaseModel):
     max_tokens: int | None = Field(None, ge=1)
     max_completion_tokens: int | None = Field(None, ge=1)
     stop: Annotated[list[Stop], Field(max_length=4), BeforeValidator(_listed)] | None = None
-    seed: int | None = None
+    ignore_eos: bool | None = False
+    seed: int | None = Field(None, ge=-(2**63), lt=2**63)
     n: int | None = Field(1, ge=1, le=1)
     top_p: float | None = Field(1.0, ge=1, le=1)
     stream: bool | None = False
@@ -66,11 +68,15 @@ class ChatRequest(BaseModel):
 
 @dataclass(frozen=True)
 class Said:
-    """What a completion says. ``content`` is None where there are only tool calls."""
+    """What a completion says. ``content`` is None where there are only tool calls, or only reasoning.
 
+    ``reasoning`` is None for models that do not reason in blocks, and for answers without one.
+    """
+
+    reasoning: str | None
     content: str | None
     tool_calls: list[dict[str, Any]]
-    finish_reason: Literal["stop", "length", "tool_calls"]
+    finish_reason: Finish
     stop_reason: str | None
 
 
@@ -86,16 +92,29 @@ class Turn:
     request: Request
 
     @property
-    def marks(self) -> Sequence[str]:
-        """From the first of these on, the text may turn out not to be content."""
-        return (*(self.asked.stop or ()), *(tool_calls.MARKS if self.asked.offered else ()))
+    def reasons(self) -> bool:
+        """Whether answers of this model may have a block of reasoning."""
+        return reasoning.known(str(self.version.tokens.tokenizer.chat_template))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the answer begins inside that block."""
+        return reasoning.opened_by(self.prompt_text)
+
+    def said_so_far(self, text: str) -> reasoning.Split:
+        """Reasoning and content of an answer that goes on, as far as they cannot turn out to be something else."""
+        text = text[: showable(text, self.asked.stop or ())]
+        parts = reasoning.split_so_far(text, self.is_open) if self.reasons else reasoning.Split(None, text)
+        marks = tool_calls.MARKS if self.asked.offered else ()
+        return reasoning.Split(parts.reasoning, parts.content[: showable(parts.content, marks)])
 
     def said(self, done: Completion) -> Said:
         """What was said up to the first stop sequence; the conversation is remembered with the ids it was held in.
 
         One that a stop sequence cut is not: its next turn shows less text than the tokens are.
         """
-        tokens, finish = self.version.tokens, done.finish_reason
+        tokens = self.version.tokens
+        finish: Finish = done.finish_reason
         text = tokens.decode(done.token_ids)
         cut = first(text, self.asked.stop or ())
         if cut is None:
@@ -103,11 +122,12 @@ class Turn:
             tokens.remember(self.prompt_text, text, self.request.prompt + done.token_ids)
         else:
             text, finish = text[: cut[0]], "stop"
-        reason = cut[1] if cut else None
-        content, calls = tool_calls.split(text) if self.asked.offered else (text, [])
-        if not calls:
-            return Said(content, [], finish, reason)
-        return Said(content or None, calls, "tool_calls" if finish == "stop" else finish, reason)
+        parts = reasoning.split(text, self.is_open) if self.reasons else reasoning.Split(None, text)
+        content, calls = tool_calls.split(parts.content) if self.asked.offered else (parts.content, [])
+        if calls and finish == "stop":
+            finish = "tool_calls"
+        is_silent = not content and (calls or parts.reasoning is not None)
+        return Said(parts.reasoning, None if is_silent else content, calls, finish, cut[1] if cut else None)
 
     def envelope(self, kind: str, choices: list[dict[str, Any]]) -> dict[str, Any]:
         """The fields that a response and each of its chunks share."""
@@ -154,21 +174,36 @@ def plan(request: ChatRequest, version: Version, number: str) -> Turn:
         raise InvalidInput("tools", len(request.offered), "the model's chat template knows no tools; leave them out")
     text = tokens.render([_flat(message) for message in request.messages], request.offered)
     prompt = tokens.ids(text)
-    room = int(version.model.config.max_position_embeddings) - len(prompt)
-    if room < (request.limit or 1):
-        remedy = f"the context holds {room + len(prompt)} tokens, prompt and answer together"
-        raise InvalidInput("messages", f"{len(prompt)} tokens, max_tokens {request.limit}", remedy)
-    seed = request.seed if request.seed is not None else int.from_bytes(os.urandom(6))
+    room = _room(len(prompt), int(version.model.config.max_position_embeddings), request.limit)
+    # Python's generator takes the absolute value of a seed: -1 and 1 would say the same.
+    seed = int.from_bytes(os.urandom(6)) if request.seed is None else request.seed % 2**64
     heat = 1.0 if request.temperature is None else request.temperature
     stop = StopText(tokens.decode, request.stop) if request.stop else None
-    wanted = Request(prompt, request.limit or room, heat, seed, heard=stop)
+    wanted = Request(prompt, request.limit or room, heat, seed, heard=stop, ignore_eos=bool(request.ignore_eos))
     return Turn(number, int(time.time()), request, version, text, wanted)
+
+
+def _room(prompt: int, context: int, limit: int | None) -> int:
+    """How many tokens fit behind a prompt of that many.
+
+    Raises:
+        InvalidInput: none does, or fewer than ``limit``.
+    """
+    whole = f"the context holds {context} tokens, prompt and answer together"
+    if prompt >= context:
+        raise InvalidInput("messages", f"{prompt} tokens", f"{whole}; send fewer")
+    if limit and limit > context - prompt:
+        remedy = f"{whole}, and the prompt has {prompt}; ask for at most {context - prompt}"
+        raise InvalidInput("max_tokens", limit, remedy)
+    return context - prompt
 
 
 def response(turn: Turn, done: Completion) -> bytes:
     """The response body."""
     said = turn.said(done)
     message: dict[str, Any] = {"role": "assistant", "content": said.content}
+    if said.reasoning is not None:
+        message["reasoning_content"] = said.reasoning
     if said.tool_calls:
         message["tool_calls"] = said.tool_calls
     choice = {

@@ -18,7 +18,9 @@ import torch
 from torch import Tensor
 
 from gpu.kv import Arena, Prefixes
+from gpu.passes import Passes
 from gpu.policy import Policy, Version
+from gpu.sampling import draw
 
 CAPACITY = 128
 PREFILL_TOKENS = 2048
@@ -33,7 +35,8 @@ class Request:
 
     ``finished`` is called once, on the decoding thread, with the completion or with what went wrong. ``heard`` is
     told each token and its log-probability there; when it says true, that token is the last. Once ``cancelled`` is
-    set, the request leaves at the next step and nobody is called.
+    set, the request leaves at the next step and nobody is called. With ``ignore_eos`` the answer has ``max_tokens``
+    tokens, whatever it says.
     """
 
     prompt: list[int]
@@ -42,6 +45,7 @@ class Request:
     seed: int
     finished: Callable[[Completion | Exception], None] = lambda result: None
     heard: Callable[[int, float], bool] | None = None
+    ignore_eos: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
 
     @property
@@ -98,6 +102,7 @@ class Decoder:
         self.prefixes = Prefixes(PREFIX_BYTES)
         shape = (version.model.config, version.model.device, version.model.dtype)
         self.arena = arena if arena is not None and arena.suits(*shape) else Arena(*shape)
+        self.passes = Passes(version.model, self.arena)
         self.stops = _stop_ids(version)
         self.device = version.model.device
 
@@ -142,28 +147,15 @@ class Decoder:
         """Sample one token for every row; how many rows finished."""
         if not self.rows:
             return 0
-        columns = torch.tensor([[row.cached] for row in self.rows], device=self.device)
-        self.arena.reserve(len(self.rows), int(columns.max()) + 1)
-        last = torch.tensor([[row.ids[-1]] for row in self.rows], device=self.device)
-        logits = self._forward(0, last, columns)
+        lengths = [row.cached for row in self.rows]
+        width = max(lengths) + 1
+        self.arena.reserve(len(self.rows), width)
+        columns, last = torch.tensor([lengths, [row.ids[-1] for row in self.rows]]).to(self.device)[:, :, None]
+        logits = self.passes.logits_after(0, last, columns, width)
         chosen, logprobs = self._sample(logits)
         for row, token, logprob in zip(self.rows, chosen, logprobs, strict=True):
             row.take(token, logprob)
         return self._leave()
-
-    def _forward(self, first: int, ids: Tensor, columns: Tensor) -> Tensor:
-        """Logits [B, V] after the last column of ``ids`` [B, S], which become the columns [B, S] of the rows."""
-        self.arena.aim(first, columns)
-        result = self.version.model(
-            input_ids=ids,
-            attention_mask=self.arena.mask(),
-            position_ids=columns,
-            past_key_values=self.arena,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits: Tensor = result.logits[:, -1]
-        return logits
 
     def _prefill(self, new: list[Row]) -> None:
         """Append rows and compute what is not known of their prompts."""
@@ -186,12 +178,13 @@ class Decoder:
         longest = max(row.cached - start for row, start in zip(rows, starts, strict=True))
         if not longest:
             return
-        self.arena.reserve(0, max(starts) + longest)
+        width = max(starts) + longest
+        self.arena.reserve(0, width)
         ids = torch.zeros(len(rows), longest, dtype=torch.long)
         for i, (row, start) in enumerate(zip(rows, starts, strict=True)):
             ids[i, : row.cached - start] = torch.tensor(row.ids[start:-1])
         columns = torch.tensor(starts)[:, None] + torch.arange(longest)
-        self._forward(first, ids.to(self.device), columns.to(self.device))
+        self.passes.fill(first, ids.to(self.device), columns.to(self.device), width)
         for i, row in enumerate(rows):
             self._keep(first + i, row, row.cached)
             ends = self._ends(row)
@@ -213,15 +206,8 @@ class Decoder:
 
     def _sample(self, logits: Tensor) -> tuple[list[int], list[float]]:
         """One token a row and its log-probability."""
-        heat = torch.tensor([row.request.temperature for row in self.rows], device=self.device)
-        logp = torch.log_softmax(logits.float() / torch.where(heat > 0, heat, 1.0)[:, None], dim=-1)
-        uniform = [row.rng.random() if row.request.temperature > 0 else 0.0 for row in self.rows]
-        cumulative = logp.double().exp().cumsum(-1)
-        at = torch.tensor(uniform, dtype=torch.float64, device=self.device)[:, None] * cumulative[:, -1:]
-        drawn = torch.searchsorted(cumulative, at, right=True)[:, 0].clamp(max=logp.shape[1] - 1)
-        chosen = torch.where(heat > 0, drawn, logp.argmax(-1))
-        picked = logp.gather(-1, chosen[:, None])[:, 0]
-        return chosen.tolist(), picked.tolist()
+        temperatures = [row.request.temperature for row in self.rows]
+        return draw(logits, temperatures, [row.rng.random() if row.request.temperature else 0.0 for row in self.rows])
 
     def _leave(self) -> int:
         """Finish the rows that are done; the last rows move into their places."""
@@ -230,7 +216,7 @@ class Decoder:
             row = self.rows[i]
             if row.request.cancelled.is_set():
                 continue
-            stopped = row.ids[-1] in self.stops
+            stopped = self._is_stopped(row)
             if stopped:
                 self._keep(i, row, row.cached)
             spoken = row.ids[len(row.request.prompt) :]
@@ -247,7 +233,10 @@ class Decoder:
 
     def _is_done(self, row: Row) -> bool:
         full = len(row.logprobs) >= row.request.max_tokens
-        return full or row.ended or row.ids[-1] in self.stops or row.request.cancelled.is_set()
+        return full or row.ended or self._is_stopped(row) or row.request.cancelled.is_set()
+
+    def _is_stopped(self, row: Row) -> bool:
+        return row.ids[-1] in self.stops and not row.request.ignore_eos
 
 
 def generate(policy: Policy, version: Version, requests: Iterable[Request]) -> list[Completion]:

@@ -48,17 +48,23 @@ class Arena(Cache):
         grown[:, :have_rows, :, :have_width] = self.data
         self.data = grown
 
-    def aim(self, first: int, columns: Tensor) -> None:
-        """The next forward writes ``columns`` [B, S] of the rows from ``first`` on, and reads up to the highest."""
+    def aim(self, first: int, columns: Tensor, width: int) -> None:
+        """The next forward writes ``columns`` [B, S] of the rows from ``first`` on; all of them are below ``width``."""
         count = len(columns)
         self._rows = slice(first, first + count)
         self._at = (torch.arange(first, first + count, device=columns.device)[:, None], columns)
-        self._width = int(columns.max()) + 1
+        self._width = width
 
     def mask(self) -> Tensor:
-        """[B, 1, S, width]: true where a token of the next forward may look."""
+        """[B, 1, S, width], to be added to the scores: zero where a token of the next forward may look, else -inf.
+
+        As numbers, because every layer would make them of truth values again.
+        """
         columns = self._at[1]
-        return (torch.arange(self._width, device=columns.device) <= columns[:, :, None])[:, None]
+        hidden = torch.arange(self._width, device=columns.device) > columns[:, :, None]
+        return torch.zeros(hidden.shape, dtype=self.data.dtype, device=columns.device).masked_fill_(hidden, -torch.inf)[
+            :, None
+        ]
 
     def update(
         self, key_states: Tensor, value_states: Tensor, layer_idx: int, *args: Any, **kwargs: Any

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from gpu.chat import Turn
-from gpu.detokenize import Detokenizer, showable
+from gpu.detokenize import Detokenizer
 from gpu.generate import Completion, Request
 from rl.errors import RlfleetError
 
@@ -50,6 +50,22 @@ class Spoken:
             self._loop.call_soon_threadsafe(self._said.put_nowait, said)
 
 
+class Shown:
+    """How much of the reasoning and of the content the caller has."""
+
+    def __init__(self) -> None:
+        self._characters = {"reasoning_content": 0, "content": 0}
+
+    def more(self, reasoning: str | None, content: str | None) -> dict[str, Any]:
+        """What is new of each, as a delta; that counts as shown."""
+        delta = {}
+        for name, text in (("reasoning_content", reasoning), ("content", content)):
+            if text is not None and len(text) > self._characters[name]:
+                delta[name] = text[self._characters[name] :]
+                self._characters[name] = len(text)
+        return delta
+
+
 class EventStream(StreamingResponse):
     """The events of a turn. However the response ends, the request gives up its slot."""
 
@@ -68,11 +84,11 @@ class EventStream(StreamingResponse):
 async def events(turn: Turn, spoken: Spoken) -> AsyncIterator[bytes]:
     """OpenAI's chunks, each token with its id and log-probability in one of them.
 
-    Text that may be a stop sequence or a tool call is held until that is known, so a chunk's content may lag behind
-    its tokens. The contents of all chunks together are the content of the response that is not streamed. An error
-    on the way is an event of its own, and the last.
+    Text that may be a stop sequence, a tool call or the end of reasoning is held until that is known, so a chunk's
+    text may lag behind its tokens. Content and reasoning of all chunks together are those of the response that is not
+    streamed. An error on the way is an event of its own, and the last.
     """
-    text, shown = Detokenizer(turn.version.tokens.decode), 0
+    text, shown = Detokenizer(turn.version.tokens.decode), Shown()
     usage = {"usage": None} if _counts(turn) else {}
     start = _chunk(turn, {"role": "assistant", "content": ""})
     yield _event(start | {"prompt_token_ids": turn.request.prompt} | usage)
@@ -80,10 +96,10 @@ async def events(turn: Turn, spoken: Spoken) -> AsyncIterator[bytes]:
     while end is None:
         tokens, end = await spoken.more()
         text.push(token for token, _ in tokens)
-        upto = max(shown, showable(text.text, turn.marks))
         if tokens:
-            yield _event(_chunk(turn, {"content": text.text[shown:upto]}, tokens) | usage)
-        shown = upto
+            parts = turn.said_so_far(text.text)
+            delta = shown.more(parts.reasoning, parts.content) or {"content": ""}
+            yield _event(_chunk(turn, delta, tokens) | usage)
     if isinstance(end, Exception):
         yield _event({"error": _failure(end)})
         return
@@ -93,12 +109,10 @@ async def events(turn: Turn, spoken: Spoken) -> AsyncIterator[bytes]:
     yield END
 
 
-def _last(turn: Turn, done: Completion, shown: int) -> dict[str, Any]:
+def _last(turn: Turn, done: Completion, shown: Shown) -> dict[str, Any]:
     """The chunk with what was held: the rest of the content, the tool calls, and why the answer ended."""
     said = turn.said(done)
-    delta: dict[str, Any] = {}
-    if rest := (said.content or "")[shown:]:
-        delta["content"] = rest
+    delta: dict[str, Any] = shown.more(said.reasoning, said.content)
     if said.tool_calls:
         delta["tool_calls"] = [{"index": at, **call} for at, call in enumerate(said.tool_calls)]
     chunk = _chunk(turn, delta)

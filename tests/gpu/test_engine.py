@@ -95,7 +95,13 @@ def test_text_parts_are_joined(client: httpx.Client) -> None:
         ({"messages": []}, 400, "messages = ", "messages"),
         ({"messages": [{"content": "x"}]}, 400, "needs a role", "messages.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "only text", "messages.content"),
-        ({"max_tokens": 5000}, 400, "the context holds 2048 tokens", "messages"),
+        ({"max_tokens": 5000}, 400, "max_tokens = 5000: the context holds 2048 tokens", "max_tokens"),
+        ({"max_completion_tokens": 2040}, 400, "ask for at most 20", "max_tokens"),
+        ({"max_tokens": 0}, 400, "max_tokens = 0", "max_tokens"),
+        ({"seed": 2**63}, 400, "seed = 9223372036854775808", "seed"),
+        ({"seed": -(2**63) - 1}, 400, "seed = -9223372036854775809", "seed"),
+        ({"seed": "five"}, 400, "seed = 'five'", "seed"),
+        ({"top_k": 5}, 400, "top_k = 5", "top_k"),
         ({"temperature": -1}, 400, "temperature = -1", "temperature"),
     ],
 )
@@ -108,6 +114,49 @@ def test_what_cannot_be_done_is_said(
     assert message in error["message"]
     assert error["param"] == param
     assert set(error) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize("max_tokens", [1, None])
+def test_a_prompt_longer_than_the_context_is_refused_with_its_length(
+    client: httpx.Client, policy: Policy, max_tokens: int | None
+) -> None:
+    version = policy.version("v1")
+    assert version is not None
+    long = {"role": "user", "content": "wall 4 " * 1000}
+    length = len(version.tokens.prompt([long]))
+    assert length > 2048
+    answer = ask(client, messages=[long], max_tokens=max_tokens)
+    assert answer.status_code == 400
+    error = answer.json()["error"]
+    assert f"messages = '{length} tokens': the context holds 2048 tokens" in error["message"]
+    assert error["param"] == "messages"
+
+
+def test_the_context_can_be_filled_to_its_last_token(client: httpx.Client, policy: Policy) -> None:
+    version = policy.version("v1")
+    assert version is not None
+    one, two = (len(version.tokens.prompt([{"role": "user", "content": "wall 4 " * count}])) for count in (1, 2))
+    filled = {"role": "user", "content": "wall 4 " * ((2044 - one) // (two - one))}
+    room = 2048 - len(version.tokens.prompt([filled]))
+    assert 4 <= room < 20
+    body = ask(client, messages=[filled], max_tokens=room, ignore_eos=True).json()
+    assert body["usage"]["total_tokens"] == 2048
+
+
+def test_seeds_of_either_sign_are_different_seeds(client: httpx.Client) -> None:
+    said = [ask(client, seed=seed).json()["choices"][0]["token_ids"] for seed in (7, -7, -(2**63), 2**63 - 1)]
+    assert len({tuple(tokens) for tokens in said}) == 4
+
+
+def test_the_end_of_turn_can_be_ignored(client: httpx.Client, policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = ask(client, temperature=0, max_tokens=12, ignore_eos=True).json()["choices"][0]
+    assert (len(free["token_ids"]), free["finish_reason"]) == (12, "length")
+    monkeypatch.setattr("gpu.generate._stop_ids", lambda _: frozenset({free["token_ids"][2]}))
+    policy.load("v2", policy.version("v1").path)  # type: ignore[union-attr]
+    asked = {"model": "v2", "temperature": 0, "max_tokens": 12}
+    stopped = ask(client, **asked).json()["choices"][0]
+    assert (stopped["token_ids"], stopped["finish_reason"]) == (free["token_ids"][:3], "stop")
+    assert ask(client, **asked, ignore_eos=True).json()["choices"][0]["token_ids"] == free["token_ids"]
 
 
 def test_a_body_that_is_no_json_is_refused(client: httpx.Client) -> None:
