@@ -1,9 +1,9 @@
-"""What is not as it was when a version was trained: the usual reasons why other bytes come out."""
+"""What came of training a version again, and what is not as it was: the usual reasons why other bytes come out."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,34 @@ class Difference:
         )
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """The two hashes, the seconds that it took, and what was not as it was when the version was trained."""
+
+    version: str
+    stored: str
+    reproduced: str
+    seconds: float
+    differences: tuple[Difference, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Whether the checkpoint has come out again, bit for bit."""
+        return self.stored == self.reproduced
+
+    def json(self) -> dict[str, Any]:
+        """What `--json` prints."""
+        return {"schema": 1, **asdict(self), "equal": self.equal, "seconds": round(self.seconds, 1)}
+
+    def lines(self) -> list[str]:
+        """The same for people."""
+        hashes = [f"stored      {self.stored}", f"reproduced  {self.reproduced}"]
+        if self.equal:
+            return [*hashes, f"{self.version}: equal, {self.seconds:.0f} s"]
+        why = "likely because of" if self.differences else "and nothing that is recorded differs"
+        return [*hashes, f"{self.version}: different, {self.seconds:.0f} s, {why}", *map(str, self.differences)]
+
+
 def of_environment(stored: Mapping[str, Any] | None, here: Mapping[str, Any]) -> list[Difference]:
     """Every entry of the environment that is another here than in the version's manifest."""
     if stored is None:
@@ -48,13 +76,20 @@ def of_memory(manifest: Mapping[str, Any], adjust: Mapping[str, Any]) -> list[Di
     """Micro-batches that became smaller on the way: the rows say how small, but not from which step on."""
     budget = manifest.get("token_budget")
     found = []
-    if manifest.get("token_budget_shrunk"):
+    if lowered(manifest):
         given = dict(manifest.get("config") or {}).get("token_budget")
-        found.append(Difference("token_budget", f"{given}, and {budget} after memory ran out", budget))
+        why = "after memory ran out" if manifest.get("token_budget_shrunk") else "to fit into memory"
+        found.append(Difference("token_budget", f"{given}, and {budget} {why}", budget))
     if adjust and manifest.get("resumed"):
         step = dict(manifest["resumed"]).get("step")
         found.append(Difference("adjusted", f"{dict(adjust)}, perhaps only after step {step}", dict(adjust)))
     return found
+
+
+def lowered(manifest: Mapping[str, Any]) -> bool:
+    """Whether the training took a smaller token budget than its config's."""
+    given, budget = dict(manifest.get("config") or {}).get("token_budget"), manifest.get("token_budget")
+    return bool(manifest.get("token_budget_shrunk")) or (given is not None and budget is not None and budget < given)
 
 
 def of_files(stored: Path, here: Path) -> list[Difference]:

@@ -17,12 +17,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleet import differences
-from fleet.differences import Difference
+from fleet.differences import Difference, Outcome
 from fleet.folders import sha256_of
 from rl.errors import ChildLost, InvalidInput, PermanentError, StartError
 from rl.objectives import is_on_policy
@@ -36,34 +36,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 Show = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The two hashes, the seconds that it took, and what was not as it was when the version was trained."""
-
-    version: str
-    stored: str
-    reproduced: str
-    seconds: float
-    differences: tuple[Difference, ...]
-
-    @property
-    def equal(self) -> bool:
-        """Whether the checkpoint has come out again, bit for bit."""
-        return self.stored == self.reproduced
-
-    def json(self) -> dict[str, Any]:
-        """What `--json` prints."""
-        return {"schema": 1, **asdict(self), "equal": self.equal, "seconds": round(self.seconds, 1)}
-
-    def lines(self) -> list[str]:
-        """The same for people."""
-        hashes = [f"stored      {self.stored}", f"reproduced  {self.reproduced}"]
-        if self.equal:
-            return [*hashes, f"{self.version}: equal, {self.seconds:.0f} s"]
-        why = "likely because of" if self.differences else "and nothing that is recorded differs"
-        return [*hashes, f"{self.version}: different, {self.seconds:.0f} s, {why}", *map(str, self.differences)]
 
 
 @dataclass(frozen=True)
@@ -120,11 +92,13 @@ def _read(name: str, line: str) -> Stored:
             raise InvalidInput("version", name, "its dataset is gone; restore a backup")
         kept = frozen.read(session, made.dataset.id)
         datasets.check(made.dataset, kept.rows)
-        start = frozen.start_from(session, made.version.base_model, made.parent)
+        start = frozen.start_from(session, made.version.base_model, made.parent, made.config)
         if is_on_policy(made.config["objective"]):
             kept = frozen.aged(session, made.version.line_id, kept, start.parent)
+        else:
+            kept = frozen.in_text(session, made.version.line_id, kept)
         base = made.version.manifest.get("base_sha256") or versions.sha256_of(session, start.base)
-        adapter = versions.sha256_of(session, start.adapter) if start.adapter else None
+        adapter = versions.sha256_of(session, start.folder) if start.folder else None
     return Stored(made, kept, start, base, adapter)
 
 
@@ -155,7 +129,7 @@ def _command(stored: Stored, dataset: Path) -> TrainCommand:
     from tasks import frozen
 
     version, config = stored.made.version, dict(stored.made.config)
-    if version.manifest.get("token_budget_shrunk"):
+    if differences.lowered(version.manifest):
         config["token_budget"] = version.manifest["token_budget"]
     curated = _curated(stored, dataset.parent, config["ptx"]["source"]) if config.get("ptx") else None
     backend = named((version.manifest.get("backend") or {}).get("used", "local")).name
@@ -170,13 +144,17 @@ def _curated(stored: Stored, folder: Path, url: str) -> Path:
     Raises:
         InvalidInput: the file is gone, and its source holds other rows by now.
     """
+    from db import versions
+    from db.session import transaction
     from tasks import frozen
 
     recorded = stored.made.version.manifest.get("curated_file")
     original = Path(stored.made.checkpoint.uri).with_name(frozen.CURATED)
     if original.is_file() and sha256_of(original) == recorded:
         return original
-    path, sha256 = frozen.curate(folder, url)
+    with transaction() as session:
+        own = versions.places(session, stored.made.version.line_id)
+    path, sha256 = frozen.curate(folder, url, own)
     if recorded not in (None, sha256):
         raise InvalidInput("config.ptx.source", url, f"its rows are others by now, and {original} is gone")
     return path
@@ -191,8 +169,8 @@ def _compare(stored: Stored, device: str) -> list[Difference]:
     """
     manifest, start = stored.made.version.manifest, stored.start
     wanted = {"base": (start.base, stored.base_sha256)}
-    if start.adapter:
-        wanted["parent"] = (start.adapter, stored.adapter_sha256)
+    if start.folder:
+        wanted["parent"] = (start.folder, stored.adapter_sha256)
     for name, (folder, _) in wanted.items():
         if not Path(folder).is_dir():
             raise InvalidInput(name, folder, "this folder is gone; put it back, or restore a backup")

@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 from fleet import backup, folders
+from fleet.differences import Outcome
 from fleet.home import home_path, read_endpoints
-from fleet.reproduce import Outcome, Show, reproduce
+from fleet.reproduce import Show, reproduce
 from fleet.terminal import errors, say
 from rl.errors import InvalidInput, RlfleetError, StartError
 from rl.protocol import Progress

@@ -14,15 +14,17 @@ from rl.objectives import Cloning, Dpo, OnPolicy
 T = TypeVar("T")
 
 
-def total_steps(config: TrainConfig) -> int:
-    """How many optimizer steps a training takes that has anything to learn from."""
-    return config.epochs * config.mini_batches if isinstance(config, OnPolicy) else config.steps
+def total_steps(config: TrainConfig, episodes: int) -> int:
+    """How many optimizer steps a training on ``episodes`` episodes takes."""
+    if isinstance(config, OnPolicy):
+        return config.epochs * min(config.mini_batches, episodes)
+    return config.steps if episodes else 0
 
 
 def batches(episodes: list[Episode], config: TrainConfig, lineage: int) -> Iterator[list[Episode]]:
     """The episodes of each optimizer step, shuffled by the seed and how far the lineage has come, in steps.
 
-    On policy every episode is taken once an epoch, and a batch is empty where there are fewer than mini-batches.
+    On policy every episode is taken once an epoch; where there are fewer than mini-batches, each is a batch.
     """
     rng = random.Random(f"{config.seed}/{lineage}")
     if isinstance(config, Cloning):
@@ -32,7 +34,8 @@ def batches(episodes: list[Episode], config: TrainConfig, lineage: int) -> Itera
         taken = islice(drawn(pairs, config.batch_pairs, rng), config.steps)
         return ([one for pair in batch for one in pair] for batch in taken)
     orders = (rng.sample(episodes, len(episodes)) for _ in range(config.epochs))
-    return (order[start :: config.mini_batches] for order in orders for start in range(config.mini_batches))
+    count = min(config.mini_batches, len(episodes))
+    return (order[start::count] for order in orders for start in range(count))
 
 
 def drawn(items: list[T], count: int, rng: random.Random) -> Iterator[list[T]]:

@@ -99,3 +99,4 @@ def _restore(steps: Steps, saved: Saved, optimizer: AdamW) -> None:
     steps.token_budget, steps.shrunk = min(steps.token_budget, position.token_budget), position.shrunk
     if position.kl_coefficient is not None:
         steps.kl_coefficient = position.kl_coefficient
+    steps.engine_gap = position.engine_gap

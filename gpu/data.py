@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from gpu.episodes import Episode
-from gpu.rows import Row, spoken_calls, unusable
+from gpu.rows import Row, Selection, unusable
 from gpu.tokens import ChatTokens
 from rl.advantages import advantages, group_variance, pooled
 from rl.config import OnPolicyTrain, TrainConfig
@@ -30,34 +29,6 @@ from rl.overlong import shaped
 from rl.protocol import DatasetRow
 from rl.records import Call
 from rl.sequences import merge
-
-NAMED = 10
-"""Rows that are named for each reason why they were left out."""
-
-
-@dataclass
-class Selection:
-    """The episodes of a dataset that can be trained on, and why the other rows were left out.
-
-    ``named`` holds the first ids of those left out for each reason. ``group_size`` counts the smallest group that
-    advantages were made in, None where there is none, and ``variance`` is the mean of the groups' score variances.
-    For DPO the episodes are pairs: one chosen, one rejected, and so on.
-    """
-
-    episodes: list[Episode]
-    read: int
-    skipped: Counter[str] = field(default_factory=Counter)
-    named: dict[str, list[str]] = field(default_factory=dict)
-    group_size: int | None = None
-    variance: float | None = None
-    warnings: list[str] = field(default_factory=list)
-
-    def skip(self, reason: str, row: DatasetRow) -> None:
-        """Leave ``row`` out."""
-        self.skipped[reason] += 1
-        ids = self.named.setdefault(reason, [])
-        if len(ids) < NAMED:
-            ids.append(row.trajectory_id)
 
 
 def read_rows(path: Path) -> list[Row]:
@@ -89,13 +60,14 @@ def select(path: Path, config: TrainConfig, tokens: ChatTokens, context_length: 
             otherwise.
         NoTrainingData: nothing is left to clone or to compare. (On policy, nothing to learn trains zero steps instead.)
     """
-    rows = [(row, spoken_calls(calls)) for row, calls in read_rows(path)]
+    rows = read_rows(path)
     chosen = Selection([], len(rows))
     if isinstance(config, Sft | WeightedSft | Dpo):
-        rows = _usable(chosen, _with_tokens(rows, tokens), tokens, context_length)
+        rows = _usable(chosen, _with_tokens(chosen, rows, tokens), tokens, context_length)
         return _left_to_learn(
             _prefer(chosen, rows, config) if isinstance(config, Dpo) else _clone(chosen, rows, config)
         )
+    rows = [(row, chosen.heard(row, calls)) for row, calls in rows]
     for row, calls in rows:
         _refuse_off_policy(row, calls, config.temperature)
     return _reinforce(chosen, _usable(chosen, rows, tokens, context_length), config)
@@ -110,7 +82,7 @@ def curated(path: Path, tokens: ChatTokens, context_length: int) -> Selection:
     """
     rows = read_rows(path)
     chosen = Selection([], len(rows))
-    for row, calls in _usable(chosen, _with_tokens(rows, tokens), tokens, context_length):
+    for row, calls in _usable(chosen, _with_tokens(chosen, rows, tokens), tokens, context_length):
         chosen.episodes.append(_episode(chosen, row, calls))
     return _left_to_learn(chosen)
 
@@ -273,9 +245,15 @@ def _episode(
     )
 
 
-def _with_tokens(rows: list[Row], tokens: ChatTokens) -> list[Row]:
+def _with_tokens(chosen: Selection, rows: list[Row], tokens: ChatTokens) -> list[Row]:
     """The rows with tokens made from text where there are none, without calls that say nothing."""
-    return [(row, spoken_calls([_tokenised(call, tokens) for call in calls])) for row, calls in rows]
+    made = []
+    for row, calls in rows:
+        try:
+            made.append((row, [_tokenised(call, tokens) for call in chosen.heard(row, calls)]))
+        except InvalidInput:
+            chosen.skip("the chat template refuses its messages", row)
+    return made
 
 
 def _tokenised(call: Call, tokens: ChatTokens) -> Call:

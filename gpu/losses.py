@@ -13,7 +13,7 @@ from gpu.episodes import Bin, Episode, Together
 from gpu.objectives.ratios import sample_log_ratio
 from gpu.terms import Scored
 from rl.config import OnPolicyTrain, TrainConfig
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, PermanentError
 from rl.objectives import Dpo, Ppo, Sft, WeightedSft
 
 Sums = dict[str, float]
@@ -62,6 +62,8 @@ class Losses:
         """Pairs stand in the batch as chosen, rejected, chosen, rejected."""
         episode = self._episode(one)
         chosen = torch.unique(episode[episode % 2 == 0])
+        if not torch.equal(chosen + 1, torch.unique(episode[episode % 2 == 1])):
+            raise PermanentError("a pair of episodes was cut into two bins")
         reference = _there(one.gather("reference", self.device))
         pairs = (scored.logp, reference, episode, chosen, chosen + 1)
         loss = objectives.dpo(*pairs, config.beta, len(self.batch) // 2)

@@ -92,6 +92,9 @@ class Preparation:
         columns = {name: _joined(of[place]) for name, of in self._found.items()}
         if getattr(self.config, "mismatch", None) is None:
             columns.pop("old_logp", None)  # the engine's own are the ratio's denominator
+        elif episode.staleness:
+            # The starting policy did not speak here: what it makes of these tokens is no error of the engine.
+            columns["old_logp"] = _spoken_by(episode).astype(np.float32)
         return Known(**columns)
 
 

@@ -1,10 +1,13 @@
-"""Which rows of a dataset could be trained on at all, and why not the others."""
+"""Which rows of a dataset are trained on, and why not the others."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+from gpu.episodes import Episode
 from rl.protocol import DatasetRow
 from rl.records import Call
 from rl.sequences import merge
@@ -13,6 +16,44 @@ Row = tuple[DatasetRow, list[Call]]
 
 ABOVE_ZERO = 1e-3
 """A log-probability may round above 0 by so much, nats."""
+
+
+NAMED = 10
+"""Rows that are named for each reason why they were left out."""
+
+
+@dataclass
+class Selection:
+    """The episodes of a dataset that can be trained on, and why the other rows were left out.
+
+    ``named`` holds the first ids of those left out for each reason, and ``silent`` the ids of calls that say nothing.
+    ``group_size`` counts the smallest group that advantages were made in, None where there is none, and ``variance`` is
+    the mean of the groups' score variances. For DPO the episodes are pairs: one chosen, one rejected, and so on.
+    """
+
+    episodes: list[Episode]
+    read: int
+    skipped: Counter[str] = field(default_factory=Counter)
+    named: dict[str, list[str]] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+    group_size: int | None = None
+    variance: float | None = None
+    warnings: list[str] = field(default_factory=list)
+
+    def heard(self, row: DatasetRow, calls: list[Call]) -> list[Call]:
+        """The calls of ``row`` that say something; the others are noted."""
+        kept = spoken_calls(calls)
+        if len(kept) < len(calls):
+            said = {call.call_id for call in kept}
+            self.silent += [f"{row.trajectory_id}/{call.call_id}" for call in calls if call.call_id not in said]
+        return kept
+
+    def skip(self, reason: str, row: DatasetRow) -> None:
+        """Leave ``row`` out."""
+        self.skipped[reason] += 1
+        ids = self.named.setdefault(reason, [])
+        if len(ids) < NAMED:
+            ids.append(row.trajectory_id)
 
 
 def spoken_calls(calls: Sequence[Call]) -> list[Call]:

@@ -36,10 +36,10 @@ RECORD = "state.json"
 
 
 class Position(BaseModel):
-    """Where a training stands: after ``done`` updates and ``batches`` batches, some of which may have been empty.
+    """Where a training stands: after ``done`` updates on ``batches`` batches.
 
     ``token_budget`` is what it had come to after memory ran out ``shrunk`` times: other micro-batches would round
-    differently. ``kl_coefficient`` is what an adaptive one had come to.
+    differently. ``kl_coefficient`` is what an adaptive one had come to, ``engine_gap`` what the first step measured.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,10 +48,11 @@ class Position(BaseModel):
     token_budget: int = Field(ge=1)
     shrunk: int = Field(ge=0)
     kl_coefficient: float | None = Field(None, exclude_if=lambda coefficient: coefficient is None)
+    engine_gap: float | None = Field(None, exclude_if=lambda gap: gap is None)
 
 
 class Work(BaseModel):
-    """What a state is a state of: digests of the dataset, and of the config with its base and parent.
+    """What a state is a state of: digests of the dataset, of curated rows, and of the config with its base and parent.
 
     The token budget is left out of the config: a training may go on with less memory.
     """
@@ -59,6 +60,7 @@ class Work(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
     config: str
     dataset: str
+    curated: str | None = Field(None, exclude_if=lambda curated: curated is None)
 
 
 class Record(BaseModel):
@@ -90,10 +92,10 @@ class States:
     @cached_property
     def work(self) -> Work:
         """What this command works on."""
-        with Path(self.command.dataset).open("rb") as file:
-            dataset = hashlib.file_digest(file, "sha256").hexdigest()
+        dataset = _file_sha256(Path(self.command.dataset))
+        curated = _file_sha256(Path(self.command.curated)) if self.command.curated else None
         config = self.config.model_dump(mode="json", exclude={"token_budget"})
-        return Work(config=digest(config, self.command.base, self.command.parent), dataset=dataset)
+        return Work(config=digest(config, self.command.base, self.command.parent), dataset=dataset, curated=curated)
 
     def read(self, folder: Path, named: Mapping[str, Tensor]) -> Saved:
         """The state in ``folder``, which fits the trained parameters ``named``.
@@ -102,7 +104,7 @@ class States:
             InvalidInput: it is missing, incomplete or damaged, or a state of other work.
         """
         record = _verified(folder)
-        for name in ("config", "dataset"):
+        for name in ("config", "dataset", "curated"):
             if getattr(record.work, name) != getattr(self.work, name):
                 raise InvalidInput("resume", str(folder), f"it was saved with another {name}")
         weights, moments = load_file(folder / WEIGHTS), load_file(folder / OPTIMIZER)
@@ -170,9 +172,12 @@ def _verified(folder: Path) -> Record:
     return record
 
 
+def _file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _sha256(folder: Path, position: Position, work: Work) -> str:
     parts: list[object] = [position, work]
-    for name in (WEIGHTS, OPTIMIZER):
-        with (folder / name).open("rb") as file:
-            parts.append(hashlib.file_digest(file, "sha256").hexdigest())
+    parts += [_file_sha256(folder / name) for name in (WEIGHTS, OPTIMIZER)]
     return digest(*parts)

@@ -23,12 +23,13 @@ from gpu.fit import fit, tightened
 from gpu.layouts import choose
 from gpu.losses import Losses, Sums, together
 from gpu.objectives import ptx
+from gpu.objectives.value import of_value_head
 from gpu.optimizer import AdamW
 from gpu.policy import Policy
 from gpu.prepare import Preparation, scoring
 from gpu.terms import Scored, score
 from rl.config import TrainConfig
-from rl.errors import InvalidInput, OutOfMemory
+from rl.errors import OutOfMemory
 from rl.kl import adapted
 from rl.memory_plan import MemoryPlan
 from rl.objectives import Cloning, Dpo, OnPolicy, Sft
@@ -55,12 +56,13 @@ class Steps:
 
     ``planned`` is how memory was to be used before the first step, ``plan`` how it is, ``token_budget`` what it says,
     and ``shrunk`` how often memory ran out. ``layout`` is how bins are computed, ``why`` the reason for it, and
-    ``shares`` counts the tokens of ``episodes``, of which every batch is made. ``kl_coefficient`` multiplies the KL
-    from the reference, 0 without one.
+    ``shares`` counts the tokens of ``episodes``, of which every batch is made. ``uncut`` are the tokens of the largest
+    episode or pair that the objective needs whole in a bin, 0 where it needs none; no budget is smaller.
+    ``kl_coefficient`` multiplies the KL from the reference, 0 without one.
 
     Raises:
-        InvalidInput: the objective needs an episode or a pair whole in one bin, and one does not fit into the token
-            budget; or an adaptive coefficient could turn negative.
+        InvalidInput: an adaptive coefficient could turn negative.
+        OutOfMemory: nothing that could be chosen fits; says what the least would need.
     """
 
     def __init__(
@@ -73,14 +75,18 @@ class Steps:
         self.shares = measure(in_groups(episodes))
         self.layout, self.why = choose(model, self.shares.prefix)
         self.together = together(config)
-        self._refuse_cut(episodes)
+        self.uncut = least_budget(episodes, self.layout, self.together) if self.together else 0
         self.plan = self.planned = self._fitted(episodes)
-        self.token_budget = self.plan.token_budget
+        self.token_budget = max(self.plan.token_budget, self.uncut)
         self.kl = config.kl if isinstance(config, OnPolicy) else None
         self.kl_coefficient = self.kl.coefficient if self.kl else 0.0
+        self.charged = self.kl_coefficient
         self.largest_batch = _largest_batch(config, len(episodes))
+        # Off the reward the coefficient moves once a training, by all of its episodes.
+        self.adapts_by = len(episodes) if self.kl and self.kl.place == "reward" else self.largest_batch
         self.engine_gap: float | None = None
-        self._adapted(0.0, self.largest_batch)
+        self.inherited: dict[str, Tensor] = {}
+        self._adapted(0.0, self.adapts_by)
 
     @property
     def adaptive(self) -> bool:
@@ -89,17 +95,24 @@ class Steps:
 
     def carried(self) -> dict[str, Tensor]:
         """What the next training of the lineage goes on from, beside the optimizer's state."""
-        carried = {} if self.optimizer.value_head is None else dict(self.optimizer.value_head.carried())
+        head = self.optimizer.value_head
+        carried = self.inherited | ({} if head is None else head.carried())
         if self.adaptive:
             carried[KL_COEFFICIENT] = torch.tensor(self.kl_coefficient, dtype=torch.float64)
         return carried
 
     def go_on(self, carried: Mapping[str, Tensor]) -> None:
-        """Take an adaptive coefficient and a value head from the parent's; a fixed coefficient is the config's."""
+        """Take an adaptive coefficient and a value head from the parent's; a fixed coefficient is the config's.
+
+        What this training has no use for is kept for the next of the lineage.
+        """
+        self.inherited = {name: one for name, one in carried.items() if name == KL_COEFFICIENT}
         if self.adaptive and KL_COEFFICIENT in carried:
             self.kl_coefficient = float(carried[KL_COEFFICIENT])
         if self.optimizer.value_head is not None:
             self.optimizer.value_head.go_on(carried)
+        else:
+            self.inherited |= of_value_head(carried)
 
     def prepare(self) -> Iterator[float]:
         """Compute what must be known of every token before the first update; yields the share that is done.
@@ -108,11 +121,12 @@ class Steps:
             OutOfMemory: a single sequence does not fit.
         """
         preparation = Preparation(self.config, self.episodes, self.kl_coefficient)
-        batch = self.pack(self.episodes)
         if preparation.passes:
+            batch = self.pack(self.episodes)
             while not (yield from self._looked_over(preparation, batch)):
                 batch = self._shrink(batch)
         self.episodes = preparation.known()
+        self.charged = self.kl_coefficient
         self.kl_coefficient = self._adapted(preparation.reference_kl(self.episodes), len(self.episodes))
 
     def pack(self, episodes: Sequence[Episode], curated: Sequence[Episode] = ()) -> Batch:
@@ -162,7 +176,7 @@ class Steps:
             with self.policy.lock, named_failures("training"):
                 loss, found = losses.of(one, self._scored(one))
                 self._add(loss, found, sums)
-        for one in batch.curated_bins:
+        for one in batch.curated_bins if batch.episodes else ():
             with self.policy.lock, named_failures("training"):
                 loss = self._curated(one, batch.curated)
                 self._add(loss, {"ptx_loss": float(loss.detach())}, sums)
@@ -194,11 +208,12 @@ class Steps:
             found["preferred_share"] = sums["preferred"] / (len(batch.episodes) // 2)
         if "engine_gap" in sums and self.optimizer.done == 1:
             current = sum(each.spoken for each in batch.episodes if each.staleness == 0)
-            found["engine_gap"] = self.engine_gap = sums["engine_gap"] / max(current, 1)
+            if current:
+                found["engine_gap"] = self.engine_gap = sums["engine_gap"] / current
         if isinstance(self.config, OnPolicy) and batch.episodes:
             found["truncated_share"] = sum(each.truncated for each in batch.episodes) / len(batch.episodes)
         if self.kl is not None:
-            found["kl_coefficient"] = self.kl_coefficient
+            found["kl_coefficient"] = self.kl_coefficient if self.kl.place == "loss" else self.charged
         if self.kl is not None and self.kl.place == "loss":
             self.kl_coefficient = self._adapted(found.get("reference_kl"), len(batch.episodes))
         return {"loss": sums["loss"], **found}
@@ -219,21 +234,10 @@ class Steps:
         """Whether what was read is trained on too."""
         return isinstance(self.config, Sft) and self.config.observation_weight > 0
 
-    def _refuse_cut(self, episodes: Sequence[Episode]) -> None:
-        """Of episodes with one sequence only pairs can be cut."""
-        several = [one for one in episodes if len(one.sequences) > 1 or self.together == "group"]
-        least = least_budget(several, self.layout, self.together) if self.together else 0
-        if least > self.token_budget:
-            what = "both episodes of a pair" if self.together == "group" else "all sequences of an episode"
-            remedy = f"{self.config.objective} needs {what} at once; set at least {least}"
-            raise InvalidInput("config.token_budget", self.token_budget, remedy)
-
     def _shrink(self, batch: Batch) -> Batch:
         """Smaller bins, down to the longest sequence, and then more layers that are computed again."""
         self.optimizer.drop_gradients()
-        longest = max(
-            least_budget(batch.episodes, self.layout, self.together), least_budget(batch.curated, self.layout, None)
-        )
+        longest = max(self.uncut, *(least_budget(one, self.layout, None) for one in (batch.episodes, batch.curated)))
         largest = max((cost(one.trie, self.layout) for one in [*batch.bins, *batch.curated_bins]), default=0)
         with self.policy.lock:
             self.plan = tightened(self.model, self.plan, self.policy.device, largest=largest, longest=longest)

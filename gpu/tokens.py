@@ -51,16 +51,17 @@ class ChatTokens:
 
     def render(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Any] | None = None) -> str:
         """The text of the conversation, up to where the assistant speaks."""
+        given = list(tools) if tools else None
+        return self._rendered(list(messages), tools=given, tokenize=False, add_generation_prompt=True)
+
+    def _rendered(self, messages: list[Any], **settings: Any) -> str:
         try:
-            text = self._template(
-                list(messages), tools=list(tools) if tools else None, tokenize=False, add_generation_prompt=True
-            )
+            return str(self._template(messages, **settings))
         except Exception as error:
             # Templates raise whatever Jinja raises, and their own refusals are arbitrary exceptions too.
             raise InvalidInput(
                 "messages", str(error), "send messages that the model's chat template accepts"
             ) from error
-        return str(text)
 
     def remember(self, prompt_text: str, content: str, ids: list[int]) -> None:
         """Keep that ``prompt_text`` followed by ``content`` is ``ids``, the end-of-turn token included if spoken."""
@@ -77,7 +78,7 @@ class ChatTokens:
         """
         messages = [_plain(message) for message in call.messages]
         prompt_text = self.render(messages)
-        whole = str(self._template([*messages, _plain(call.response)], tokenize=False))
+        whole = self._rendered([*messages, _plain(call.response)], tokenize=False)
         end = whole.find(self.eos_text, len(prompt_text))
         if not whole.startswith(prompt_text) or end < 0:
             remedy = "the chat template must end the assistant's turn with the end-of-turn token"

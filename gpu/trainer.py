@@ -21,11 +21,12 @@ from gpu import checkpoints, provenance
 from gpu.ahead import ahead
 from gpu.batches import batches, drawn, total_steps
 from gpu.begin import Start, begin
-from gpu.data import Selection, curated, select
+from gpu.data import curated, select
 from gpu.episodes import Episode
 from gpu.fit import quantization
 from gpu.policy import Policy
 from gpu.reported import Emit, Reported
+from gpu.rows import NAMED, Selection
 from gpu.states import Position, States, remove_older
 from gpu.steps import Batch, Steps
 from gpu.tokens import ChatTokens
@@ -73,7 +74,7 @@ def train(
     context_length = int(model.config.max_position_embeddings)
     chosen = select(Path(command.dataset), config, tokens, context_length)
     beside = _curated(command, config, tokens, context_length)
-    start = Start(command, config, model, policy, total_steps(config) if chosen.episodes else 0, chosen.episodes)
+    start = Start(command, config, model, policy, total_steps(config, len(chosen.episodes)), chosen.episodes)
     states = States(command, config)
     progress = Reported(command, start.total, emit)
     begun = progress.during(begin(start, states), stopping, pausing)
@@ -160,6 +161,7 @@ def _save(states: States, steps: Steps, batches: int, emit: Emit) -> None:
         token_budget=steps.token_budget,
         shrunk=steps.shrunk,
         kl_coefficient=steps.kl_coefficient if steps.adaptive else None,
+        engine_gap=steps.engine_gap,
     )
     saved = states.save(position, optimizer.named, optimizer.state())
     if saved is not None:
@@ -193,7 +195,7 @@ def _packed(steps: Steps, start: Start, beside: Selection | None, taken: int) ->
 def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Selection | None) -> dict[str, object]:
     """What was really used, what was skipped and why."""
     in_effect = effective.manifest(config)
-    warnings = effective.warnings(config, steps.largest_batch, chosen.group_size)
+    warnings = effective.warnings(config, steps.adapts_by, chosen.group_size)
     return {
         "objective": config.objective,
         "updates": steps.optimizer.done,
@@ -218,5 +220,7 @@ def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Sele
 
 def _rows(chosen: Selection) -> dict[str, object]:
     """How many rows were used, and which were left out and why."""
-    skipped = {"skipped": dict(chosen.skipped), "named": chosen.named}
+    skipped: dict[str, object] = {"skipped": dict(chosen.skipped), "named": chosen.named}
+    if chosen.silent:
+        skipped["silent_calls"] = {"count": len(chosen.silent), "named": chosen.silent[:NAMED]}
     return {"read": chosen.read, "used": len(chosen.episodes), **skipped}

@@ -18,13 +18,14 @@ from trl import __version__ as trl_version
 
 from gpu import checkpoints
 from gpu.batches import batches, total_steps
-from gpu.data import Selection, select
+from gpu.data import select
 from gpu.device import free_unused, named_failures
 from gpu.episodes import Episode
 from gpu.optimizer import AdamW
 from gpu.policy import Policy
 from gpu.provenance import recorded
 from gpu.reported import Emit, Reported
+from gpu.rows import Selection
 from gpu.trainer import parse_config
 from gpu.trl_loop import Feed, Follower, made, unchanged
 from gpu.trl_rows import Shape, parts_of, refuse_cut, shape_of
@@ -87,9 +88,9 @@ class _Training:
         model, tokens = self.policy.trainable(command.base, command.parent, config.lora, config.seed)
         chosen = select(Path(command.dataset), config, tokens, int(model.config.max_position_embeddings))
         moments = checkpoints.read_optimizer(Path(command.parent)) if command.parent else {}
-        total = total_steps(config) if chosen.episodes else 0
+        total = total_steps(config, len(chosen.episodes))
         self.optimizer = AdamW(model, config.optimizer, total, moments)
-        taken = [one for one in batches(chosen.episodes, config, self.optimizer.step) if one] if total else []
+        taken = list(batches(chosen.episodes, config, self.optimizer.step)) if total else []
         shape = shape_of(taken, self.token_budget) if taken else Shape(0, 0, 0)
         self.reported = Reported(command, total, self.emit)
         if self._halted(len(taken)):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from rl.errors import InvalidInput
 
 
 class Config(BaseModel):
@@ -34,6 +36,13 @@ class Optimizer(Config):
     weight_decay: float = Field(0.0, ge=0)
     betas: tuple[float, float] = (0.9, 0.98)
     gradient_clip: float = Field(1.0, gt=0)
+
+    @model_validator(mode="after")
+    def _falls_where_it_says_how_far(self) -> Self:
+        if self.schedule == "constant" and self.final_share != type(self).model_fields["final_share"].default:
+            remedy = "has no effect while schedule = constant; set schedule = cosine, or leave it out"
+            raise ValueError(str(InvalidInput("optimizer.final_share", self.final_share, remedy)))
+        return self
 
 
 class Train(Config):

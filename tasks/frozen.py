@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,10 +27,13 @@ CURATED = "curated.jsonl"
 
 @dataclass(frozen=True)
 class Start:
-    """What a training goes on from: a folder with full weights, an adapter on them, the version both belong to."""
+    """What a training goes on from: a folder with full weights, one with the parent's state, the version of both.
+
+    ``folder`` holds an adapter on the base, or is the base itself where full weights go on.
+    """
 
     base: str
-    adapter: str | None
+    folder: str | None
     parent: str | None
 
 
@@ -46,8 +49,10 @@ class Frozen:
     ages: dict[str, int] = field(default_factory=dict)
 
 
-def start_from(session: Session, base_model: str, version: str | None) -> Start:
+def start_from(session: Session, base_model: str, version: str | None, config: Mapping[str, Any]) -> Start:
     """Where a training starts that goes on from ``version``; from ``base_model`` when there is none.
+
+    One of full weights (no ``lora`` in its ``config``) goes on from the optimizer's state of full weights too.
 
     Raises:
         InvalidInput: there is no such version.
@@ -58,7 +63,7 @@ def start_from(session: Session, base_model: str, version: str | None) -> Start:
         return Start(base_model, None, None)
     checkpoint = versions.named(session, version)[1]
     if checkpoint.kind == "full":
-        return Start(checkpoint.uri, None, version)
+        return Start(checkpoint.uri, None if config.get("lora") else checkpoint.uri, version)
     return Start(checkpoint.base_uri, checkpoint.uri, version)
 
 
@@ -95,6 +100,19 @@ def aged(session: Session, line_id: int, frozen: Frozen, parent: str | None) -> 
     return replace(frozen, ages={name: age for name, age in ages.items() if age})
 
 
+def in_text(session: Session, line_id: int, frozen: Frozen) -> Frozen:
+    """``frozen`` with the text alone of calls that no version of the line spoke: their tokens are another model's."""
+    from db import versions
+
+    own = versions.places(session, line_id)
+    return replace(frozen, spoken={name: _texts(calls, own) for name, calls in frozen.spoken.items()})
+
+
+def _texts(calls: Sequence[Call], own: Container[str]) -> list[Call]:
+    bare = {"prompt_token_ids": None, "token_ids": None, "logprobs": None}
+    return [call if call.model in own else call.model_copy(update=bare) for call in calls]
+
+
 def write(folder: Path, frozen: Frozen) -> tuple[Path, str]:
     """Write the file that the child reads, one ``DatasetRow`` a line. Returns its path and its SHA-256.
 
@@ -104,8 +122,10 @@ def write(folder: Path, frozen: Frozen) -> tuple[Path, str]:
     return _written(folder / DATASET, _lines(frozen))
 
 
-def curate(folder: Path, url: str) -> tuple[Path, str]:
+def curate(folder: Path, url: str, own: Container[str] = ()) -> tuple[Path, str]:
     """Write all usable rows of the source at ``url`` as a second such file, for ``ptx``; see ``write``.
+
+    Of calls that none of the models ``own`` spoke, only the text.
 
     Raises:
         InvalidInput: there is no such source.
@@ -118,7 +138,7 @@ def curate(folder: Path, url: str) -> tuple[Path, str]:
     rows = [one for one in sources.connect(url).read(None) if isinstance(one, Trajectory)]
     if not rows:
         raise NoTrainingData(f"no usable row in {url}, which config.ptx.source names")
-    lines = (_line(one.trajectory_id, one.scenario_id, one.reward, one.calls) for one in rows)
+    lines = (_line(one.trajectory_id, one.scenario_id, one.reward, _texts(one.calls, own)) for one in rows)
     return _written(folder / CURATED, lines)
 
 
@@ -157,7 +177,7 @@ def command_for(
         curated=None if curated is None else str(curated),
         out=str(dataset.parent),
         base=start.base,
-        parent=start.adapter,
+        parent=start.folder,
         config=dict(config),
         resume=resume,
         save_seconds=save_seconds,

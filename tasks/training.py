@@ -94,7 +94,7 @@ def _prepare(claim: Claim) -> Plan:
     """Freeze the dataset (once for all attempts) and write the files that the child reads."""
     from backends.choose import choose
     from backends.settings import settings as backend_settings
-    from db import datasets, lines, trajectories, windows
+    from db import datasets, lines, trajectories, versions, windows
     from db.session import transaction
 
     names, config = list(claim.inputs["windows"]), claim.config | (claim.adjust or {})
@@ -108,14 +108,17 @@ def _prepare(claim: Claim) -> Plan:
         dataset = datasets.freeze(session, line.id, claim.job_id, [row.id for row in rows], usable, about)
         kept = frozen.read(session, dataset.id)
         goes_on_from = _goes_on_from(session, line.id, rows, claim.config)
-        start = frozen.start_from(session, lines.config_of(line).base_model, goes_on_from)
+        start = frozen.start_from(session, lines.config_of(line).base_model, goes_on_from, claim.config)
         if is_on_policy(claim.config["objective"]):
             kept = frozen.aged(session, line.id, kept, start.parent)
+        else:
+            kept = frozen.in_text(session, line.id, kept)
+        own = versions.places(session, line.id)
     if not kept.rows:
         raise NoTrainingData(f"no scored trajectory in {', '.join(names)}: see what collecting them found")
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
     path, written = frozen.write(folder, kept)
-    beside = frozen.curate(folder, config["ptx"]["source"]) if config.get("ptx") else None
+    beside = frozen.curate(folder, config["ptx"]["source"], own) if config.get("ptx") else None
     resume = (claim.resume or {}).get("path")
     command = frozen.command_for(
         claim.job_id,

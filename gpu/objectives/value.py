@@ -10,6 +10,13 @@ from torch import Tensor, nn
 PREFIX = "value_head."
 
 
+def of_value_head(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of an optimizer's state that is a value head's: its weights, moments and counts of updates."""
+    found = {name: one for name, one in state.items() if PREFIX in name}
+    counts = {f"step.{name}": state["step"].clone() for name in found if name.startswith(PREFIX)}
+    return counts | found
+
+
 class ValueHead(nn.Module):
     """Expected return from a hidden state: one linear map in fp32, zero at first.
 

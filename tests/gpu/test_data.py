@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
-from gpu.data import Episode, Selection, select
+from gpu.data import select
+from gpu.episodes import Episode
+from gpu.rows import Selection
 from rl.config import TrainConfig
-from rl.errors import NoTrainingData, OffPolicyRefused
+from rl.errors import InvalidInput, NoTrainingData, OffPolicyRefused
 from rl.protocol import DatasetRow
 from rl.records import Sequence as TokenSequence
 
@@ -205,3 +207,29 @@ def test_ppo_keeps_what_has_no_group(chosen: Select) -> None:
     rule = {"rule": "soft", "max_tokens": 8, "buffer": 4, "factor": 2.0}
     selection = chosen([row("a", "1", 3.0, spoken=6), row("b", "2", 3.0)], "ppo", overlong=rule)
     assert [one.reward for one in selection.episodes] == [2.0, 3.0]
+
+
+def test_calls_that_say_nothing_are_noted(chosen: Select) -> None:
+    silent = PAIR[0].calls[0] | {"turn": 1, "call_id": "silent", "token_ids": [], "logprobs": []}
+    talked = PAIR[0].model_copy(update={"calls": [*PAIR[0].calls, silent]})
+    assert chosen([talked, PAIR[1]], "grpo").silent == ["a/silent"]
+
+
+def test_messages_that_the_template_refuses_cost_their_row_alone(
+    write_rows: Write, make_row: Callable[..., DatasetRow]
+) -> None:
+    class Strict:
+        tokenizer = range(300)
+
+        def answer(self, call: Any) -> tuple[list[int], list[int]]:
+            if call.messages[0].role != "system":
+                raise InvalidInput("messages", "first must be system", "send messages that the template accepts")
+            return [1, 2], [3]
+
+    bad = make_row(1)
+    bad.calls[0]["messages"] = [{"role": "user", "content": "hello"}]
+    config = CONFIG.validate_python({"objective": "sft", "steps": 1, "optimizer": {"learning_rate": 1e-3}})
+    tokens: Any = Strict()
+    selection = select(Path(write_rows([make_row(0), bad])), config, tokens, 64)
+    assert selection.named == {"the chat template refuses its messages": ["1"]}
+    assert len(selection.episodes) == 1

@@ -1,5 +1,9 @@
 """What is known of a token stays with it, through bins and across sequences."""
 
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +12,9 @@ from gpu.ahead import ahead
 from gpu.episodes import Episode, Known, bins_of, in_turn_order, least_budget
 from rl.records import Call, Message
 from rl.sequences import merge
+
+WAIT = 30.0
+"""Seconds after which what should have happened in a thread did not."""
 
 
 def call(turn: int, prompt: list[int], spoken: list[int]) -> Call:
@@ -74,23 +81,50 @@ def test_the_least_budget_is_of_what_must_stay_together() -> None:
 
 
 def test_the_next_item_is_made_while_one_is_used() -> None:
-    made: list[int] = []
+    begun = [threading.Event() for _ in range(3)]
 
-    def items() -> object:
-        for number in range(3):
-            made.append(number)
+    def items() -> Iterator[int]:
+        for number, event in enumerate(begun):
+            event.set()
             yield number
 
-    assert list(ahead(items())) == [0, 1, 2]  # type: ignore[arg-type]
-    assert made == [0, 1, 2]
+    with closing(ahead(items())) as coming:
+        assert next(coming) == 0
+        assert begun[1].wait(WAIT), "the second item is not made before it is asked for"
+        assert not begun[2].is_set(), "one ahead, not two"
+        assert list(coming) == [1, 2]
+
+
+def test_leaving_early_ends_the_thread_that_makes_items() -> None:
+    made: list[int] = []
+    makers: set[threading.Thread] = set()
+    second = threading.Event()
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            makers.add(threading.current_thread())
+            made.append(number)
+            if number == 1:
+                second.set()
+            yield number
+
+    with closing(ahead(items())) as coming:
+        assert next(coming) == 0
+        assert second.wait(WAIT)
+        (maker,) = makers
+        assert maker is not threading.current_thread()
+        assert maker.is_alive()
+    maker.join(WAIT)
+    assert not maker.is_alive()
+    assert made == [0, 1]
 
 
 def test_an_item_that_cannot_be_made_fails_where_it_would_have_come() -> None:
-    def items() -> object:
+    def items() -> Iterator[int]:
         yield 1
         raise ValueError("the second")
 
-    coming = ahead(items())  # type: ignore[arg-type]
+    coming = ahead(items())
     assert next(coming) == 1
     with pytest.raises(ValueError, match="the second"):
         next(coming)

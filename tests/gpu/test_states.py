@@ -89,8 +89,8 @@ def test_it_goes_on_from_a_parent_as_well(runs: Runs) -> None:
     assert "another config" in only(other, Done).manifest["resume_refused"]
 
 
-def test_empty_batches_count_when_it_goes_on(runs: Runs, tmp_path: Path) -> None:
-    """Two episodes in three mini-batches: one of each epoch is empty and makes no update."""
+def test_fewer_episodes_than_mini_batches_go_on_too(runs: Runs, tmp_path: Path) -> None:
+    """Two episodes in three mini-batches: each is a batch, and no batch is empty."""
     rows = [json.loads(line) for line in Path(runs.dataset).read_text().splitlines()[:2]]
     for row, score in zip(rows, (0.0, 1.0), strict=True):
         row.update(score=score, group="0")
@@ -100,11 +100,11 @@ def test_empty_batches_count_when_it_goes_on(runs: Runs, tmp_path: Path) -> None
     Path(runs.dataset).write_text("".join(json.dumps(row) + "\n" for row in rows))
     config = {"objective": "grpo", "epochs": 2, "mini_batches": 3, "optimizer": {"learning_rate": 1e-3}}
     whole = runs.run("whole", config)
-    assert [event.step for event in whole if isinstance(event, Progress)] == [1, 2, 2, 3, 4, 4]
-    first = runs.run("first", config, pause_after=4)
+    assert [event.step for event in whole if isinstance(event, Progress)] == [1, 2, 3, 4]
+    first = runs.run("first", config, pause_after=3)
     assert only(first, StateSaved).step == 3
     last = runs.run("last", config, resume=only(first, StateSaved).path)
-    assert [event.step for event in last if isinstance(event, Progress)] == [4, 4]
+    assert [event.step for event in last if isinstance(event, Progress)] == [4]
     assert only(last, CheckpointWritten).sha256 == only(whole, CheckpointWritten).sha256
 
 

@@ -10,9 +10,12 @@ import torch
 
 from gpu.checkpoints import read_optimizer
 from gpu.data import read_rows
+from gpu.policy import Policy
 from gpu.terms import score
+from gpu.tries import build
 from rl.errors import InvalidInput, OutOfMemory
 from rl.protocol import CheckpointWritten, StateSaved
+from rl.sequences import merge
 from tests.gpu.trainings import LONGEST_EPISODE, SCORES, SPOKEN, Run, first_loss, manifest, steps, weights, written
 
 CENTRED = [score - 0.3 for score in SCORES]
@@ -41,6 +44,54 @@ def test_the_first_loss_is_minus_the_mean_advantage(run: Run, objective: str, ex
     assert steps(events)[0]["clip_share"] == 0
     assert steps(events)[0]["group_variance"] == pytest.approx(STD**2)
     assert manifest(events)["group_variance"] == pytest.approx(STD**2)
+
+
+BEST_MARGIN = 0.1
+"""Nats a token by which the engine's log-probabilities of the best episodes are raised below."""
+TOKEN_MEAN = TOKEN_SUM / 16
+TOKEN_STD = (sum(t * (a - TOKEN_MEAN) ** 2 for a, t in zip(CENTRED, SPOKEN, strict=True)) / 16) ** 0.5
+WHITENED = (0.7 - TOKEN_MEAN) / TOKEN_STD
+"""The best episode's advantage over the batch's tokens."""
+
+
+@pytest.mark.parametrize(
+    ("objective", "advantage", "share", "tokens"),
+    [
+        ("grpo", 0.7 / STD, 1 / 4, 1),
+        ("gspo", 0.7 / STD, 1 / 4, 1),
+        ("rloo", 0.7 * 4 / 3, 1 / 4, 3 * SPOKEN[1]),
+        ("reinforce_baseline", WHITENED, SPOKEN[1] / 16, 1),
+    ],
+)
+def test_a_ratio_weighs_the_first_loss_by_its_share(
+    run: Run, dataset: str, tmp_path: Path, objective: str, advantage: float, share: float, tokens: int
+) -> None:
+    """The mean advantage is 0, so what is left is that the best episodes have a ratio below 1."""
+    lines = []
+    for row, said in read_rows(Path(dataset)):
+        shift = BEST_MARGIN * (row.score == 1)
+        calls = [each.model_copy(update={"logprobs": [one + shift for one in each.logprobs or ()]}) for each in said]
+        dumped = [each.model_dump(mode="json") for each in calls]
+        lines.append(row.model_copy(update={"calls": dumped}).model_dump_json() + "\n")
+    (tmp_path / "shifted.jsonl").write_text("".join(lines))
+    events = run("out", objective, rows=str(tmp_path / "shifted.jsonl"), mini_batches=1)
+    expected = -(math.exp(-BEST_MARGIN * tokens) - 1) * advantage * share
+    assert first_loss(events) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("objective", ["grpo", "gspo", "rloo", "reinforce_baseline"])
+def test_an_update_favours_the_best_and_disfavours_the_worst(
+    run: Run, policy: Policy, base: Path, dataset: str, objective: str
+) -> None:
+    events = run("out", objective, mini_batches=1, optimizer={"learning_rate": 1e-4})
+    before, _ = policy.trainable(str(base), None, None, seed=0)
+    after, _ = policy.trainable(str(base), str(written(events)), None, seed=0)
+    for row, said in read_rows(Path(dataset)):
+        trie = build(merge(said, 0))
+        with torch.no_grad():
+            rise = float(score(after, trie, "padded").logp.sum() - score(before, trie, "padded").logp.sum())
+        if row.score in (0, 1):
+            assert (rise > 0) is (row.score == 1), f"episode {row.trajectory_id}: {rise} nats"
 
 
 def test_cispo_weighs_the_likelihood(run: Run, dataset: str) -> None:
@@ -86,9 +137,11 @@ def test_an_episode_is_never_cut_where_it_has_one_ratio(
     run("out", objective, token_budget=LONGEST_EPISODE, mini_batches=1)
     assert len(met) >= 8
     assert all(len(samples) % 3 == 0 for samples in met)
-    with pytest.raises(InvalidInput, match=r"config\.token_budget = 71: .*all sequences of an episode .* at least 72"):
-        run("none", objective, token_budget=LONGEST_EPISODE - 1)
-    run("other", "grpo", token_budget=LONGEST_EPISODE - 1)
+    met.clear()
+    least = run("least", objective, token_budget=1, mini_batches=1)
+    assert all(len(samples) % 3 == 0 for samples in met)
+    assert manifest(least)["token_budget"] == LONGEST_EPISODE, "no less than what may not be cut"
+    assert manifest(run("other", "grpo", token_budget=LONGEST_EPISODE - 1))["token_budget"] == LONGEST_EPISODE - 1
 
 
 def test_memory_that_runs_out_leaves_episodes_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from tasks.frozen import Frozen, Start, command_for, start_from, write
 from tests.conftest_database import add_line, add_version
 from tests.tasks.conftest import trajectory
 
+LORA = {"lora": {"rank": 4}}
+
 
 def rows(count: int = 2) -> Frozen:
     names = [f"t{number}" for number in range(count)]
@@ -77,13 +79,14 @@ def test_a_training_starts_where_its_parent_ended(fresh: str) -> None:
     with transaction() as session:
         name = add_version(session, add_line(session)).name
         uri = f"/checkpoints/{name}"
-        assert start_from(session, "hub/base", None) == Start("hub/base", None, None)
-        assert start_from(session, "hub/base", name) == Start("/base", uri, name)
+        assert start_from(session, "hub/base", None, LORA) == Start("hub/base", None, None)
+        assert start_from(session, "hub/base", name, LORA) == Start("/base", uri, name)
         session.execute(update(Checkpoint).values(kind="full"))
         session.expire_all()
-        assert start_from(session, "hub/base", name) == Start(uri, None, name)
+        assert start_from(session, "hub/base", name, LORA) == Start(uri, None, name)
+        assert start_from(session, "hub/base", name, {"lora": None}) == Start(uri, uri, name), "its moments go on"
         with pytest.raises(InvalidInput, match="no such version"):
-            start_from(session, "hub/base", "another")
+            start_from(session, "hub/base", "another", LORA)
 
 
 def spoken_by(*models: str | None, tokens: list[int] | None = None) -> list[Call]:
@@ -138,6 +141,15 @@ def test_a_call_that_says_nothing_is_nobodys(fresh: str) -> None:
         parent = add_version(session, line).name
         kept = Frozen([], {"a": [*spoken_by(parent), *spoken_by("gpt", tokens=[])]})
         assert frozen.aged(session, line.id, kept, parent).ages == {}
+
+
+def test_tokens_of_another_model_are_not_taken_for_ours(fresh: str) -> None:
+    with transaction() as session:
+        line = add_line(session)
+        ours = add_version(session, line).name
+        told = frozen.in_text(session, line.id, Frozen([], {"a": spoken_by(ours, "llama")})).spoken["a"]
+    assert [call.has_tokens for call in told] == [True, False]
+    assert [call.response for call in told] == [call.response for call in spoken_by(ours, "llama")]
 
 
 def test_curated_rows_are_the_usable_ones_of_their_source(tmp_path: Path) -> None:
