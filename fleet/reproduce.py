@@ -26,7 +26,7 @@ from fleet.differences import Difference, Outcome
 from fleet.folders import sha256_of
 from rl.errors import ChildLost, InvalidInput, PermanentError, StartError
 from rl.objectives import is_on_policy
-from rl.protocol import CheckpointWritten, Done, Failed, Progress, TrainCommand
+from rl.protocol import BackendName, CheckpointWritten, Done, Failed, Progress, TrainCommand
 from worker.child import Child
 from worker.settings import settings
 
@@ -125,17 +125,21 @@ def _dataset(stored: Stored, folder: Path) -> Path:
 
 def _command(stored: Stored, dataset: Path) -> TrainCommand:
     """What the child was told; with the token budget that it came to when memory ran out on the way."""
-    from backends.choose import named
     from tasks import frozen
 
     version, config = stored.made.version, dict(stored.made.config)
     if differences.lowered(version.manifest):
         config["token_budget"] = version.manifest["token_budget"]
     curated = _curated(stored, dataset.parent, config["ptx"]["source"]) if config.get("ptx") else None
-    backend = named((version.manifest.get("backend") or {}).get("used", "local")).name
-    return frozen.command_for(
-        version.job_id, version.fence, stored.start, dataset, config, curated=curated, backend=backend
-    )
+    start, backend = stored.start, _backend(stored)
+    return frozen.command_for(version.job_id, version.fence, start, dataset, config, curated=curated, backend=backend)
+
+
+def _backend(stored: Stored) -> BackendName:
+    """What trained the version: our own trainer where its manifest names none."""
+    from backends.choose import named
+
+    return named((stored.made.version.manifest.get("backend") or {}).get("used", "local")).name
 
 
 def _curated(stored: Stored, folder: Path, url: str) -> Path:
@@ -174,7 +178,7 @@ def _compare(stored: Stored, device: str) -> list[Difference]:
     for name, (folder, _) in wanted.items():
         if not Path(folder).is_dir():
             raise InvalidInput(name, folder, "this folder is gone; put it back, or restore a backup")
-    here = _ask(device, *(folder for folder, _ in wanted.values()))
+    here = _ask(device, *(folder for folder, _ in wanted.values()), backend=_backend(stored))
     found = differences.of_environment(manifest.get("environment"), here["environment"])
     found += differences.of_memory(manifest, stored.made.adjust)
     for name, (folder, sha256) in wanted.items():
@@ -189,9 +193,9 @@ def _compare(stored: Stored, device: str) -> list[Difference]:
     return found
 
 
-def _ask(device: str, *folders: str) -> dict[str, Any]:
+def _ask(device: str, *folders: str, backend: str = "local") -> dict[str, Any]:
     """What this machine trains with, and the hashes of folders of weights, from a process that has torch."""
-    argv = [sys.executable, "-m", "gpu.provenance", "--device", device, *folders]
+    argv = [sys.executable, "-m", "gpu.provenance", "--device", device, "--backend", backend, *folders]
     run = subprocess.run(argv, capture_output=True, text=True, check=False)
     if run.returncode != 0:
         said = run.stderr.strip().splitlines() or ["it said nothing"]

@@ -15,6 +15,7 @@ import sys
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -22,21 +23,23 @@ from gpu import checkpoints
 from gpu.device import torch_device
 from gpu.settings import checked
 from rl.errors import StartError
-from rl.protocol import TrainCommand
+from rl.protocol import BackendName, TrainCommand
 
 PACKAGES = ("rlfleet", "bitsandbytes", "numpy", "peft", "safetensors", "tokenizers", "torch", "transformers")
+OF_TRL = ("accelerate", "datasets", "trl")
+"""What else the loop of TRL runs through."""
 CODE = ("gpu", "rl")
 """Our own folders that a training runs through."""
 
 Signature = tuple[tuple[str, int, int], ...]
 
 
-def environment(device: torch.device) -> dict[str, str | int]:
+def environment(device: torch.device, backend: BackendName = "local") -> dict[str, str | int]:
     """What this process trains with on ``device``. Equal ones give equal bytes on a CPU.
 
     ``code`` is a hash of our own sources, since a checkout changes while its version does not.
     """
-    found: dict[str, str | int] = {name: _version(name) for name in PACKAGES}
+    found: dict[str, str | int] = {name: _version(name) for name in PACKAGES + (OF_TRL if backend == "trl" else ())}
     found |= {
         "code": _code(Path(__file__).resolve().parent.parent),
         "python": platform.python_version(),
@@ -52,7 +55,7 @@ def environment(device: torch.device) -> dict[str, str | int]:
 
 def recorded(command: TrainCommand, device: torch.device) -> dict[str, object]:
     """What the manifest of ``command`` says of where it was trained, and of the base it was given."""
-    return {"environment": environment(device), "base_sha256": sha256_of(Path(command.base))}
+    return {"environment": environment(device, command.backend), "base_sha256": sha256_of(Path(command.base))}
 
 
 def sha256_of(folder: Path) -> str:
@@ -107,6 +110,7 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m gpu.provenance", description=__doc__)
     parser.add_argument("--device", required=True, help="as the device's child has it")
+    parser.add_argument("--backend", choices=get_args(BackendName), default="local")
     parser.add_argument("folders", nargs="*", type=Path, help="folders of weights")
     args = parser.parse_args()
     try:
@@ -116,7 +120,7 @@ def main() -> None:
     os.environ.setdefault("OMP_NUM_THREADS", str(here.torch_threads))
     torch.set_num_threads(here.torch_threads)
     folders = {str(folder): checkpoints.digest(folder) for folder in args.folders}
-    found = {"schema": 1, "environment": environment(torch_device(args.device)), "folders": folders}
+    found = {"schema": 1, "environment": environment(torch_device(args.device), args.backend), "folders": folders}
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -26,7 +26,7 @@ from gpu.episodes import Episode
 from gpu.fit import quantization
 from gpu.policy import Policy
 from gpu.reported import Emit, Reported
-from gpu.rows import NAMED, Selection
+from gpu.rows import Selection
 from gpu.states import Position, States, remove_older
 from gpu.steps import Batch, Steps
 from gpu.tokens import ChatTokens
@@ -205,8 +205,8 @@ def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Sele
         "checkpointed_layers": steps.plan.checkpointed_layers,
         "token_budget": steps.token_budget,
         "token_budget_shrunk": steps.shrunk,
-        "rows": _rows(chosen),
-        "curated": None if beside is None else _rows(beside),
+        "rows": chosen.manifest(),
+        "curated": None if beside is None else beside.manifest(),
         "sequences": sum(len(episode.sequences) for episode in chosen.episodes),
         "tokens": sum(episode.length for episode in chosen.episodes),
         "spoken_tokens": sum(episode.spoken for episode in chosen.episodes),
@@ -216,11 +216,3 @@ def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Sele
         "effective": {name: in_effect[name] for name in ("settings", "derived")},
         "warnings": warnings + chosen.warnings,
     }
-
-
-def _rows(chosen: Selection) -> dict[str, object]:
-    """How many rows were used, and which were left out and why."""
-    skipped: dict[str, object] = {"skipped": dict(chosen.skipped), "named": chosen.named}
-    if chosen.silent:
-        skipped["silent_calls"] = {"count": len(chosen.silent), "named": chosen.silent[:NAMED]}
-    return {"read": chosen.read, "used": len(chosen.episodes), **skipped}

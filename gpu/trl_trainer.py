@@ -176,12 +176,7 @@ class _Training:
             "token_budget": self.token_budget,
             "token_budget_shrunk": self.shrunk,
             "trl": {"version": trl_version, **asdict(shape)},
-            "rows": {
-                "read": chosen.read,
-                "used": len(episodes),
-                "skipped": dict(chosen.skipped),
-                "named": chosen.named,
-            },
+            "rows": chosen.manifest(),
             "sequences": sum(len(episode.sequences) for episode in episodes),
             "tokens": sum(episode.length for episode in episodes),
             "spoken_tokens": sum(episode.spoken for episode in episodes),

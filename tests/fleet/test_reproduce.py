@@ -69,7 +69,7 @@ class World:
     def base(self) -> str:
         return str(self.folder / "base")
 
-    def ask(self, device: str, *folders: str) -> dict[str, Any]:
+    def ask(self, device: str, *folders: str, backend: str = "local") -> dict[str, Any]:
         self.asked.append((device, *folders))
         return {"environment": self.environment, "folders": {one: self.hashes.get(one, "f" * 64) for one in folders}}
 

@@ -99,3 +99,8 @@ def test_a_variable_that_the_child_refuses_is_refused(monkeypatch: pytest.Monkey
     monkeypatch.setenv("RLFLEET_TORCH_THREADS", "0")
     with pytest.raises(SystemExit, match=r"^gpu\.provenance: RLFLEET_TORCH_THREADS = '0'"):
         provenance.main()
+
+
+def test_what_trl_runs_through_is_named_for_it_alone() -> None:
+    ours, theirs = set(environment(CPU, "local")), set(environment(CPU, "trl"))
+    assert theirs - ours == {"accelerate", "datasets", "trl"}
