@@ -110,7 +110,8 @@ def _weighted(config: OnPolicy, episodes: list[Episode]) -> list[Episode]:
     old = np.concatenate([_old(one) for one in episodes])
     sample = np.repeat(np.arange(len(episodes)), [one.spoken for one in episodes])
     found = weights(old, np.concatenate([_spoken_by(one) for one in episodes]), sample, rule.mode, rule.low, rule.high)
-    return _with(episodes, "weight", found)
+    stale = np.array([one.staleness > 0 for one in episodes])
+    return _with(episodes, "weight", np.where(stale[sample], 1.0, found))
 
 
 def _credited(config: OnPolicy, episodes: list[Episode], coefficient: float) -> list[Episode]:
