@@ -31,7 +31,7 @@ from gpu.episodes import Episode
 from gpu.optimizer import AdamW
 from gpu.trl_rows import Part, Shape, grpo_inputs, sft_examples
 from rl.config import TrainConfig
-from rl.errors import TrainingDiverged
+from rl.errors import PermanentError, TrainingDiverged
 from rl.objectives import OnPolicy
 from rl.trl import epsilon_high, loss_of
 
@@ -142,7 +142,7 @@ def made(
 
 def unasked(*_: Any, **__: Any) -> list[float]:
     """The reward that a ``GRPOTrainer`` must have; advantages are made of stored scores."""
-    raise NotImplementedError("nothing is generated here that could be rewarded")
+    raise PermanentError("TRL asked for a reward, though nothing is generated here that could be rewarded")
 
 
 def schedule(optimizer: AdamW) -> LambdaLR:

@@ -10,39 +10,22 @@ import torch
 
 from gpu.ahead import ahead
 from gpu.episodes import Episode, Known, bins_of, in_turn_order, least_budget
-from rl.records import Call, Message
 from rl.sequences import merge
+from tests.gpu.trainings import INTERLEAVED, call
 
 WAIT = 30.0
 """Seconds after which what should have happened in a thread did not."""
 
 
-def call(turn: int, prompt: list[int], spoken: list[int]) -> Call:
-    return Call(
-        call_id=str(turn),
-        turn=turn,
-        model="ours",
-        messages=[],
-        response=Message(role="assistant", content="x"),
-        prompt_token_ids=prompt,
-        token_ids=spoken,
-        logprobs=[-1.0] * len(spoken),
-    )
-
-
-FIRST = [call(0, [1], [2, 3]), call(1, [8], [9]), call(2, [1, 2, 3, 4], [5])]
-"""The third call goes on from the first, so that what the second said stands between, in another sequence."""
-
-
 def test_tokens_are_put_in_the_order_they_were_spoken() -> None:
-    episode = Episode(merge(FIRST, 0))
+    episode = Episode(merge(INTERLEAVED, 0))
     assert [one.ids for one in episode.sequences] == [[1, 2, 3, 4, 5], [8, 9]]
     assert [one.turns for one in episode.sequences] == [[0, 0, 2], [1]]
     assert in_turn_order(episode).tolist() == [0, 1, 3, 2]
 
 
 def test_sequences_that_do_not_say_stand_in_order() -> None:
-    sequences = [one.model_copy(update={"turns": []}) for one in merge(FIRST, 0)]
+    sequences = [one.model_copy(update={"turns": []}) for one in merge(INTERLEAVED, 0)]
     assert in_turn_order(Episode(sequences)).tolist() == [0, 1, 2, 3]
 
 
@@ -54,9 +37,9 @@ def test_a_column_comes_back_at_the_terms_of_each_bin(layout: str, budget: int) 
         Episode(merge(calls, place), group=group, known=Known(value=values))
         for place, (calls, group, values) in enumerate(
             [
-                (FIRST, "a", np.array([0, 1, 2, 3], np.float32)),
+                (INTERLEAVED, "a", np.array([0, 1, 2, 3], np.float32)),
                 (second, "b", np.array([10, 11, 12, 13, 14], np.float32)),
-                (FIRST, "a", np.array([20, 21, 22, 23], np.float32)),
+                (INTERLEAVED, "a", np.array([20, 21, 22, 23], np.float32)),
             ]
         )
     ]
@@ -74,7 +57,7 @@ def test_a_column_comes_back_at_the_terms_of_each_bin(layout: str, budget: int) 
 
 
 def test_the_least_budget_is_of_what_must_stay_together() -> None:
-    batch = [Episode(merge(FIRST, 0), group="a"), Episode(merge(FIRST[1:2], 1), group="a")]
+    batch = [Episode(merge(INTERLEAVED, 0), group="a"), Episode(merge(INTERLEAVED[1:2], 1), group="a")]
     assert least_budget(batch, "packed", None) == 5
     assert least_budget(batch, "packed", "episode") == 7
     assert least_budget(batch, "packed", "group") == 9

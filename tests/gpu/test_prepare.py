@@ -16,9 +16,10 @@ from gpu.terms import Scored
 from rl.config import OnPolicyTrain
 from rl.objective_parts import Kl, Mismatch
 from rl.objectives import DrGrpo, Ppo, ReinforceBaseline
-from rl.records import Call, Message
+from rl.records import Call
 from rl.sequences import merge
 from rl.training import Optimizer
+from tests.gpu.trainings import INTERLEAVED
 
 Table = Mapping[int, float]
 
@@ -34,24 +35,9 @@ ADVANTAGES = [-0.0569184, 0.12928, 0.7, 0.374]
 """Of a reward of 1 under gamma 0.9 and lambda 0.8; in the order they were spoken -0.0569184, 0.12928, 0.374, 0.7."""
 
 
-def call(turn: int, prompt: list[int], spoken: list[int]) -> Call:
-    return Call(
-        call_id=str(turn),
-        turn=turn,
-        model="ours",
-        messages=[],
-        response=Message(role="assistant", content="x"),
-        prompt_token_ids=prompt,
-        token_ids=spoken,
-        logprobs=[-1.0] * len(spoken),
-    )
-
-
-CALLS = [call(0, [1], [2, 3]), call(1, [8], [9]), call(2, [1, 2, 3, 4], [5])]
-"""Spoken in the order 2, 3, 9, 5; the third call goes on from the first, so the sequences hold 2, 3, 5 and 9."""
-
-
-def episode(reward: float = 0.0, advantage: float = 0.0, staleness: int = 0, calls: Sequence[Call] = CALLS) -> Episode:
+def episode(
+    reward: float = 0.0, advantage: float = 0.0, staleness: int = 0, calls: Sequence[Call] = INTERLEAVED
+) -> Episode:
     return Episode(merge(calls, 0), advantage=advantage, reward=reward, staleness=staleness)
 
 
@@ -102,7 +88,7 @@ def test_values_are_credited_in_the_order_of_turns(layout: Layout) -> None:
 def test_advantages_are_whitened_over_the_tokens_of_all_episodes() -> None:
     config = Ppo(optimizer=PLAIN, gamma=0.9, gae_lambda=0.8)
     # The second speaks one token, whose value is 0.4 and whose advantage is therefore -0.4.
-    found = prepared(config, [episode(reward=1), episode(calls=CALLS[1:2])])
+    found = prepared(config, [episode(reward=1), episode(calls=INTERLEAVED[1:2])])
     expected = whitened([*ADVANTAGES, -0.4])
     assert column(found[0], "advantage") == pytest.approx(expected[:4], rel=1e-5)
     assert column(found[1], "advantage") == pytest.approx(expected[4:], rel=1e-5)
@@ -126,7 +112,7 @@ def test_a_kl_in_the_reward_is_discounted_from_the_end() -> None:
 @pytest.mark.parametrize("std", [True, False])
 def test_a_kl_in_the_reward_is_whitened_with_the_advantages(std: bool) -> None:
     config = ReinforceBaseline(optimizer=PLAIN, kl=IN_REWARD, normalise_std=std)
-    found = prepared(config, [episode(advantage=0.7), episode(advantage=-0.7, calls=CALLS[1:2])], coefficient=0.5)
+    found = prepared(config, [episode(advantage=0.7), episode(advantage=-0.7, calls=INTERLEAVED[1:2])], coefficient=0.5)
     expected = whitened([0.2, 0.25, 0.5, 0.35, -0.85], std)
     assert column(found[0], "advantage") == pytest.approx(expected[:4], rel=1e-5)
     assert column(found[1], "advantage") == pytest.approx(expected[4:], rel=1e-5)
@@ -142,7 +128,7 @@ def test_a_kl_in_the_reward_is_whitened_with_the_advantages(std: bool) -> None:
 )
 def test_only_what_this_very_policy_spoke_is_held_against_the_engine(rule: Mismatch, expected: list[float]) -> None:
     """Between an older version and this one lies learning, which the ratio of the loss has to see."""
-    episodes = [episode(), episode(staleness=1), episode(staleness=3, calls=CALLS[1:2])]
+    episodes = [episode(), episode(staleness=1), episode(staleness=3, calls=INTERLEAVED[1:2])]
     found = prepared(DrGrpo(optimizer=PLAIN, max_tokens=20, mismatch=rule), episodes)
     assert column(found[0], "weight") == pytest.approx(expected, rel=1e-5)
     assert column(found[0], "old_logp") == pytest.approx([-1.5, -1.2, -0.5, -1.0], rel=1e-6)

@@ -15,7 +15,7 @@ from gpu.terms import score
 from gpu.trainer import train
 from gpu.tries import build
 from rl.protocol import CheckpointWritten, DatasetRow, Done, Progress, TrainCommand
-from rl.records import Call
+from rl.records import Call, Message
 from rl.sequences import merge
 
 Run = Callable[..., list[Any]]
@@ -51,6 +51,24 @@ def calls(name: int, spoken: int) -> list[Call]:
         )
         for turn, prompt in enumerate(prompts)
     ]
+
+
+def call(turn: int, prompt: list[int], spoken: list[int]) -> Call:
+    """A call of ours; every token at a log-probability of -1."""
+    return Call(
+        call_id=str(turn),
+        turn=turn,
+        model="ours",
+        messages=[],
+        response=Message(role="assistant", content="x"),
+        prompt_token_ids=prompt,
+        token_ids=spoken,
+        logprobs=[-1.0] * len(spoken),
+    )
+
+
+INTERLEAVED = [call(0, [1], [2, 3]), call(1, [8], [9]), call(2, [1, 2, 3, 4], [5])]
+"""Spoken in the order 2, 3, 9, 5; the third call goes on from the first, so the sequences hold 2, 3, 5 and 9."""
 
 
 def scored_rows(policy: Policy, base: Path) -> list[DatasetRow]:
