@@ -70,7 +70,6 @@ class Steps:
     ) -> None:
         self.model, self.optimizer, self.config, self.policy = model, optimizer, config, policy
         self.episodes = list(episodes)
-        self.token_budget = config.token_budget
         self.shrunk = 0
         self.shares = measure(in_groups(episodes))
         self.layout, self.why = choose(model, self.shares.prefix)
@@ -81,9 +80,9 @@ class Steps:
         self.kl = config.kl if isinstance(config, OnPolicy) else None
         self.kl_coefficient = self.kl.coefficient if self.kl else 0.0
         self.charged = self.kl_coefficient
-        self.largest_batch = _largest_batch(config, len(episodes))
         # Off the reward the coefficient moves once a training, by all of its episodes.
-        self.adapts_by = len(episodes) if self.kl and self.kl.place == "reward" else self.largest_batch
+        in_reward = self.kl is not None and self.kl.place == "reward"
+        self.adapts_by = len(episodes) if in_reward else _largest_batch(config, len(episodes))
         self.engine_gap: float | None = None
         self.inherited: dict[str, Tensor] = {}
         self._adapted(0.0, self.adapts_by)
