@@ -77,8 +77,8 @@ class ChatTokens:
             InvalidInput: the template does not put the answer's content right after the prompt.
         """
         messages = [_plain(message) for message in call.messages]
-        prompt_text = self.render(messages)
-        whole = self._rendered([*messages, _plain(call.response)], tokenize=False)
+        prompt_text = self.render(messages, call.tools)
+        whole = self._rendered([*messages, _plain(call.response)], tools=call.tools or None, tokenize=False)
         end = whole.find(self.eos_text, len(prompt_text))
         if not whole.startswith(prompt_text) or end < 0:
             remedy = "the chat template must end the assistant's turn with the end-of-turn token"

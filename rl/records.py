@@ -42,7 +42,7 @@ class Call(Record):
 
     ``prompt_token_ids``, ``token_ids`` and ``logprobs`` are the engine's own (vLLM's names) and are None
     together when the model that spoke is not ours. ``logprobs[i]`` belongs to ``token_ids[i]`` and is
-    natural-log, at the temperature it was sampled with.
+    natural-log, at the temperature it was sampled with. ``tools`` are those it was offered, in OpenAI's shape.
     """
 
     call_id: str
@@ -55,6 +55,7 @@ class Call(Record):
     logprobs: list[float] | None = None
     temperature: float | None = None
     finish_reason: str | None = None
+    tools: list[dict[str, Any]] | None = None
 
     @property
     def has_tokens(self) -> bool:
@@ -62,8 +63,37 @@ class Call(Record):
         return bool(self.prompt_token_ids and self.token_ids) and self.logprobs is not None
 
 
+class Action(Record):
+    """What an agent did in a turn. ``kind`` is the source's own word for it, such as ``BUY_SHARES``."""
+
+    kind: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    success: bool | None = None
+    result: Any = None
+    error: str | None = None
+
+
+class Turn(Record):
+    """One agent step: the state it saw, what it did, and what that earned.
+
+    ``outcome`` is what became known only later, such as how a market resolved. Scores may use it; no prompt ever
+    holds it, because prompts are the messages of ``Call`` as they were sent.
+    """
+
+    turn: int = Field(ge=0, lt=2**31)
+    at: AwareDatetime | None = None
+    state: dict[str, Any] = Field(default_factory=dict)
+    action: Action | None = None
+    reward: Finite = 0.0
+    outcome: dict[str, Any] = Field(default_factory=dict)
+
+
 class Trajectory(Record):
-    """One episode of one agent on one scenario, with its calls in turn order."""
+    """One episode of one agent on one scenario, with its calls in turn order.
+
+    ``turns`` may be empty where only calls are known. ``archetype`` is the kind of agent, by which heuristics weigh.
+    ``consent`` is whether the agent's owner lets it be learned from; None where nobody said.
+    """
 
     trajectory_id: str
     scenario_id: str
@@ -72,11 +102,14 @@ class Trajectory(Record):
     ended_at: AwareDatetime
     reward: Finite
     calls: list[Call]
+    turns: list[Turn] = Field(default_factory=list)
+    archetype: str | None = None
+    consent: bool | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
 class Quarantined(Record):
-    """A row of a source that could not be used: where it was, which field, and why."""
+    """A row of a source that could or may not be used: where it was, which field, and why."""
 
     source: str
     row: str
