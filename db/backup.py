@@ -1,7 +1,7 @@
 """Every row of the schema, out of one snapshot and back in: ``COPY``, which every version of Postgres reads.
 
-The rows of each table are one stream in COPY's text format. The schema itself is not part of it: the migrations make
-it, at the revision that the rows were taken at, and then go on to the newest.
+The rows of each table and partition are one stream in COPY's text format. The migrations make the schema, at the
+revision that the rows were taken at, and then go on to the newest.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from alembic import command
 from alembic.script import ScriptDirectory
 from psycopg2 import errors, extensions, sql
 
+from db import partitions
 from db.migrate import alembic_config, migrate
 from db.session import engine
 from db.settings import settings
@@ -107,7 +108,11 @@ def load(dumped: Dump, read: Open, moved: tuple[str, str] | None = None) -> None
     """
     check_empty(dumped.revision)
     _make_schema(dumped.revision)
+    partitions.forget()
     with _connected() as cursor:
+        for name in sorted({table.name for table in dumped.tables} - set(_tables(cursor))):
+            for statement in partitions.statements(name):
+                cursor.execute(statement)
         names = _tables(cursor)
         _lock(cursor, names)
         _check_empty(cursor)

@@ -41,6 +41,7 @@ def freeze(
                     "trajectory_id": row.trajectory_id,
                     "group": f"{row.window} {row.scenario_id}",
                     "score": row.score,
+                    "score_id": row.score_id,
                 }
                 for row in rows
             ],

@@ -10,7 +10,8 @@ from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.tables import Quarantine, Score, Trajectory, Turn
+from db import calls, outcomes, partitions
+from db.tables import Quarantine, Score, Trajectory, TrajectoryKey, Turn, Window
 from rl import records
 
 
@@ -19,56 +20,65 @@ def insert_trajectories(
 ) -> int:
     """Store the trajectories and their turns; those stored already are left alone. Returns how many are new.
 
-    Calls are stored by ``db.calls``, because a gateway may have stored them first.
+    Calls are stored by ``db.calls``, because a gateway may have stored them first; calls and turns that agents
+    reported are brought beside their trajectory. What became known later is kept apart (``db.outcomes``).
     """
     if not trajectories:
         return 0
     by_id = {one.trajectory_id: one for one in reversed(trajectories)}  # of two with one id the first counts
-    rows = [
-        {
-            "trajectory_id": one.trajectory_id,
-            "line_id": line_id,
-            "window_id": window_id,
-            "scenario_id": one.scenario_id,
-            "agent_id": one.agent_id,
-            "source": source,
-            "reward": one.reward,
-            "started_at": one.started_at,
-            "ended_at": one.ended_at,
-            "details": one.metadata,
-        }
-        for one in by_id.values()
-    ]
-    fresh = set(
-        session.scalars(
-            insert(Trajectory)
-            .on_conflict_do_nothing(index_elements=["trajectory_id"])
-            .returning(Trajectory.trajectory_id),
-            rows,
-        )
-    )
-    turns = [turn for key in fresh for turn in _turns(by_id[key])]
+    at = session.scalars(select(Window.starts_at).where(Window.id == window_id)).one()
+    partitions.ensure([at])
+    where = {"line_id": line_id, "window_id": window_id, "at": at}
+    keys = [where | {"trajectory_id": key} for key in by_id]
+    claimed = insert(TrajectoryKey).on_conflict_do_nothing().returning(TrajectoryKey.trajectory_id)
+    fresh = set(session.scalars(claimed, keys))
+    new = [by_id[key] for key in by_id if key in fresh]
+    if not new:
+        return 0
+    session.execute(insert(Trajectory), [where | _row(one, source) for one in new])
+    calls.settle(session, [one.trajectory_id for one in new], at)
+    turns = [turn | {"at": at} for one in new for turn in _turns(one)]
     if turns:
-        session.execute(insert(Turn), turns)
-    return len(fresh)
+        session.execute(insert(Turn).on_conflict_do_nothing(), turns)
+    outcomes.insert(session, new)
+    return len(new)
+
+
+def _row(one: records.Trajectory, source: str) -> dict[str, Any]:
+    return {
+        "trajectory_id": one.trajectory_id,
+        "scenario_id": one.scenario_id,
+        "agent_id": one.agent_id,
+        "source": source,
+        "archetype": one.archetype,
+        "reward": one.reward,
+        "started_at": one.started_at,
+        "ended_at": one.ended_at,
+        "details": one.metadata,
+    }
 
 
 def _turns(trajectory: records.Trajectory) -> Iterable[dict[str, Any]]:
-    actions = {call.turn: call.response.content for call in trajectory.calls}
-    last = max(actions, default=None)
-    for turn, action in sorted(actions.items()):
+    """The turns as they were reported, or one for each turn of the calls, of which the last earned the reward."""
+    said = {call.turn: call.response.content for call in trajectory.calls}
+    known = {turn.turn: turn for turn in trajectory.turns}
+    last = max(said, default=None)
+    for number in sorted(said.keys() | known.keys()):
+        turn = known.get(number)
+        guessed = trajectory.reward if number == last and not known else 0.0
         yield {
             "trajectory_id": trajectory.trajectory_id,
-            "turn": turn,
-            "action": action,
-            "reward": trajectory.reward if turn == last else 0.0,
+            "turn": number,
+            "action": turn.action.kind if turn and turn.action else said.get(number),
+            "reward": turn.reward if turn else guessed,
+            "details": turn.model_dump(mode="json", include={"at", "state", "action"}) if turn else None,
         }
 
 
 def stored_elsewhere(session: Session, window_id: int, ids: Sequence[str]) -> set[str]:
     """Those of the ids that belong to trajectories of other windows."""
-    query = select(Trajectory.trajectory_id).where(Trajectory.trajectory_id == func.any(list(ids)))
-    return set(session.scalars(query.where(Trajectory.window_id != window_id)))
+    query = select(TrajectoryKey.trajectory_id).where(TrajectoryKey.trajectory_id == func.any(list(ids)))
+    return set(session.scalars(query.where(TrajectoryKey.window_id != window_id)))
 
 
 def insert_quarantine(session: Session, line_id: int, window_id: int, rows: Sequence[records.Quarantined]) -> int:
@@ -88,23 +98,24 @@ class Scored:
     scenario_id: str
     reward: float
     score: float | None
+    score_id: int | None = None
+    compared_in: str | None = None
+
+
+OF_WINDOWS = """
+    select t.trajectory_id, w.name, t.scenario_id, t.reward, s.score, s.id, s.compared_in
+      from rlfleet.windows w
+      join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
+      left join lateral (select s.score, s.id, s.compared_in from rlfleet.scores s
+                          where s.trajectory_id = t.trajectory_id order by s.id desc limit 1) s on true
+     where w.id = any(:ids)
+     order by w.name, t.scenario_id, t.trajectory_id
+"""
 
 
 def of_windows(session: Session, window_ids: Sequence[int]) -> list[Scored]:
     """The windows' trajectories with their newest score, in a fixed order."""
-    rows = session.execute(
-        text("""
-            select t.trajectory_id, w.name, t.scenario_id, t.reward, s.score
-              from rlfleet.trajectories t
-              join rlfleet.windows w on w.id = t.window_id
-              left join lateral (select score from rlfleet.scores s where s.trajectory_id = t.trajectory_id
-                                  order by s.id desc limit 1) s on true
-             where t.window_id = any(:ids)
-             order by w.name, t.scenario_id, t.trajectory_id
-        """),
-        {"ids": list(window_ids)},
-    )
-    return [Scored(*row) for row in rows]
+    return [Scored(*row) for row in session.execute(text(OF_WINDOWS), {"ids": list(window_ids)})]
 
 
 def insert_scores(session: Session, scores: Sequence[dict[str, Any]]) -> int:

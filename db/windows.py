@@ -21,6 +21,7 @@ def ensure(session: Session, line_id: int, window: WindowId, *, state: str = "op
         "name": window.text,
         "run_id": run_id,
         "round": window.round,
+        "starts_at": window.hour or func.now(),
         "ends_at": window.ends_at,
         "state": state,
     }

@@ -34,9 +34,9 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
         mine = [one for one in good if one.trajectory_id not in elsewhere]
         fresh = trajectories.insert_trajectories(session, claim.line_id, row.id, url, mine)
         spoken = [
-            calls.NewCall.of(call, trajectory_id=one.trajectory_id, line=claim.line, agent_id=one.agent_id)
+            calls.NewCall.of(call, trajectory_id=one.trajectory_id, line=claim.line, agent_id=one.agent_id, place=place)
             for one in mine
-            for call in one.calls
+            for place, call in enumerate(one.calls)
         ]
         calls.insert(session, spoken)
         bad_ones = trajectories.insert_quarantine(session, claim.line_id, row.id, unusable)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from bench.faults.bench import Bench
 from bench.faults.expect import expect
 
@@ -31,11 +33,14 @@ INSERT_EACH = """
           join line on line.place = n % line.lines
     ), opened as (
         insert into rlfleet.windows (line_id, name, state) select line_id, name, 'scored' from job
-     returning id, line_id, name
+     returning id, line_id, name, starts_at
+    ), known as (
+        insert into rlfleet.trajectory_keys (trajectory_id, line_id, window_id, at)
+        select name, line_id, id, starts_at from opened
     ), played as (
-        insert into rlfleet.trajectories (trajectory_id, line_id, window_id, scenario_id, agent_id, source, reward,
+        insert into rlfleet.trajectories (trajectory_id, at, line_id, window_id, scenario_id, agent_id, source, reward,
                                           started_at, ended_at)
-        select name, line_id, id, 'plain', 'agent', 'bulk', 1, now(), now() from opened
+        select name, starts_at, line_id, id, 'plain', 'agent', 'bulk', 1, now(), now() from opened
     )
     insert into rlfleet.jobs (kind, line_id, dedup_key, queue, inputs, config)
     select 'score', line_id, name, 'score', jsonb_build_object('window', name), '{}' from opened
@@ -55,6 +60,9 @@ def score_jobs(bench: Bench, *, lines: int, jobs: int, first: int = 0, each: boo
     for name in names:
         if name not in known:
             _line(name)
+    from db import partitions
+
+    partitions.ensure([datetime.now(UTC)])
     values = {"lines": names, "jobs": jobs, "first": first}
     window = {} if each else {"window": "2025-01-15T10:00"}
     rows = bench.ground.rows(INSERT_EACH if each else INSERT, **values, **window)

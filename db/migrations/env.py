@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import text
 
+from db.partitions import PARTITION
 from db.session import engine
 from db.tables import SCHEMA, Base
 
@@ -12,6 +13,8 @@ LOCK = 0x726C666C  # "rlfl"
 
 
 def _ours(name: str | None, kind: str, _: object) -> bool:
+    if kind == "table":
+        return name is not None and not PARTITION.fullmatch(name)
     return name == SCHEMA if kind == "schema" else True
 
 

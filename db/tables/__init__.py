@@ -4,7 +4,19 @@ from db.tables.base import SCHEMA, Base
 from db.tables.fleet import Alert, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Worker
 from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
-from db.tables.trajectories import Call, Quarantine, Score, Trajectory, Turn
+from db.tables.trajectories import (
+    Call,
+    CallKey,
+    Feedback,
+    Judgement,
+    Outcome,
+    Quarantine,
+    Recording,
+    Score,
+    Trajectory,
+    TrajectoryKey,
+    Turn,
+)
 from db.tables.versions import (
     Checkpoint,
     Dataset,
@@ -22,6 +34,7 @@ __all__ = [
     "Alert",
     "Base",
     "Call",
+    "CallKey",
     "Checkpoint",
     "Dataset",
     "DatasetTrajectory",
@@ -30,11 +43,15 @@ __all__ = [
     "Delivery",
     "Engine",
     "Evaluation",
+    "Feedback",
     "Job",
     "JobEvent",
+    "Judgement",
     "Line",
+    "Outcome",
     "Pause",
     "Quarantine",
+    "Recording",
     "Rejection",
     "Release",
     "Resume",
@@ -42,6 +59,7 @@ __all__ = [
     "ScheduleSlot",
     "Score",
     "Trajectory",
+    "TrajectoryKey",
     "Turn",
     "Verdict",
     "Version",

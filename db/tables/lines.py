@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, Integer, UniqueConstraint, func
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.tables.base import Base, CreatedAt, Json, Key, Moment
@@ -37,7 +37,10 @@ class Run(Base):
 
 
 class Window(Base):
-    """A bucket of trajectories: ``open -> closed -> collected -> scored -> trained | skipped``."""
+    """A bucket of trajectories: ``open -> closed -> collected -> scored -> trained | skipped``.
+
+    ``again`` counts how often it was opened once more, for rows that came late or outcomes that changed its scores.
+    """
 
     __tablename__ = "windows"
     __table_args__ = (
@@ -52,5 +55,7 @@ class Window(Base):
     state: Mapped[str] = mapped_column(server_default="open")
     reason: Mapped[str | None]
     round: Mapped[int | None]
+    again: Mapped[int] = mapped_column(Integer, server_default="0")
     created_at: Mapped[CreatedAt]
+    starts_at: Mapped[Moment] = mapped_column(server_default=func.now())
     ends_at: Mapped[Moment | None]

@@ -1,29 +1,56 @@
-"""Trajectories with their turns and calls, their scores, and the rows that could not be used."""
+"""Trajectories with their turns and calls, what became known of them later, their scores, and rows without use.
+
+What is long and comes for ever lies in partitions by ``at`` (``db.partitions``). A unique index cannot span them, so
+that the ids lie in plain tables beside, which also say where to look: ``trajectory_keys`` and ``call_keys``.
+"""
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Integer, UniqueConstraint
-from sqlalchemy.dialects.postgresql import ARRAY, REAL
+from typing import Any
+
+from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Integer, LargeBinary, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSON, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.tables.base import Base, CreatedAt, Json, Key, Moment
 
+BY_WEEK = {"postgresql_partition_by": "range (at)"}
+
+
+class TrajectoryKey(Base):
+    """The id of a trajectory, the window it belongs to, and ``at``: the moment that says which partition it is in.
+
+    The key stays when the trajectory was erased, so that it cannot come back.
+    """
+
+    __tablename__ = "trajectory_keys"
+    __table_args__ = (Index(None, "window_id"),)
+
+    trajectory_id: Mapped[str] = mapped_column(primary_key=True)
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
+    window_id: Mapped[int] = mapped_column(ForeignKey("windows.id"))
+    at: Mapped[Moment]
+    erased_at: Mapped[Moment | None]
+
 
 class Trajectory(Base):
-    """One episode of one agent on one scenario, in the window it belongs to."""
+    """One episode of one agent on one scenario. ``at`` is when its window begins, so a window lies in one partition."""
 
     __tablename__ = "trajectories"
     __table_args__ = (
         Index(None, "window_id", "scenario_id"),
         CheckConstraint("abs(reward) < 'infinity'::float8", name="reward_finite"),
+        BY_WEEK,
     )
 
     trajectory_id: Mapped[str] = mapped_column(primary_key=True)
-    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
-    window_id: Mapped[int] = mapped_column(ForeignKey("windows.id"))
+    at: Mapped[Moment] = mapped_column(primary_key=True)
+    line_id: Mapped[int]
+    window_id: Mapped[int]
     scenario_id: Mapped[str]
-    agent_id: Mapped[str]
+    agent_id: Mapped[str] = mapped_column(index=True)
     source: Mapped[str]
+    archetype: Mapped[str | None]
     reward: Mapped[float] = mapped_column(Double)
     started_at: Mapped[Moment]
     ended_at: Mapped[Moment]
@@ -32,58 +59,132 @@ class Trajectory(Base):
 
 
 class Turn(Base):
-    """One agent step: what it did and what that earned. ``action`` is the text of its last call."""
+    """One agent step: what it did and what that earned. ``action`` is in words; ``details`` holds state and action."""
 
     __tablename__ = "turns"
+    __table_args__ = (BY_WEEK,)
 
-    trajectory_id: Mapped[str] = mapped_column(
-        ForeignKey("trajectories.trajectory_id", ondelete="CASCADE"), primary_key=True
-    )
+    trajectory_id: Mapped[str] = mapped_column(primary_key=True)
     turn: Mapped[int] = mapped_column(Integer, primary_key=True)
+    at: Mapped[Moment] = mapped_column(primary_key=True)
     action: Mapped[str | None]
     reward: Mapped[float] = mapped_column(Double)
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+
+
+class CallKey(Base):
+    """The id of a call and the moment that says which partition it is in, so that it is stored once."""
+
+    __tablename__ = "call_keys"
+
+    call_id: Mapped[str] = mapped_column(primary_key=True)
+    trajectory_id: Mapped[str]
+    at: Mapped[Moment]
 
 
 class Call(Base):
     """One call of a language model, stored once by its id, whoever reports it.
 
-    ``model`` is the model that spoke. Tokens and log-probabilities are the engine's own and are all
-    present or all absent. A call can be stored before its trajectory is known.
+    ``model`` is the model that spoke. ``place`` orders the calls of one turn. Tokens (big-endian int32) and
+    log-probabilities (big-endian float32) are the engine's own and are all present or all absent. A call can be
+    stored before its trajectory is known.
     """
 
     __tablename__ = "calls"
     __table_args__ = (
-        Index(None, "trajectory_id", "turn"),
         CheckConstraint(
             "(prompt_token_ids is null) = (token_ids is null) and (token_ids is null) = (logprobs is null)"
-            " and (token_ids is null or cardinality(token_ids) = cardinality(logprobs))",
+            " and (token_ids is null or length(token_ids) = length(logprobs))",
             name="tokens_together",
         ),
+        BY_WEEK,
     )
 
+    trajectory_id: Mapped[str] = mapped_column(primary_key=True)
+    turn: Mapped[int] = mapped_column(Integer, primary_key=True)
     call_id: Mapped[str] = mapped_column(primary_key=True)
-    trajectory_id: Mapped[str]
-    turn: Mapped[int] = mapped_column(Integer)
+    at: Mapped[Moment] = mapped_column(primary_key=True)
+    place: Mapped[int] = mapped_column(Integer, server_default="0")
     line: Mapped[str]
     model: Mapped[str]
     agent_id: Mapped[str | None]
-    body: Mapped[Json]
-    prompt_token_ids: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
-    token_ids: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
-    logprobs: Mapped[list[float] | None] = mapped_column(ARRAY(REAL))
+    # As text, which is read faster than jsonb: nobody looks inside but who reads it whole.
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    prompt_token_ids: Mapped[bytes | None] = mapped_column(LargeBinary)
+    token_ids: Mapped[bytes | None] = mapped_column(LargeBinary)
+    logprobs: Mapped[bytes | None] = mapped_column(LargeBinary)
     temperature: Mapped[float | None] = mapped_column(Double)
     finish_reason: Mapped[str | None]
     created_at: Mapped[CreatedAt]
 
 
+class Recording(Base):
+    """A trajectory that an agent reports while it happens: its head, until the collection makes a trajectory of it.
+
+    Its turns and calls lie with all others.
+    """
+
+    __tablename__ = "recordings"
+    __table_args__ = (Index("ix_recordings_ended", "line", "ended_at", postgresql_where=text("ended_at is not null")),)
+
+    trajectory_id: Mapped[str] = mapped_column(primary_key=True)
+    line: Mapped[str]
+    agent_id: Mapped[str | None]
+    scenario_id: Mapped[str | None]
+    window: Mapped[str | None]
+    archetype: Mapped[str | None]
+    consent: Mapped[bool | None]
+    started_at: Mapped[Moment | None]
+    ended_at: Mapped[Moment | None]
+    status: Mapped[str | None]
+    reward: Mapped[float | None] = mapped_column(Double)
+    details: Mapped[Json] = mapped_column(JSONB, server_default="{}")
+    created_at: Mapped[CreatedAt]
+
+
+class Outcome(Base):
+    """What became known of a trajectory, or of one of its turns, after it happened. The newest row counts."""
+
+    __tablename__ = "outcomes"
+    __table_args__ = (UniqueConstraint("trajectory_id", "turn", "sha256", postgresql_nulls_not_distinct=True),)
+
+    id: Mapped[Key]
+    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectory_keys.trajectory_id", ondelete="CASCADE"))
+    turn: Mapped[int | None] = mapped_column(Integer)
+    sha256: Mapped[str]
+    body: Mapped[Json] = mapped_column(JSONB)
+    created_at: Mapped[CreatedAt]
+
+
+class Feedback(Base):
+    """What somebody thought of a trajectory or of one call, given at any time; the newest of a name counts."""
+
+    __tablename__ = "feedback"
+    __table_args__ = (CheckConstraint("abs(value) < 'infinity'::float8", name="value_finite"),)
+
+    id: Mapped[Key]
+    feedback_id: Mapped[str] = mapped_column(unique=True)
+    trajectory_id: Mapped[str] = mapped_column(index=True)
+    call_id: Mapped[str | None]
+    name: Mapped[str]
+    value: Mapped[float] = mapped_column(Double)
+    comment: Mapped[str | None]
+    author: Mapped[str | None]
+    at: Mapped[Moment]
+    created_at: Mapped[CreatedAt]
+
+
 class Score(Base):
-    """The number used to train, with where it came from. Rows are added, never changed."""
+    """The number used to train, with where it came from. Rows are added, never changed.
+
+    ``compared_in`` names the group that a relative score was made in; scores of different ones cannot be compared.
+    """
 
     __tablename__ = "scores"
     __table_args__ = (UniqueConstraint("trajectory_id", "method", "method_version", "input_hash"),)
 
     id: Mapped[Key]
-    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.trajectory_id", ondelete="CASCADE"))
+    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectory_keys.trajectory_id", ondelete="CASCADE"))
     method: Mapped[str]
     method_version: Mapped[str]
     input_hash: Mapped[str]
@@ -92,18 +193,37 @@ class Score(Base):
     judge: Mapped[str | None]
     cost: Mapped[float | None] = mapped_column(Double)
     explanation: Mapped[str | None]
+    compared_in: Mapped[str | None]
+    created_at: Mapped[CreatedAt]
+
+
+class Judgement(Base):
+    """A judge's answer, kept by the hash of what it was asked: the same question is paid for once."""
+
+    __tablename__ = "judgements"
+    __table_args__ = (Index(None, "judge", "created_at"),)
+
+    request_sha256: Mapped[str] = mapped_column(primary_key=True)
+    judge: Mapped[str]
+    answer: Mapped[Json] = mapped_column(JSONB)
+    prompt_tokens: Mapped[int] = mapped_column(Integer)
+    completion_tokens: Mapped[int] = mapped_column(Integer)
+    cost: Mapped[float] = mapped_column(Double)
     created_at: Mapped[CreatedAt]
 
 
 class Quarantine(Base):
-    """A row of a source that could not be used, kept once with the reason, under the first window that met it."""
+    """A row of a source that could not be used, kept once with the reason, under the first window that met it.
+
+    ``window_id`` is null for what agents reported and no window met.
+    """
 
     __tablename__ = "quarantine"
     __table_args__ = (UniqueConstraint("line_id", "source", "row", "field"),)
 
     id: Mapped[Key]
     line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
-    window_id: Mapped[int] = mapped_column(ForeignKey("windows.id"), index=True)
+    window_id: Mapped[int | None] = mapped_column(ForeignKey("windows.id"), index=True)
     source: Mapped[str]
     row: Mapped[str]
     field: Mapped[str]

@@ -9,7 +9,10 @@ from db.tables.base import Base, CreatedAt, Json, Key, Moment
 
 
 class Dataset(Base):
-    """Exactly what one training job reads: frozen once, identified by the hash of its rows."""
+    """Exactly what one training job reads: frozen once, identified by the hash of its rows.
+
+    ``erased_at`` is when trajectories of it were last erased at somebody's request; a version has the same mark.
+    """
 
     __tablename__ = "datasets"
 
@@ -19,6 +22,7 @@ class Dataset(Base):
     sha256: Mapped[str]
     manifest: Mapped[Json]
     created_at: Mapped[CreatedAt]
+    erased_at: Mapped[Moment | None]
 
 
 class DatasetWindow(Base):
@@ -31,14 +35,15 @@ class DatasetWindow(Base):
 
 
 class DatasetTrajectory(Base):
-    """A trajectory of a dataset with the score and the group it was frozen with."""
+    """A trajectory of a dataset with the score, the row it came from, and the group it was frozen with."""
 
     __tablename__ = "dataset_trajectories"
 
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
-    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectories.trajectory_id"), primary_key=True)
+    trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectory_keys.trajectory_id"), primary_key=True)
     group: Mapped[str]
     score: Mapped[float] = mapped_column(Double)
+    score_id: Mapped[int | None] = mapped_column(ForeignKey("scores.id"))
 
 
 class Checkpoint(Base):
@@ -87,6 +92,7 @@ class Version(Base):
     base_model: Mapped[str]
     manifest: Mapped[Json]
     created_at: Mapped[CreatedAt]
+    erased_at: Mapped[Moment | None]
 
 
 class Evaluation(Base):

@@ -13,11 +13,14 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect
+from sqlalchemy import inspect, text
+from sqlalchemy.exc import DBAPIError
 
+from db import calls
 from db import session as db_session
 from db import settings as db_settings
 from db.migrate import alembic_config, migrate
+from db.partitions import PARTITION
 from db.tables import SCHEMA, Base
 from rl.errors import DatabaseUnavailable
 
@@ -58,7 +61,9 @@ def differences() -> list[object]:
     options = {
         "include_schemas": True,
         "version_table_schema": SCHEMA,
-        "include_name": lambda name, kind, _: name == SCHEMA if kind == "schema" else True,
+        "include_name": lambda name, kind, _: (
+            name == SCHEMA if kind == "schema" else kind != "table" or not PARTITION.fullmatch(name)
+        ),
     }
     with db_session.engine().connect() as connection:
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), Base.metadata))
@@ -102,3 +107,44 @@ def test_a_server_that_is_away_is_said_so(monkeypatch: pytest.MonkeyPatch) -> No
         migrate()
     assert "secret" not in str(caught.value)
     forget()
+
+
+BEFORE_PARTITIONS = """
+insert into rlfleet.lines (name, config) values ('main', '{}');
+insert into rlfleet.windows (line_id, name, state, ends_at)
+    values (1, '2025-01-15T10:00', 'scored', '2025-01-15T11:00Z');
+insert into rlfleet.trajectories (trajectory_id, line_id, window_id, scenario_id, agent_id, source, reward, started_at,
+    ended_at) values ('t0', 1, 1, 's', 'a', 'jsonl', 1, '2025-01-15T10:01Z', '2025-01-15T10:02Z');
+insert into rlfleet.turns (trajectory_id, turn, action, reward) values ('t0', 0, 'left', 1);
+insert into rlfleet.scores (trajectory_id, method, method_version, input_hash, score)
+    values ('t0', 'reward', '1', 'h', 1);
+insert into rlfleet.calls (call_id, trajectory_id, turn, line, model, body, prompt_token_ids, token_ids, logprobs,
+    created_at) values
+    ('c0', 't0', 0, 'main', 'v1', '{"messages": [], "response": {"role": "assistant", "content": "left"}}',
+     '{1,70000}', '{2}', '{-0.5}', '2025-01-12T23:59:59Z'),
+    ('c1', 'elsewhere', 0, 'main', 'gpt', '{"messages": [], "response": {"role": "assistant", "content": "x"}}',
+     null, null, null, '2025-01-12T23:59:59Z')
+"""
+
+
+def test_rows_of_before_come_to_lie_in_the_week_of_their_window(nothing: str) -> None:
+    command.upgrade(alembic_config(), "0002")
+    run(nothing, BEFORE_PARTITIONS)
+    migrate()
+    with db_session.transaction() as session:
+        stored = calls.of_trajectories(session, ["t0"])["t0"]
+        assert [(one.prompt_token_ids, one.token_ids, one.logprobs) for one in stored] == [([1, 70000], [2], [-0.5])]
+        assert calls.with_id(session, "c1") is not None
+        found = session.execute(
+            text("select p.relname, call_id from rlfleet.calls c join pg_class p on p.oid = c.tableoid order by 2")
+        ).all()
+        assert found == [("calls_2025w03", "c0"), ("calls_2025w02", "c1")]
+        assert session.execute(text("select turn, action from rlfleet.turns")).all() == [(0, "left")]
+        assert calls.insert(session, [again("c0")]) == [False]
+    assert differences() == []
+    with pytest.raises(DBAPIError, match="restore a backup that was taken before"):
+        command.downgrade(alembic_config(), "0002")
+
+
+def again(call_id: str) -> calls.NewCall:
+    return calls.NewCall(call_id, "t0", 0, "main", "v1", None, [], {"role": "assistant", "content": "right"})

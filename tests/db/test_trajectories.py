@@ -100,6 +100,7 @@ def test_the_database_too_refuses_a_reward_that_is_not_finite(
     moment = datetime(2025, 1, 15, 10, tzinfo=UTC)
     row = Trajectory(
         trajectory_id="t1",
+        at=moment,
         line_id=line,
         window_id=window,
         scenario_id="s",
