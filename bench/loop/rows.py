@@ -151,8 +151,8 @@ ROUNDS = text("""
     select w.name,
            (select v.name from rlfleet.versions v join rlfleet.jobs j on j.id = v.job_id
              where v.line_id = w.line_id and j.inputs -> 'windows' ->> 0 = w.name),
-           count(distinct t.trajectory_id), coalesce(sum(cardinality(c.token_ids)), 0),
-           coalesce(sum(cardinality(c.prompt_token_ids)), 0), max(c.created_at)
+           count(distinct t.trajectory_id), coalesce(sum(length(c.token_ids) / 4), 0),
+           coalesce(sum(length(c.prompt_token_ids) / 4), 0), max(c.created_at)
       from rlfleet.windows w left join rlfleet.trajectories t on t.window_id = w.id
       left join rlfleet.calls c on c.trajectory_id = t.trajectory_id
      where w.line_id = :line_id and w.run_id is not null
