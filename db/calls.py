@@ -250,8 +250,7 @@ def settle(session: Session, ids: Sequence[str], at: datetime) -> int:
 
     Agents report calls as they happen, and an episode may begin in the week before its window.
     """
-    week = partitions.week_of(at)
-    values = {"ids": list(ids), "at": at, "since": week, "until": week + partitions.WEEK}
+    values = {"ids": list(ids), "at": at} | partitions.bounds(at)
     partitions.ensure([at])
     moved = sum(len(session.execute(statement, values).all()) for statement in SETTLE.values())
     if moved:

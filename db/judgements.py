@@ -7,15 +7,16 @@ somebody says what became of the call. So a crash, or an answer that never came,
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
 
 from db.session import transaction
-from db.tables.trajectories import Judgement
+from db.tables.trajectories import Judgement, Score
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,21 @@ def give_back(reservation: str) -> None:
     """The reserved call was not made, or was turned down unread: it cost nothing."""
     with transaction() as session:
         session.execute(delete(Judgement).where(Judgement.request_sha256 == reservation))
+
+
+def erase(session: Session, trajectory_ids: Sequence[str]) -> int:
+    """Forget what was said of groups that hold any of these; what it cost stays. Returns how many answers that were.
+
+    To be called before their score rows go, which tell the groups.
+    """
+    groups = select(Score.compared_in).where(Score.trajectory_id.in_(trajectory_ids))
+    erased = session.execute(
+        update(Judgement)
+        .where(Judgement.request_sha256.in_(groups))
+        .values(request_sha256=func.concat("erased/", func.gen_random_uuid()), answer={"erased": True})
+        .returning(Judgement.request_sha256)
+    )
+    return len(erased.all())
 
 
 def _spent(judge: str) -> Any:

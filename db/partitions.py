@@ -32,6 +32,11 @@ def week_of(moment: datetime) -> datetime:
     return day - timedelta(days=day.weekday())
 
 
+def bounds(moment: datetime) -> dict[str, datetime]:
+    """``since`` and ``until`` of the week that holds ``moment``, for a statement that is to look nowhere else."""
+    return {"since": week_of(moment), "until": week_of(moment) + WEEK}
+
+
 def name_of(table: str, week: datetime) -> str:
     """The partition of ``table`` for that week, such as ``calls_2025w03``."""
     year, number, _ = week.isocalendar()

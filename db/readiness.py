@@ -10,12 +10,16 @@ from db.tables import Line
 from rl.readiness import Readiness, Stats, Thresholds, readiness
 
 WAITING = """
-    with waiting as (
+    with learned as materialized (
+        select o.window_id, o.dataset_id from rlfleet.dataset_windows o join rlfleet.windows w on w.id = o.window_id
+          join rlfleet.datasets d on d.id = o.dataset_id join rlfleet.versions v on v.job_id = d.job_id
+         where w.line_id = :line_id
+    ), waiting as (
         select w.id, t.scenario_id,
                exists (select 1 from rlfleet.scores s where s.trajectory_id = t.trajectory_id) as scored,
-               exists (select 1 from rlfleet.dataset_trajectories d
-                         join rlfleet.datasets f on f.id = d.dataset_id join rlfleet.versions v on v.job_id = f.job_id
-                        where d.trajectory_id = t.trajectory_id) as trained
+               exists (select 1 from learned o join rlfleet.dataset_trajectories d
+                           on d.dataset_id = o.dataset_id and d.trajectory_id = t.trajectory_id
+                        where o.window_id = w.id) as trained
           from rlfleet.windows w join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
          where w.line_id = :line_id and w.run_id is null and w.state not in ('trained', 'skipped')
     ), sizes as (

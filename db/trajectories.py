@@ -14,6 +14,11 @@ from db import calls, outcomes, partitions
 from db.tables import Quarantine, Score, Trajectory, TrajectoryKey, Turn, Window
 from rl import records
 
+REPORTED = text(
+    "delete from rlfleet.turns where trajectory_id = any(:ids) and at >= :since and at < :until returning turn"
+)
+"""Turns lie where they arrived while their episode goes on; the trajectory brings them with it."""
+
 
 def insert_trajectories(
     session: Session, line_id: int, window_id: int, source: str, trajectories: Sequence[records.Trajectory]
@@ -37,9 +42,10 @@ def insert_trajectories(
         return 0
     session.execute(insert(Trajectory), [where | _row(one, source) for one in new])
     calls.settle(session, [one.trajectory_id for one in new], at)
+    session.execute(REPORTED, {"ids": [one.trajectory_id for one in new]} | partitions.bounds(at))
     turns = [turn | {"at": at} for one in new for turn in _turns(one)]
     if turns:
-        session.execute(insert(Turn).on_conflict_do_nothing(), turns)
+        session.execute(insert(Turn), turns)
     outcomes.insert(session, new)
     return len(new)
 

@@ -125,7 +125,11 @@ class Recording(Base):
     """
 
     __tablename__ = "recordings"
-    __table_args__ = (Index("ix_recordings_ended", "line", "ended_at", postgresql_where=text("ended_at is not null")),)
+    __table_args__ = (
+        Index("ix_recordings_ended", "line", "ended_at", postgresql_where=text("ended_at is not null")),
+        Index("ix_recordings_open", "line", "created_at", postgresql_where=text("ended_at is null")),
+        Index("ix_recordings_window", "line", "window", postgresql_where=text('"window" is not null')),
+    )
 
     trajectory_id: Mapped[str] = mapped_column(primary_key=True)
     line: Mapped[str]

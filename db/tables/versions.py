@@ -38,6 +38,7 @@ class DatasetTrajectory(Base):
     """A trajectory of a dataset with the score, the row it came from, and the group it was frozen with."""
 
     __tablename__ = "dataset_trajectories"
+    __table_args__ = (Index(None, "trajectory_id"),)
 
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
     trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectory_keys.trajectory_id"), primary_key=True)

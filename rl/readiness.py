@@ -1,0 +1,88 @@
+"""Whether a line's logs are worth a training, and if not, what is missing, in words.
+
+The rule, in this order; the first that does not hold is the reason:
+1. enough trajectories are scored and not yet trained on. Unscored ones do not count: they become scored;
+2. enough scenario groups have several of them, where the objective compares within groups;
+3. enough of the rows that came lately could be used. Where none came, nothing is held against the line;
+4. the last training is long enough ago. A line that was never trained has waited long enough.
+"""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field
+
+from rl.training import Config
+
+READY = "Ready to train!"
+UNGROUPED = frozenset({"sft", "weighted_sft"})
+"""Objectives that learn from a trajectory that is alone in its scenario."""
+
+
+class Thresholds(Config):
+    """What a training waits for.
+
+    min_trajectories: 100. Of the published 1000, 100 and 1 the middle one: a small fleet makes it in a day.
+    min_groups: 10, as published.
+    min_group_size: 2, the smallest group with a variance. The published 10 starves logs of few agents.
+    min_quality: 0.95, as published.
+    min_hours_between: 20. The published 24, counted from the end of the last training, skips every second day of a
+        daily schedule.
+    """
+
+    min_trajectories: int = Field(100, ge=1)
+    min_groups: int = Field(10, ge=0)
+    min_group_size: int = Field(2, ge=1)
+    min_quality: float = Field(0.95, ge=0, le=1)
+    min_hours_between: float = Field(20.0, ge=0)
+
+
+class Stats(Config):
+    """What waits in the hour windows of a line that are not trained yet.
+
+    ``total`` = ``scored`` + ``unscored`` + ``trained``; ``trained`` counts those that a version learned from before
+    their window was opened again. ``groups`` counts those of at least ``min_group_size`` scored ones. ``quality`` is
+    the usable share, 0 to 1, of the rows of the last 7 days, None where there are none; ``hours_since`` is None before
+    the first training.
+    """
+
+    total: int = Field(0, ge=0)
+    scored: int = Field(0, ge=0)
+    unscored: int = Field(0, ge=0)
+    trained: int = Field(0, ge=0)
+    groups: int = Field(0, ge=0)
+    quality: float | None = Field(None, ge=0, le=1)
+    hours_since: float | None = None
+
+
+class Readiness(Config):
+    """The answer, its reason in words, and the numbers it rests on."""
+
+    ready: bool
+    reason: str
+    stats: Stats
+
+
+def readiness(stats: Stats, thresholds: Thresholds, objective: str | None = None) -> Readiness:
+    """Whether to train now. ``objective`` is what the line trains with; all but those in ``UNGROUPED`` need groups."""
+    missing = _missing(stats, thresholds, grouped=objective not in UNGROUPED)
+    return Readiness(ready=missing is None, reason=missing or READY, stats=stats)
+
+
+def _missing(stats: Stats, least: Thresholds, *, grouped: bool) -> str | None:
+    if stats.scored < least.min_trajectories:
+        return f"Need {least.min_trajectories - stats.scored} more trajectories"
+    if grouped and stats.groups < least.min_groups:
+        return f"Need more scenario groups ({stats.groups}/{least.min_groups} minimum)"
+    if stats.quality is not None and stats.quality < least.min_quality:
+        return f"Data quality too low ({_percent(stats.quality)}% < {least.min_quality * 100:g}%)"
+    if stats.hours_since is not None and stats.hours_since < least.min_hours_between:
+        left = math.ceil((least.min_hours_between - stats.hours_since) * 10) / 10
+        return f"Need {left:g} more hours since the last training"
+    return None
+
+
+def _percent(share: float) -> str:
+    """Rounded down to a tenth, so that what is below a threshold never reads as equal to it."""
+    return f"{math.floor(share * 1000) / 10:g}"

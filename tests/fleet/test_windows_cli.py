@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import typer
+from sqlalchemy import text
+from typer.testing import CliRunner
+
+from db import trajectories
+from db.session import transaction
+from fleet.windows_cli import windows
+from rl.errors import InvalidInput
+from tests.conftest_database import *  # noqa: F403
+from tests.conftest_database import empty
+from tests.db.test_lineage import HOUR, NEXT, add_window, episode, fill, judged
+from tests.db.trained import add_line
+
+app = typer.Typer()
+app.command()(windows)
+
+
+@pytest.fixture
+def runner(database: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.setenv("DATABASE_URL", database)
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
+    with transaction() as session:
+        empty(session)
+        fill(session)
+        add_window(session, add_line(session), NEXT, [episode("d1"), episode("d2"), episode("e1")])
+        trajectories.insert_scores(session, [judged("d1", 0.5), judged("d2", 1.0)])
+        session.execute(text("update rlfleet.windows set reason = '[b]late' where name = :name"), {"name": NEXT})
+        session.execute(text("update rlfleet.versions set created_at = now() - interval '6 hours'"))
+    return CliRunner()
+
+
+def test_a_table_and_the_readiness(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fleet.terminal.console.width", 140)
+    result = runner.invoke(app, [])
+    assert result.exit_code == 0, result.output
+    printed = result.stdout.splitlines()
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in printed if line.startswith("│")]
+    assert cells == [
+        [HOUR, "trained", "4", "3", "3", "2", "babylon-agent-v1.0.1", ""],
+        [NEXT, "scored", "3", "2", "2", "0", "-", "[b]late"],
+    ]
+    assert printed[-1] == (
+        "readiness: Need 98 more trajectories (2 scored, 1 not scored, 1 groups, 100.0% of the last 7 days' rows "
+        "usable, 6.0 h since the last training)"
+    )
+
+
+def test_one_object(runner: CliRunner) -> None:
+    result = runner.invoke(app, ["--json"])
+    found = json.loads(result.stdout)
+    assert (result.exit_code, found["schema"], found["line"]) == (0, 1, "main")
+    assert [(one["name"], one["state"], one["versions"]) for one in found["windows"]] == [
+        (HOUR, "trained", ["babylon-agent-v1.0.1"]),
+        (NEXT, "scored", []),
+    ]
+    ready, stats = found["readiness"], found["readiness"]["stats"]
+    assert (ready["ready"], ready["reason"]) == (False, "Need 98 more trajectories")
+    assert (stats["total"], stats["scored"], stats["unscored"], stats["trained"], stats["groups"]) == (3, 2, 1, 0, 1)
+
+
+def test_an_unknown_line_is_wrong_input(runner: CliRunner) -> None:
+    result = runner.invoke(app, ["--line", "other"])
+    assert isinstance(result.exception, InvalidInput)
+    assert "known lines: main" in str(result.exception)
