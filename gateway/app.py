@@ -7,7 +7,7 @@ a minute through here, and each is parsed once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -21,8 +21,18 @@ from gateway import access
 from gateway.completions import Completions
 from gateway.errors import openai_error
 from gateway.health import health
+from gateway.reports import Reports
 from gateway.settings import GatewaySettings, settings
 from rl.errors import DatabaseUnavailable
+
+REPORTS = {
+    "/v1/trajectories": ("startTrajectory", ""),
+    "/v1/trajectories/{id:path}/steps": ("recordStep", "trajectoryId"),
+    "/v1/trajectories/{id:path}/end": ("endTrajectory", "trajectoryId"),
+    "/v1/trajectories/{id:path}/feedback": ("feedback", "trajectoryId"),
+    "/v1/calls/{id:path}/feedback": ("feedback", "callId"),
+}
+"""Single events by path: their type, and what the id in the path is called. Ids may hold slashes."""
 
 
 def create_app(given: GatewaySettings | None = None) -> FastAPI:
@@ -30,18 +40,24 @@ def create_app(given: GatewaySettings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.completions = completions = Completions(given.checked() if given else settings())
+        chosen = given.checked() if given else settings()
+        app.state.completions = completions = Completions(chosen)
+        app.state.reports = reports = Reports(chosen)
         try:
             yield
         finally:
+            await reports.close()
             await completions.close()
 
     app = FastAPI(title="rlfleet gateway", lifespan=lifespan, openapi_url=None)
     app.add_route("/health", show_health, methods=["GET"])
     app.add_route("/v1/models", list_models, methods=["GET"])
     app.add_route("/v1/chat/completions", complete_chat, methods=["POST"])
-    for kind in (HTTPException, DatabaseUnavailable, Exception):
-        app.add_exception_handler(kind, openai_error)
+    app.add_route("/v1/ingest", ingest, methods=["POST"])
+    for path, (kind, name) in REPORTS.items():
+        app.add_route(path, _taking(kind, name), methods=["POST"])
+    for error in (HTTPException, DatabaseUnavailable, Exception):
+        app.add_exception_handler(error, openai_error)
     return app
 
 
@@ -65,6 +81,26 @@ async def list_models(request: Request) -> JSONResponse:
 async def complete_chat(request: Request) -> Response:
     """A chat completion by the version that the line's releases choose, recorded before it is given."""
     return await _completions(request).reply(request)
+
+
+async def ingest(request: Request) -> JSONResponse:
+    """What agents report: many events at once; see ``docs/ingest.md``."""
+    return await _reports(request).ingest(request)
+
+
+def _taking(kind: str, name: str) -> Callable[[Request], Awaitable[JSONResponse]]:
+    """A handler of single events of that kind; ``name`` is what the id in its path is called."""
+
+    async def take(request: Request) -> JSONResponse:
+        named = {name: request.path_params["id"]} if name else {}
+        return await _reports(request).one(request, kind, named)
+
+    return take
+
+
+def _reports(request: Request) -> Reports:
+    reports: Reports = request.app.state.reports
+    return reports
 
 
 def _completions(request: Request) -> Completions:

@@ -87,6 +87,13 @@ class GatewaySettings(BaseSettings):
         description="required: an answer that cannot be recorded becomes a 503; off: nothing is recorded",
     )
 
+    ingest_waiting: int = Field(
+        32,
+        ge=1,
+        validation_alias="RLFLEET_INGEST_WAITING",
+        description="reports of agents held in memory until they are stored; beyond that a caller gets a 429",
+    )
+
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The configured bearer keys."""

@@ -39,8 +39,9 @@ def _names(model: type[BaseModel]) -> Iterator[str]:
 
 
 def _of_settings() -> set[str]:
-    """Every variable of the settings classes, which live in the ``settings`` module of their package."""
-    modules = [f"{package}.settings" for package in PACKAGES if (ROOT / package / "settings.py").exists()]
+    """Every variable of the settings classes, which live in the modules of their package named ``...settings``."""
+    files = [file for package in PACKAGES for file in sorted((ROOT / package).glob("*settings.py"))]
+    modules = [f"{file.parent.name}.{file.stem}" for file in files]
     found: set[str] = set()
     for module in map(importlib.import_module, modules):
         for value in vars(module).values():
