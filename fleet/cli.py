@@ -13,14 +13,18 @@ from typing import Annotated
 
 import typer
 
+from fleet.assess_cli import assess
+from fleet.explain_cli import explain
 from fleet.jobs_cli import jobs_app
 from fleet.memory_cli import memory
 from fleet.terminal import AsJson, connect, console, errors
+from fleet.windows_cli import windows
 from rl.errors import InvalidInput, RlfleetError, StartError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
-app.command()(memory)
+for command in (assess, explain, memory, windows):
+    app.command()(command)
 
 STOP_SECONDS = 120.0
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -13,6 +15,7 @@ from pydantic import ValidationError
 from rl.errors import InvalidInput, InvalidRow
 from rl.records import Call, Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
+from sources.values import overlaps
 
 EXCERPT = 200
 
@@ -45,6 +48,11 @@ class JsonLines:
     def holds(self, window: WindowId) -> bool:
         """Whether some usable row ended in that hour."""
         return any(isinstance(row, Trajectory) for row in self.read(window))
+
+    def hours(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, int]:
+        """Usable rows by the hour they ended in, of hours with some moment from ``since`` to before ``until``."""
+        ended = (hour_of(row.ended_at) for row in self.read(None) if isinstance(row, Trajectory))
+        return dict(sorted(Counter(one.text for one in ended if overlaps(one, since, until)).items()))
 
 
 def connect(url: str) -> JsonLines:
