@@ -27,7 +27,7 @@ def freeze(
     existing = session.scalar(select(Dataset).where(Dataset.job_id == job_id))
     if existing is not None:
         return existing
-    sha = _sha256((row.window, row.scenario_id, row.trajectory_id, row.score) for row in rows)
+    sha = _sha256((row.window, row.comparison, row.trajectory_id, row.score) for row in rows)
     dataset = Dataset(line_id=line_id, job_id=job_id, sha256=sha, manifest=dict(about) | {"trajectories": len(rows)})
     session.add(dataset)
     session.flush()
@@ -39,7 +39,7 @@ def freeze(
                 {
                     "dataset_id": dataset.id,
                     "trajectory_id": row.trajectory_id,
-                    "group": f"{row.window} {row.scenario_id}",
+                    "group": f"{row.window} {row.comparison}",
                     "score": row.score,
                     "score_id": row.score_id,
                 }

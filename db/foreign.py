@@ -40,6 +40,7 @@ class Door:
     def __init__(self, connection: Any) -> None:
         self._connection = connection
         self._numbers = itertools.count()
+        self._raw = connection.encoding == "LATIN1"
 
     def relation(self, name: str) -> Relation | None:
         """The table or view called ``name`` or ``schema.name``, with the columns that this role may read.
@@ -64,7 +65,7 @@ class Door:
         shown = [sql.SQL("{}::text").format(sql.Identifier(name)) for name in columns]
         heavy = [name for name in columns if relation.columns[name] not in FIXED]
         selected = [_bounded(name) if name in heavy else one for name, one in zip(columns, shown, strict=True)]
-        query = sql.SQL("select {}, {} from {} where {}{}").format(
+        query = sql.SQL("select {}, {} from {} as source where {}{}").format(
             sql.SQL(", ").join(selected),
             _oversized(heavy),
             relation.identifier,
@@ -75,7 +76,8 @@ class Door:
             cursor.execute(query)
             size = 10
             while rows := cursor.fetchmany(size):
-                yield [Row(dict(zip(columns, row, strict=False)), _names(heavy, row[-1])) for row in rows]
+                texts = [_as_utf8(row) for row in rows] if self._raw else rows
+                yield [Row(dict(zip(columns, row, strict=False)), _names(heavy, row[-1] or "")) for row in texts]
                 weight = sum(len(value) for row in rows for value in row if value) / len(rows)
                 size = max(1, min(1000, int(BATCH_BYTES / (weight + 1))))
 
@@ -141,7 +143,7 @@ def snapshot(url: str, patience: float = PATIENCE_SECONDS) -> Iterator[Door]:
         with waiting(patience):
             connection = _connected(url)
             try:
-                connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+                _speak(connection)
                 with connection.cursor() as cursor:
                     cursor.execute(BEGIN, (int(patience * 1000),))
                 yield Door(connection)
@@ -200,6 +202,17 @@ def _connected(url: str) -> Any:
         raise InvalidInput("source", "<hidden>", remedy) from None
 
 
+def _speak(connection: Any) -> None:
+    """A server without an encoding holds any bytes: as Latin-1 they all arrive, and are read as UTF-8 afterwards."""
+    if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+        connection.set_client_encoding("LATIN1")
+    connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
+
+
+def _as_utf8(row: Sequence[str | None]) -> list[str | None]:
+    return [None if value is None else value.encode("latin-1").decode("utf-8", "replace") for value in row]
+
+
 def _bounded(name: str) -> sql.Composed:
     return sql.SQL("case when octet_length({0}::text) <= {1} then {0}::text end").format(
         sql.Identifier(name), sql.Literal(LARGEST_VALUE)
@@ -214,7 +227,7 @@ def _oversized(names: Sequence[str]) -> sql.Composed:
         )
         for place, name in enumerate(names)
     ]
-    return sql.SQL("concat_ws({})").format(sql.SQL(", ").join([sql.Literal(","), *tests]))
+    return sql.SQL("concat_ws({})").format(sql.SQL(", ").join([sql.Literal(","), sql.SQL("null"), *tests]))
 
 
 def _names(heavy: Sequence[str], places: str) -> Sequence[str]:
@@ -222,7 +235,8 @@ def _names(heavy: Sequence[str], places: str) -> Sequence[str]:
 
 
 def _ordered(order: Sequence[str]) -> sql.Composable:
-    names = sql.SQL(", ").join(map(sql.Identifier, order))
+    """By the columns themselves: a bare name would mean the text that is selected under it."""
+    names = sql.SQL(", ").join(sql.Identifier("source", name) for name in order)
     return sql.SQL(" order by {}").format(names) if order else sql.SQL("")
 
 

@@ -105,14 +105,21 @@ class Scored:
     reward: float
     score: float | None
     score_id: int | None = None
+    method: str | None = None
     compared_in: str | None = None
+
+    @property
+    def comparison(self) -> str:
+        """Whom its score may be compared with: its scenario, and one method, and one judgement where it is relative."""
+        apart = "" if self.method in (None, "reward") else f" {self.method}"
+        return self.scenario_id + apart + (f" {self.compared_in[:12]}" if self.compared_in else "")
 
 
 OF_WINDOWS = """
-    select t.trajectory_id, w.name, t.scenario_id, t.reward, s.score, s.id, s.compared_in
+    select t.trajectory_id, w.name, t.scenario_id, t.reward, s.score, s.id, s.method, s.compared_in
       from rlfleet.windows w
       join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
-      left join lateral (select s.score, s.id, s.compared_in from rlfleet.scores s
+      left join lateral (select s.score, s.id, s.method, s.compared_in from rlfleet.scores s
                           where s.trajectory_id = t.trajectory_id order by s.id desc limit 1) s on true
      where w.id = any(:ids)
      order by w.name, t.scenario_id, t.trajectory_id

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import re
@@ -104,15 +103,11 @@ def _without_password(url: str) -> str:
 def _holds_requests(path: Path) -> bool:
     """Whether one of the first lines is a logged request; trajectories of ours have other fields."""
     from sources.exchanges import is_exchange
+    from sources.lines import opened
 
-    with _opened(path) as lines:
+    with opened(path) as lines:
         first = [_object(line) for line in islice(lines, FIRST_LINES)]
     return any(is_exchange(one) for one in first)
-
-
-def _opened(path: Path) -> Any:
-    opened = gzip.open if path.suffix == ".gz" else open
-    return opened(path, "rt", encoding="utf-8", errors="replace")
 
 
 def _object(line: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from rl.objective_parts import Kl, refusal
 from rl.objectives import Cispo, Dapo, Dpo, DrGrpo, Gspo, Objective, Ppo, ReinforceBaseline, Rloo, WeightedSft
 from rl.objectives import Grpo as GrpoTrain
 from rl.objectives import Sft as SftTrain
+from rl.scoring_config import Scoring
 from rl.training import Config, Lora, Optimizer, Train
 
 __all__ = [
@@ -116,13 +117,15 @@ class LineConfig(Config):
     ``version_prefix`` names the versions, as in ``babylon-agent-v1.0.3``; None is ``babylon-agent`` for the line
     ``main`` and the line's own name for any other. ``source`` is a URL such as ``jsonl:///srv/logs/agent.jsonl``;
     None for a line that only plays runs. With ``automatic``, every hour of the source is a window of its own accord
-    and is trained on once a day; without it, only windows that somebody asks for exist.
+    and is trained on once a day; without it, only windows that somebody asks for exist. Hours are scored as ``scoring``
+    says, rounds of a run by their reward.
     """
 
     base_model: str
     version_prefix: str | None = None
     source: str | None = None
     automatic: bool = True
+    scoring: Scoring = Field(Scoring(), exclude_if=lambda scoring: scoring == Scoring())
     train: TrainConfig | None = None
     validation: TaskSet | None = None
     release: Release = Release()

@@ -17,6 +17,7 @@ from typing import Any
 
 from rl.config import LineConfig, Release, RunConfig, TaskSet, TrainConfig, digest
 from rl.errors import InvalidInput
+from rl.scoring_config import Scoring
 from rl.selection import Candidate, Selection, select
 from rl.windows import round_of
 
@@ -112,9 +113,12 @@ def collect(line: LineState, window: WindowState) -> Want:
     return Want("collect", "collect", {"window": window.name}, {"source": line.config.source})
 
 
-def score(window: WindowState) -> Want:
-    """Give every trajectory of the window the number it is trained with."""
-    return Want("score", "score", {"window": window.name}, {"method": "reward", "method_version": "1"})
+def score(line: LineState, window: WindowState) -> Want:
+    """Give every trajectory of the window the number it is trained with: rounds of a run their reward."""
+    chosen = Scoring() if window.run is not None else line.config.scoring
+    plain = {"method": "reward", "method_version": "1"}
+    config = plain if chosen == Scoring() else {"scoring": chosen.model_dump(mode="json")}
+    return Want("score", "score", {"window": window.name}, config)
 
 
 def train(line: LineState, *windows: WindowState) -> Want:
@@ -142,7 +146,7 @@ def plan(line: LineState) -> Iterator[Want | OpenRound]:
         if window.state == "closed" and (window.run is not None or line.config.source is not None):
             yield collect(line, window)
         elif window.state == "collected":
-            yield score(window)
+            yield score(line, window)
         elif window.state == "scored" and window.run is not None:
             yield train(line, window)
     yield from _outside_runs(line)

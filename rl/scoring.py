@@ -109,7 +109,14 @@ def _unruled(
         return heuristic_rows(trajectories, config.variant)
     if config.method == "composite" and config.weights:
         return _composite(trajectories, config.weights, feedback)
-    return [of_reward(one.trajectory_id, one.reward) for one in trajectories]
+    return [_reward(one) for one in trajectories]
+
+
+def _reward(trajectory: Trajectory) -> ScoreRow | NoScore:
+    """A source without a reward says so by a ``reward`` of None in the metadata; 0 would be a judgement."""
+    if "reward" in trajectory.metadata and trajectory.metadata["reward"] is None:
+        return NoScore(trajectory.trajectory_id, "reward", "its source has no reward")
+    return of_reward(trajectory.trajectory_id, trajectory.reward)
 
 
 def _heuristic(

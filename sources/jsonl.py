@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rl.errors import InvalidInput, InvalidRow
 from rl.records import Call, Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
+from sources.lines import opened
 from sources.values import overlaps
 
 EXCERPT = 200
@@ -32,7 +33,7 @@ class JsonLines:
 
     def read(self, window: WindowId | None) -> Iterator[Trajectory | Quarantined]:
         """The window's trajectories, or all of them, and unusable rows, in file order."""
-        with self.path.open(encoding="utf-8", errors="replace") as lines:
+        with opened(self.path) as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue

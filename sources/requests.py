@@ -8,7 +8,6 @@ one scenario, and the metadata say ``"scenario_id": None``.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 from collections import Counter
@@ -16,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from rl.errors import InvalidInput, InvalidRow
 from rl.records import Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
 from sources.exchanges import Exchange, parse
+from sources.lines import opened
 from sources.sessions import MOST_CALLS, Sessions
 from sources.values import Reason, invalid, overlaps, quarantined
 
@@ -77,7 +77,7 @@ class RequestLog:
 
     def _lines(self) -> Iterator[tuple[int, str]]:
         """Lines that hold something, with their numbers from 1 on."""
-        with _opened(self.path) as lines:
+        with opened(self.path) as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield number, line
@@ -142,9 +142,3 @@ def _usage(exchanges: Sequence[Exchange]) -> dict[str, Any]:
 
 def _is_in(moment: datetime, window: WindowId | None) -> bool:
     return window is None or hour_of(moment).text == window.text
-
-
-def _opened(path: Path) -> IO[str]:
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8", errors="replace")
-    return path.open(encoding="utf-8", errors="replace")

@@ -50,7 +50,7 @@ SECRET = re.compile(
       (?P<before>://[^/\s:@"']*:)[^@\s"']+(?=@)                            # a password in a URL
     | (?P<scheme>\b(?:bearer|basic)\s+)[\w.~+/=-]+
     | (?P<name>\b[\w-]*(?:password|passwd|secret|api[_-]?key|access[_-]?token|authorization)\\?["']?\s*[:=]\s*\\?["']?)
-      [^\s"',}\\]+
+      (?:(?:bearer|basic)\s+)?[^\s"',}\\]+
     | \b(?:sk|pk|rk|ghp|gho|github_pat|glpat|hf|xox[abp]|AKIA|AIza)[-_\w]{12,}
     | \beyJ[\w-]{8,}\.[\w-]+\.[\w-]*                                       # a JSON web token
     """,

@@ -59,7 +59,7 @@ def _request(session: Session, row: Line, window_id: str) -> int:
         collect = planner.collect(state, seen)
         after = (planning.request(session, row.id, collect, not_before=window.ends_at),)
     if seen.state in ("open", "closed", "collected"):
-        after = (planning.request(session, row.id, planner.score(seen), after),)
+        after = (planning.request(session, row.id, planner.score(state, seen), after),)
     return planning.request(session, row.id, planner.train(state, seen), after)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
+from rl.errors import EngineUnavailable
 from tasks.carry import carry_out
 from worker.app import app
 
@@ -11,6 +14,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.jobs import Claim
+    from rl.records import Trajectory
+    from rl.scoring import NoScore, ScoreRow
+    from rl.scoring_config import Scoring
     from tasks.carry import Effect, Lease
 
 
@@ -20,16 +26,48 @@ def score(job_id: int) -> str:
     return carry_out(job_id, _work)
 
 
-def _work(claim: Claim, _: Lease) -> Effect:
-    def effect(session: Session) -> dict[str, Any]:
-        from db import trajectories, windows
-        from rl.scoring import by_reward
+def _work(claim: Claim, lease: Lease) -> Effect:
+    from db import episodes, feedback, windows
+    from db.session import transaction
+    from rl.scoring import ScoreRow
+    from rl.scoring_config import Scoring
 
-        window = windows.named(session, claim.line_id, claim.inputs["window"])
-        rows = [by_reward(one.trajectory_id, one.reward) for one in trajectories.of_windows(session, [window.id])]
+    config = Scoring.model_validate(claim.config.get("scoring", {}))
+    with transaction() as session:
+        window_id = windows.named(session, claim.line_id, claim.inputs["window"]).id
+        found = episodes.of_window(session, window_id)
+        given = feedback.newest(session, [one.trajectory_id for one in found])
+    results = _scored(claim, lease, found, config, given)
+    rows = [one.row() for one in results if isinstance(one, ScoreRow)]
+    without = [one for one in results if not isinstance(one, ScoreRow)]
+    if found and not rows and any(one.transient for one in without):
+        raise EngineUnavailable(f"no trajectory of {claim.inputs['window']} got a score: {without[0].reason}")
+
+    def effect(session: Session) -> dict[str, Any]:
+        from db import trajectories
+
         added = trajectories.insert_scores(session, rows)
-        if rows:  # a window that was skipped stays skipped
-            windows.move(session, window.id, "scored")
-        return {"scored": len(rows), "new": added}
+        if found:  # a window that was skipped stays skipped
+            windows.move(session, window_id, "scored")
+        reasons = Counter(one.reason for one in without)
+        return {"scored": len(rows), "new": added} | ({"without": dict(reasons)} if reasons else {})
 
     return effect
+
+
+def _scored(
+    claim: Claim, lease: Lease, found: list[Trajectory], config: Scoring, given: dict[str, dict[str, float]]
+) -> list[ScoreRow | NoScore]:
+    """A row, or the reason for none, of every trajectory."""
+    from db import judgements
+    from rl.scoring import scores
+    from tasks.judge import judge
+
+    if not config.is_judged:
+        ratings = {name: values["rating"] for name, values in given.items() if "rating" in values}
+        return scores(found, config, ratings)
+    groups: dict[str, list[Trajectory]] = defaultdict(list)
+    for one in found:
+        groups[one.scenario_id].append(one)
+    beat = lease.count({"stage": "score", "window": claim.inputs["window"]})
+    return asyncio.run(lease.during(judge(list(groups.values()), config, judgements, beat)))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 import psycopg2
 import pytest
@@ -189,3 +191,23 @@ def test_the_connection_is_closed_when_the_reader_stops_half_way(url: str) -> No
             "select state from pg_stat_activity where application_name = 'rlfleet-source' and pid <> pg_backend_pid()"
         )
         assert set(door._all(sql.SQL(others))) <= {("idle",)}
+
+
+def test_a_database_without_an_encoding_gives_every_row(url: str) -> None:
+    name = f"bytes_{secrets.token_hex(4)}"
+    owner = psycopg2.connect(url)
+    owner.autocommit = True
+    owner.cursor().execute(f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0")
+    there = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+    try:
+        with psycopg2.connect(there) as other, other.cursor() as cursor:
+            cursor.execute("create table x as select 1 as i, E'caf\\xc3\\xa9' as body union select 2, E'\\xff!'")
+        other.close()
+        with snapshot(there) as door:
+            relation = door.relation("x")
+            assert relation is not None
+            (rows,) = door.batches(relation, ["body"], order=["i"])
+        assert [row.values["body"] for row in rows] == ["café", "\ufffd!"]
+    finally:
+        owner.cursor().execute(f"drop database {name} with (force)")
+        owner.close()

@@ -107,9 +107,9 @@ def test_a_version_is_explained_back_to_every_score(session: Session) -> None:
     assert (made["parent"], made["base_model"], made["dataset"]) == ("babylon-agent-v1.0.0", "random-qwen3", dataset)
     assert (made["job_id"], made["config"]["objective"], made["sha256"]) == (version.job_id, "weighted_sft", "f" * 64)
     assert [(one["trajectory_id"], one["group"], one["score"]) for one in found.trajectories] == [
-        ("a1", f"{HOUR} s/a", 0.25),
-        ("a2", f"{HOUR} s/a", 0.75),
-        ("b1", f"{HOUR} s/b", 1.0),
+        ("a1", f"{HOUR} s/a judge group-a", 0.25),
+        ("a2", f"{HOUR} s/a judge group-a", 0.75),
+        ("b1", f"{HOUR} s/b judge group-b", 1.0),
     ]
     first = found.trajectories[0]
     score = [first[name] for name in ("method", "method_version", "judge", "rubric_hash", "cost", "compared_in")]

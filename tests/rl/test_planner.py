@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from rl.planner import (
     score,
     train,
 )
+from rl.scoring_config import Scoring
 
 OPTIMIZER = Optimizer(learning_rate=0.001)
 SFT = SftTrain(optimizer=OPTIMIZER, steps=5)
@@ -224,4 +226,14 @@ def test_a_round_of_an_unknown_run_is_refused() -> None:
 def test_the_same_state_is_planned_the_same_way() -> None:
     state = line(hour("closed"), round_(1, "trained"), versions=(version("v0", HOUR),), run=True)
     assert list(plan(state)) == list(plan(state))
-    assert score(hour("collected")) == score(hour("collected"))
+    assert score(state, hour("collected")) == score(state, hour("collected"))
+
+
+def test_hours_are_scored_as_their_line_says_and_rounds_by_their_reward() -> None:
+    state = line(hour("collected"))
+    chosen = Scoring(method="heuristic", variant="service")
+    asked = replace(state, config=state.config.model_copy(update={"scoring": chosen}))
+    plain = {"method": "reward", "method_version": "1"}
+    assert score(state, hour("collected")).config == plain
+    assert score(asked, round_(1, "collected")).config == plain
+    assert Scoring.model_validate(score(asked, hour("collected")).config["scoring"]) == chosen

@@ -47,6 +47,11 @@ def test_the_default_is_the_reward_of_each() -> None:
     assert scores(several, Scoring()) == [of_reward("t1", 0.25), of_reward("t2", -1.0)]
 
 
+def test_a_log_without_rewards_has_no_scores() -> None:
+    silent = episode([], "t1").model_copy(update={"metadata": {"reward": None}})
+    assert scores([silent], Scoring()) == [NoScore("t1", "reward", "its source has no reward")]
+
+
 def test_a_heuristic_says_what_it_saw() -> None:
     config = Scoring(method="heuristic", variant="agent")
     row = only(scores([episode([turn(kind="BUY", state={"agentPnL": 200})])], config))
