@@ -106,16 +106,27 @@ INSERT = text(f"""
 """)  # noqa: S608 (built from the constants above)
 
 
-KNOWN = text("select trajectory_id, at from rlfleet.trajectory_keys where trajectory_id = any(:ids)")
+KNOWN = text("""
+    select trajectory_id, at, erased_at is not null as refused
+      from rlfleet.trajectory_keys where trajectory_id = any(:ids)
+    union all
+    select trajectory_id, null, true from rlfleet.recordings where trajectory_id = any(:ids) and consent is false
+""")
 
 
 def insert(session: Session, calls: Sequence[NewCall]) -> list[bool]:
-    """Store the calls in one statement. For each: whether it is the stored one, False when its id was taken."""
+    """Store the calls in one statement. For each: False when its id was taken.
+
+    Nothing is stored of a trajectory that was erased or refused consent, and its calls are no repeats: True.
+    """
     if not calls:
         return []
-    first = {call.call_id: call for call in reversed(calls)}
-    known = session.execute(KNOWN, {"ids": list({call.trajectory_id for call in first.values()})})
-    at = {row.trajectory_id: row.at for row in known}
+    known = session.execute(KNOWN, {"ids": list({call.trajectory_id for call in calls})}).all()
+    refused = {row.trajectory_id for row in known if row.refused}
+    at = {row.trajectory_id: row.at for row in known if row.at is not None}
+    first = {call.call_id: call for call in reversed(calls) if call.trajectory_id not in refused}
+    if not first:
+        return [True] * len(calls)
     present = datetime.now(UTC)
     rows = [_row(call, call.at or at.get(call.trajectory_id, present)) for call in first.values()]
     partitions.ensure([call.at or present for call in first.values()])
@@ -123,7 +134,7 @@ def insert(session: Session, calls: Sequence[NewCall]) -> list[bool]:
     fresh = set(session.scalars(INSERT, columns))
     stored = []
     for call in calls:
-        stored.append(call.call_id in fresh)
+        stored.append(call.call_id in fresh or call.trajectory_id in refused)
         fresh.discard(call.call_id)
     return stored
 

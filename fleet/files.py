@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from rl.config import HIDDEN
 from rl.errors import InvalidSettings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -28,4 +29,5 @@ def read_toml(path: Path, kind: type[Model]) -> Model:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        raise InvalidSettings(f"{path.name}: {place}", first.get("input"), str(first["msg"])) from None
+        value = "<hidden>" if first["type"] == HIDDEN else first.get("input")
+        raise InvalidSettings(f"{path.name}: {place}", value, str(first["msg"])) from None

@@ -8,15 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from rl.errors import InvalidInput
+from rl.late import Late
 from rl.objective_parts import Kl, refusal
 from rl.objectives import Cispo, Dapo, Dpo, DrGrpo, Gspo, Objective, Ppo, ReinforceBaseline, Rloo, WeightedSft
 from rl.objectives import Grpo as GrpoTrain
 from rl.objectives import Sft as SftTrain
+from rl.readiness import Thresholds
+from rl.retention import Retention
 from rl.scoring_config import Scoring
 from rl.training import Config, Lora, Optimizer, Train
 
@@ -111,6 +116,12 @@ class RunConfig(Config):
     release: Release = Release()
 
 
+PASSWORD = re.compile(r"^[^/?#]*//[^/?#@]*:[^/?#]*@")
+"""What a URL with a password begins with."""
+HIDDEN = "hidden_input"
+"""The kind of a validation error whose input must not be shown."""
+
+
 class LineConfig(Config):
     """One lineage of versions: the base model it grows from, where its logs are, and how they are trained on.
 
@@ -118,17 +129,32 @@ class LineConfig(Config):
     ``main`` and the line's own name for any other. ``source`` is a URL such as ``jsonl:///srv/logs/agent.jsonl``;
     None for a line that only plays runs. With ``automatic``, every hour of the source is a window of its own accord
     and is trained on once a day; without it, only windows that somebody asks for exist. Hours are scored as ``scoring``
-    says, rounds of a run by their reward.
+    says, rounds of a run by their reward. ``late`` says what becomes of rows that come after their hour was read,
+    ``readiness`` what the daily training waits for, ``retention`` how long trajectories are kept.
     """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     base_model: str
     version_prefix: str | None = None
     source: str | None = None
     automatic: bool = True
+    # Left out of the dump while they say nothing, so that older processes can read the row.
     scoring: Scoring = Field(Scoring(), exclude_if=lambda scoring: scoring == Scoring())
+    late: Late = Field(Late(), exclude_if=lambda late: late == Late())
+    readiness: Thresholds = Field(Thresholds(), exclude_if=lambda least: least == Thresholds())
+    retention: Retention = Field(Retention(), exclude_if=lambda kept: kept == Retention())
     train: TrainConfig | None = None
     validation: TaskSet | None = None
     release: Release = Release()
+
+    @field_validator("source")
+    @classmethod
+    def _holds_no_password(cls, url: str | None) -> str | None:
+        if url is not None and (PASSWORD.search(url) or "password=" in url.lower()):
+            remedy = "it is stored and shown: put the URL into an environment variable X, and write babylon://X"
+            raise PydanticCustomError(HIDDEN, remedy)
+        return url
 
 
 def digest(*parts: object) -> str:

@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from pydantic import ValidationError
 
-from rl.errors import InvalidInput, InvalidRow
+from rl.errors import InvalidRow
 from rl.records import Call, Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
-from sources.lines import opened
+from sources.lines import file_of, opened
 from sources.values import overlaps
 
 EXCERPT = 200
@@ -62,10 +61,7 @@ def connect(url: str) -> JsonLines:
     Raises:
         InvalidInput: there is no such file.
     """
-    path = Path(unquote(urlsplit(url).path))
-    if not path.is_file():
-        raise InvalidInput("line.source", url, "no such file; give an absolute path after jsonl://")
-    return JsonLines(path)
+    return JsonLines(file_of(url))
 
 
 def parse(line: str) -> Trajectory:

@@ -16,13 +16,12 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from rl.errors import InvalidInput, InvalidRow
+from rl.errors import InvalidRow
 from rl.records import Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
 from sources.exchanges import Exchange, parse
-from sources.lines import opened
+from sources.lines import file_of, opened
 from sources.sessions import MOST_CALLS, Sessions
 from sources.values import Reason, invalid, overlaps, quarantined
 
@@ -89,10 +88,7 @@ def connect(url: str) -> RequestLog:
     Raises:
         InvalidInput: there is no such file.
     """
-    path = Path(unquote(urlsplit(url).path))
-    if not path.is_file():
-        raise InvalidInput("line.source", url, "no such file; give an absolute path after requests://")
-    return RequestLog(path)
+    return RequestLog(file_of(url))
 
 
 def trajectory(exchanges: Sequence[Exchange], trajectory_id: str) -> Trajectory:

@@ -59,11 +59,20 @@ def _read(url: str, window: str) -> tuple[list[Trajectory], list[Quarantined]]:
     good: list[Trajectory] = []
     bad: list[Quarantined] = []
     for row in sources.connect(url).read(parse(window)):
-        if isinstance(row, Trajectory):
-            good.append(row)
-        else:
+        if not isinstance(row, Trajectory):
             bad.append(row)
+        elif row.consent is False:
+            bad.append(_refused(row.trajectory_id))
+        else:
+            good.append(row)
     return good, bad
+
+
+def _refused(trajectory_id: str) -> Quarantined:
+    """A row whose owner does not let it be learned from: it is counted, and nothing of what it says is kept."""
+    from rl.records import Quarantined
+
+    return Quarantined(source="consent", row=trajectory_id, field="consent", reason="its owner refused consent")
 
 
 def _taken(trajectory_id: str) -> Quarantined:

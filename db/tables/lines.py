@@ -39,7 +39,9 @@ class Run(Base):
 class Window(Base):
     """A bucket of trajectories: ``open -> closed -> collected -> scored -> trained | skipped``.
 
-    ``again`` counts how often it was opened once more, for rows that came late or outcomes that changed its scores.
+    ``again`` counts how often rows that came late were added to it. ``rows_read`` is how many rows its source had for
+    it when it was last read; ``known`` is how many rows of feedback and outcomes its scores take into account.
+    ``removed_at`` is when retention removed its trajectories.
     """
 
     __tablename__ = "windows"
@@ -56,6 +58,9 @@ class Window(Base):
     reason: Mapped[str | None]
     round: Mapped[int | None]
     again: Mapped[int] = mapped_column(Integer, server_default="0")
+    rows_read: Mapped[int | None] = mapped_column(Integer)
+    known: Mapped[int] = mapped_column(Integer, server_default="0")
+    removed_at: Mapped[Moment | None]
     created_at: Mapped[CreatedAt]
     starts_at: Mapped[Moment] = mapped_column(server_default=func.now())
     ends_at: Mapped[Moment | None]

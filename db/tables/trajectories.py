@@ -150,7 +150,10 @@ class Outcome(Base):
     """What became known of a trajectory, or of one of its turns, after it happened. The newest row counts."""
 
     __tablename__ = "outcomes"
-    __table_args__ = (UniqueConstraint("trajectory_id", "turn", "sha256", postgresql_nulls_not_distinct=True),)
+    __table_args__ = (
+        UniqueConstraint("trajectory_id", "turn", "sha256", postgresql_nulls_not_distinct=True),
+        Index("ix_outcomes_created_at", "created_at"),
+    )
 
     id: Mapped[Key]
     trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectory_keys.trajectory_id", ondelete="CASCADE"))
@@ -164,7 +167,10 @@ class Feedback(Base):
     """What somebody thought of a trajectory or of one call, given at any time; the newest of a name counts."""
 
     __tablename__ = "feedback"
-    __table_args__ = (CheckConstraint("abs(value) < 'infinity'::float8", name="value_finite"),)
+    __table_args__ = (
+        CheckConstraint("abs(value) < 'infinity'::float8", name="value_finite"),
+        Index("ix_feedback_created_at", "created_at"),
+    )
 
     id: Mapped[Key]
     feedback_id: Mapped[str] = mapped_column(unique=True)

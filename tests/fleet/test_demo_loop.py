@@ -144,8 +144,11 @@ def _until(story: Story, done: Callable[[Facts], bool], seconds: float) -> Facts
 
 
 def _kill_gpu_worker() -> None:
-    """SIGKILL for the worker, its pool process and the device's child, as the kernel's memory killer might."""
-    workers = [one for one in psutil.process_iter(["cmdline"]) if "gpu0@%h" in (one.info["cmdline"] or [])]
+    """SIGKILL for the worker, its pool process and the device's child, as the kernel's memory killer might.
+
+    Celery renames its processes where setproctitle is installed: the name is ``gpu0@%h`` before, ``gpu0@host`` after.
+    """
+    workers = [one for one in psutil.process_iter(["cmdline"]) if "gpu0@" in " ".join(one.info["cmdline"] or [])]
     mine = [one for one in workers if os.getpid() in [parent.pid for parent in one.parents()]]
     assert mine
     for process in mine:

@@ -64,9 +64,9 @@ def test_a_version_as_a_tree(runner: CliRunner) -> None:
         "releases",
         f"babylon-agent-v1.0.1 stable 100 % {made} to now: released by a test",
         "trajectories: 3",
-        f"group {HOUR} s/a",
+        f"group {HOUR} s/a judge group-a",
         *(trajectory(name, score, row) for name, score, row in (("a1", "0.25", 1), ("a2", "0.75", 2))),
-        f"group {HOUR} s/b",
+        f"group {HOUR} s/b judge group-b",
         trajectory("b1", "1", 3),
     ]
 
