@@ -15,6 +15,7 @@ from rl.errors import InvalidInput
 from rl.records import Quarantined, Trajectory
 from rl.windows import parse as window
 from tests.sources.babylon_tables import reader
+from tests.sources.mappings import RUNS
 
 TEN, ELEVEN = window("2025-01-15T10:00"), window("2025-01-15T11:00")
 Connect = Callable[[str], sources.Source]
@@ -45,23 +46,6 @@ def connect(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     return connected
 
 
-RUNS = """
-variable = "LOGS_URL"
-relation = "logs.Runs"
-model = "gpt-4o-mini"
-
-[columns]
-trajectory = "runId"
-agent = "who"
-scenario = "task"
-started = "began"
-ended = "done"
-reward = "score"
-messages = "talk"
-archetype = "kind"
-consent = "may learn"
-evaluation = "test"
-"""
 TALK = [
     {"role": "system", "content": "s"},
     {"role": "user", "content": "u1"},

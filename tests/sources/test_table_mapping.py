@@ -8,24 +8,7 @@ import pytest
 
 import sources
 from rl.errors import InvalidInput
-
-RUNS = """
-variable = "LOGS_URL"
-relation = "logs.Runs"
-model = "gpt-4o-mini"
-
-[columns]
-trajectory = "runId"
-agent = "who"
-scenario = "task"
-started = "began"
-ended = "done"
-reward = "score"
-messages = "talk"
-archetype = "kind"
-consent = "may learn"
-evaluation = "test"
-"""
+from tests.sources.mappings import RUNS
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -29,6 +29,7 @@ from rl.scoring_config import Judge, Scoring
 from tasks import judge_client
 from tasks.judge import judge
 from tasks.judge_settings import judge_settings
+from tests.served import served
 
 BLOCK = re.compile(r"<data[^>]*>(.*?)</data[^>]*>", re.DOTALL)
 WORTH = re.compile(r"worth (\d\.\d+)")
@@ -129,17 +130,12 @@ def standing(behaviour: Behaviour = honest) -> Iterator[Stand]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Asked)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    stand.url = f"http://127.0.0.1:{server.server_address[1]}/v1"
-    try:
-        yield stand
-    finally:
-        stand.let_go.set()
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with served(Asked) as url:
+        stand.url = f"{url}/v1"
+        try:
+            yield stand
+        finally:
+            stand.let_go.set()
 
 
 @contextmanager

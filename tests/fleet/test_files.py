@@ -1,0 +1,47 @@
+"""TOML files as configs: what is wrong with one is told, and no secret is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from fleet.files import read_toml
+from rl.config import LineConfig
+from rl.errors import InvalidSettings
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"postgresql://bob:{SECRET}@db/logs",
+        f"babylon://bob:{SECRET}@db/logs",
+        f"postgresql:///logs?user=bob&PASSWORD={SECRET}",
+    ],
+)
+def test_a_password_in_a_source_is_refused_and_never_shown(tmp_path: Path, source: str) -> None:
+    path = tmp_path / "line.toml"
+    path.write_text(f'base_model = "/m"\nsource = "{source}"\n')
+    with pytest.raises(InvalidSettings) as caught:
+        read_toml(path, LineConfig)
+    assert "line.toml: source" in str(caught.value)
+    assert "put the URL into an environment variable X, and write babylon://X" in str(caught.value)
+    assert SECRET not in str(caught.value)
+    with pytest.raises(ValidationError) as refused:
+        LineConfig(base_model="/m", source=source)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("source", ["jsonl:///srv/logs/a@b:c.jsonl", "babylon://LOGS_URL", "recorded://main", None])
+def test_a_source_without_a_password_is_taken(source: str | None) -> None:
+    assert LineConfig(base_model="/m", source=source).source == source
+
+
+def test_what_is_wrong_is_told_with_its_place_and_value(tmp_path: Path) -> None:
+    path = tmp_path / "line.toml"
+    path.write_text('base_model = "/m"\n[late]\npolicy = "later"\n')
+    with pytest.raises(InvalidSettings, match=r"line\.toml: late\.policy = 'later': Input should be 'reopen'"):
+        read_toml(path, LineConfig)
