@@ -27,9 +27,6 @@ class Recorded:
     says how each ended. What became known later of a step is in its ``outcome``.
     """
 
-    calls_are_stored = True
-    """The collection need not send the calls back: they were stored as they came."""
-
     def __init__(self, line: str) -> None:
         self.line = line
 
