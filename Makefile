@@ -41,7 +41,7 @@ test: install  ## the tests that take minutes together
 test-slow: install  ## the tests that take minutes each
 	@$(BIN)/python -m pytest -m slow
 
-bench: install  ## what jobs, training, the engine and the loop cost beside their peers (PARTS=jobs,engine JSON=FILE QUICK=1)
+bench: install  ## what jobs, reading, training, the engine and the loop cost beside their peers, and how releases err (PARTS=jobs,engine JSON=FILE QUICK=1)
 	@$(BIN)/python -m bench $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick) $(if $(JSON),--json '$(JSON)')
 
 faults: install  ## break real servers and workers, and count effects (SEED=3 MINUTES=10 JSON=FILE QUICK=1)

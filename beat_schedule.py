@@ -14,7 +14,15 @@ from celery.schedules import crontab
 ENTRIES: dict[str, dict[str, Any]] = {
     # Closes the hours that are over and asks for their collection; a minute late is soon enough for an hour.
     "collect": {"task": "rlfleet.plan", "schedule": crontab(), "args": ("collect", 60), "options": {"expires": 55}},
-    # Asks for scores of what was collected since; mostly done already by the task that collected.
+    # Looks for rows that came after their hour was read; counting those of a source may take minutes.
+    "late": {
+        "task": "rlfleet.look_again",
+        "schedule": crontab(minute="20"),
+        "args": (3600,),
+        "options": {"expires": 3000},
+    },
+    # Asks for scores of what was collected since, mostly asked for already by the task that collected; and for new ones
+    # of what feedback or outcomes were given since.
     "score": {"task": "rlfleet.plan", "schedule": crontab(), "args": ("score", 60), "options": {"expires": 55}},
     # Trains hours on all that is scored and not yet trained, once a day, when traffic is low in most places.
     "train": {

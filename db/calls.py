@@ -238,8 +238,8 @@ def with_id(session: Session, call_id: str) -> tuple[str, records.Call] | None:
     row = session.execute(
         text(f"{READ} where trajectory_id = :trajectory_id and call_id = :call_id and at = :at"),
         {"trajectory_id": found.trajectory_id, "call_id": call_id, "at": found.at},
-    ).one()
-    return row.trajectory_id, _call(row)
+    ).one_or_none()
+    return None if row is None else (row.trajectory_id, _call(row))  # its week may be dropped at this moment
 
 
 SETTLE = {

@@ -22,12 +22,17 @@ def freeze(
     window_ids: Sequence[int],
     rows: Sequence[Scored],
     about: Mapping[str, Any],
+    groups: Mapping[str, str] | None = None,
 ) -> Dataset:
-    """The job's dataset: made of ``rows`` the first time, the same one on every later attempt."""
+    """The job's dataset: made of ``rows`` the first time, the same one on every later attempt.
+
+    ``groups`` has the group of a trajectory that is not in the one of its scenario: ``<window> <name>``.
+    """
     existing = session.scalar(select(Dataset).where(Dataset.job_id == job_id))
     if existing is not None:
         return existing
-    sha = _sha256((row.window, row.comparison, row.trajectory_id, row.score) for row in rows)
+    named = {row.trajectory_id: f"{row.window} {row.comparison}" for row in rows} | dict(groups or {})
+    sha = _sha256((*_window_and_scenario(named[row.trajectory_id]), row.trajectory_id, row.score) for row in rows)
     dataset = Dataset(line_id=line_id, job_id=job_id, sha256=sha, manifest=dict(about) | {"trajectories": len(rows)})
     session.add(dataset)
     session.flush()
@@ -39,7 +44,7 @@ def freeze(
                 {
                     "dataset_id": dataset.id,
                     "trajectory_id": row.trajectory_id,
-                    "group": f"{row.window} {row.comparison}",
+                    "group": named[row.trajectory_id],
                     "score": row.score,
                     "score_id": row.score_id,
                 }

@@ -12,7 +12,9 @@ from db import calls, outcomes
 from rl import records
 
 OF_WINDOW = text("""
-    select t.* from rlfleet.windows w join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
+    select t.*, exists (select 1 from rlfleet.recordings r
+                         where r.trajectory_id = t.trajectory_id and r.consent is false) as refused
+      from rlfleet.windows w join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
      where w.id = :window_id order by t.scenario_id, t.trajectory_id
 """)
 TURNS = text("""
@@ -41,6 +43,7 @@ def of_window(session: Session, window_id: int) -> list[records.Trajectory]:
             calls=spoken[row.trajectory_id],
             turns=turns[row.trajectory_id],
             archetype=row.archetype,
+            consent=False if row.refused else None,
             metadata=row.details | _known(known.get(row.trajectory_id, {}).get(None)),
         )
         for row in rows
@@ -48,7 +51,8 @@ def of_window(session: Session, window_id: int) -> list[records.Trajectory]:
 
 
 def _turn(row: Row[Any], outcome: dict[str, Any] | None) -> records.Turn:
-    return records.Turn(**row.details, turn=row.turn, reward=row.reward, outcome=outcome or {})
+    known = {"outcome": outcome} if outcome else {}
+    return records.Turn(**(row.details | {"turn": row.turn, "reward": row.reward} | known))
 
 
 def _known(outcome: dict[str, Any] | None) -> dict[str, Any]:

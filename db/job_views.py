@@ -140,16 +140,16 @@ def counts() -> dict[str, int]:
     return {state.value: 0 for state in State} | {str(row[0]): int(row[1]) for row in rows}
 
 
-def live_training_of(session: Session, line_id: int, window: str) -> int | None:
-    """The newest training job on that window, alone or with others, that was not given up."""
+def live_training_of(session: Session, line_id: int, window: str, *, ended: bool = True) -> int | None:
+    """The newest training job on that window, alone or with others, that was not given up; ``ended`` ones too."""
     row = session.execute(
         text("""
             select id from rlfleet.jobs
              where kind = 'train' and line_id = :line_id and inputs -> 'windows' @> to_jsonb(cast(:window as text))
-               and state in ('queued', 'running', 'succeeded')
+               and (state in ('queued', 'running') or (state = 'succeeded' and :ended))
              order by id desc limit 1
         """),
-        {"line_id": line_id, "window": window},
+        {"line_id": line_id, "window": window, "ended": ended},
     ).one_or_none()
     return int(row[0]) if row else None
 

@@ -169,7 +169,9 @@ def _left_out(datasets: Rows, made: Rows) -> dict[str, int]:
     """When the dataset was frozen, and by the training that read it."""
     found: dict[str, int] = {}
     for one in datasets:
-        if count := int(one["manifest"].get("left_out") or 0):
+        if reasons := one["manifest"].get("skipped"):
+            found |= reasons
+        elif count := int(one["manifest"].get("left_out") or 0):
             found["not scored, or below min_score"] = count
     for one in made:
         for reason, count in ((one["manifest"].get("rows") or {}).get("skipped") or {}).items():
@@ -183,7 +185,9 @@ def _rows(session: Session, statement: str, **values: Any) -> Rows:
 
 
 WINDOWS = """
-    select w.id, w.name, w.state, w.reason, w.again, count(t.trajectory_id) as trajectories,
+    select w.id, w.name, w.state, nullif(concat_ws('; ', w.reason, 'removed by retention on '
+               || to_char(w.removed_at at time zone 'UTC', 'YYYY-MM-DD')), '') as reason, w.removed_at, w.again,
+           count(t.trajectory_id) as trajectories,
            count(distinct t.scenario_id) as groups, count(t.trajectory_id) filter (where exists (
                select 1 from rlfleet.scores s where s.trajectory_id = t.trajectory_id)) as scored,
            (select count(*) from rlfleet.quarantine q where q.window_id = w.id) as quarantined,
@@ -237,11 +241,14 @@ OF_WINDOW = """
     )
 """
 DETAILS = """
-    select p.trajectory_id, p."group", t.agent_id, t.source, t.reward, k.erased_at, p.score, p.score_id, s.method,
-           s.method_version, s.rubric_hash, s.judge, s.cost, s.compared_in, s.explanation, s.created_at as scored_at,
+    select p.trajectory_id, p."group", t.agent_id, t.source, t.reward, k.erased_at,
+           k.erased_at is not distinct from w.removed_at and k.erased_at is not null as by_retention,
+           p.score, p.score_id, s.method, s.method_version, s.rubric_hash, s.judge, s.cost, s.compared_in,
+           s.explanation, s.created_at as scored_at,
            array(select distinct c.model from rlfleet.calls c
                   where c.trajectory_id = p.trajectory_id and c.at = k.at order by c.model) as models
       from page p join rlfleet.trajectory_keys k on k.trajectory_id = p.trajectory_id
+      join rlfleet.windows w on w.id = k.window_id
       left join rlfleet.trajectories t on t.trajectory_id = p.trajectory_id and t.at = k.at
       left join rlfleet.scores s on s.id = p.score_id
      order by p."group" collate "C", p.trajectory_id collate "C"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -82,4 +82,5 @@ def start_run(session: Session, line_id: int, config: RunConfig, base_version_id
 
 def end_run(session: Session, run_id: int, state: str, reason: str) -> None:
     """The run is over: ``finished`` or ``stopped``, with the reason in words."""
-    session.execute(update(Run).where(Run.id == run_id, Run.state == "running").values(state=state, reason=reason))
+    ended = {"state": state, "reason": reason, "finished_at": func.now()}
+    session.execute(update(Run).where(Run.id == run_id, Run.state == "running").values(ended))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -21,20 +21,44 @@ Outcomes = dict[int | None, dict[str, Any]]
 
 
 def insert(session: Session, trajectories: Iterable[records.Trajectory]) -> set[str]:
-    """Add what is not known yet. Returns the trajectories of which something new became known."""
-    rows = [row for one in trajectories for row in _rows(one)]
-    if not rows:
+    """Add what the newest rows do not say. Returns the trajectories of which something new became known.
+
+    Of two trajectories with one id the later one counts: a log that is only appended to has no other way to say more.
+    """
+    return add(session, {(one.trajectory_id, turn): body for one in trajectories for turn, body in _of(one)})
+
+
+def add(session: Session, found: Mapping[tuple[str, int | None], Mapping[str, Any]]) -> set[str]:
+    """The same by trajectory and turn. Nothing is stored of a trajectory that is not there, or that was erased."""
+    ids = {trajectory_id for trajectory_id, _ in found}
+    if not ids:
         return set()
-    added = insert_into(Outcome).on_conflict_do_nothing().returning(Outcome.trajectory_id)
-    return set(session.scalars(added, rows))
+    there = set(session.scalars(THERE, {"ids": sorted(ids)}))
+    newest = {(row.trajectory_id, row.turn): row.sha256 for row in session.execute(NEWEST, {"ids": sorted(there)})}
+    hashed = {key: digest(body) for key, body in found.items() if key[0] in there}
+    fresh = [key for key, sha256 in hashed.items() if newest.get(key) != sha256]
+    rows = [{"trajectory_id": key[0], "turn": key[1], "sha256": hashed[key], "body": found[key]} for key in fresh]
+    if rows:
+        session.execute(insert_into(Outcome), rows)
+    return {trajectory_id for trajectory_id, _ in fresh}
 
 
-def _rows(one: records.Trajectory) -> Iterator[dict[str, Any]]:
-    found: Outcomes = {turn.turn: turn.outcome for turn in one.turns}
-    found[None] = one.metadata.get(METADATA) or {}
-    for turn, body in found.items():
-        if body:
-            yield {"trajectory_id": one.trajectory_id, "turn": turn, "sha256": digest(body), "body": body}
+# The lock keeps a trajectory from being erased between this look and the rows that follow it.
+THERE = text("""
+    select trajectory_id from rlfleet.trajectory_keys
+     where trajectory_id = any(:ids) and erased_at is null order by trajectory_id for share
+""")
+NEWEST = text("""
+    select distinct on (trajectory_id, turn) trajectory_id, turn, sha256 from rlfleet.outcomes
+     where trajectory_id = any(:ids) order by trajectory_id, turn, id desc
+""")
+
+
+def _of(one: records.Trajectory) -> Iterator[tuple[int | None, dict[str, Any]]]:
+    """What it says of the whole and of its turns, where it says anything."""
+    whole = one.metadata.get(METADATA)
+    found: Outcomes = {turn.turn: turn.outcome for turn in one.turns} | {None: whole or {}}
+    yield from ((turn, body) for turn, body in found.items() if body)
 
 
 def of_trajectories(session: Session, ids: Sequence[str]) -> dict[str, Outcomes]:

@@ -23,7 +23,7 @@ FIRST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=35)
 """Rows are taken from ``FIRST`` on, and up to ``LATEST`` ahead: a wrong clock must not make a table a row."""
 
 _made: set[tuple[str, datetime]] = set()
-"""(database, week) that this process knows to be there."""
+"""(database, week) that this process knows to be there, of weeks that are not over."""
 
 
 def week_of(moment: datetime) -> datetime:
@@ -56,7 +56,8 @@ def ensure(moments: Iterable[datetime]) -> None:
         with engine().begin() as connection:
             for table in PARTITIONED:
                 _make(connection, table, week)
-        _made.add((url, week))
+        if week + WEEK > datetime.now(UTC):  # what is over may be dropped by retention
+            _made.add((url, week))
 
 
 def _check(week: datetime) -> None:

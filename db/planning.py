@@ -24,7 +24,7 @@ def line_state(session: Session, line: Line) -> LineState:
         name=line.name,
         config=LineConfig.model_validate(line.config),
         windows=tuple(
-            WindowState(row.name, row.state, runs[row.run_id].name if row.run_id else None, row.round)
+            WindowState(row.name, row.state, runs[row.run_id].name if row.run_id else None, row.round, row.again)
             for row in windows.on_line(session, line.id)
             if row.run_id is None or runs[row.run_id].state == "running"
         ),

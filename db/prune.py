@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import text
 
+from db import erasure, leftovers, retention, weeks
 from db.session import transaction
 
 BATCH = 10_000
@@ -48,6 +51,19 @@ def _in_batches(table: str) -> int:
         removed += ids
         if ids < BATCH:
             return removed
+
+
+def old_trajectories(until: float) -> tuple[Counter[str], bool]:
+    """Remove what retention no longer keeps, until ``until`` (monotonic seconds). How many of what; whether it is all.
+
+    Whatever it is killed at, the next pass finds the rest; see ``db.retention``.
+    """
+    counts: Counter[str] = Counter()
+    stages = (leftovers.uncollected, weeks.drop, weeks.call_keys, retention.windows, leftovers.texts)
+    over = all(stage(counts, until) for stage in stages)
+    if over and time.monotonic() < until:
+        counts += erasure.again()
+    return counts, over
 
 
 def ended(job_ids: Sequence[int]) -> set[int]:

@@ -1,11 +1,14 @@
-"""What waits to be trained on, counted by the database: the numbers that ``rl.readiness`` judges."""
+"""What waits to be trained on, counted by the database: the numbers that ``rl.readiness`` judges.
+
+Windows that a training which has not ended is to learn from wait no longer.
+"""
 
 from __future__ import annotations
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import lines
+from db import lines, readiness_settings
 from db.tables import Line
 from rl.readiness import Readiness, Stats, Thresholds, readiness
 
@@ -14,6 +17,10 @@ WAITING = """
         select o.window_id, o.dataset_id from rlfleet.dataset_windows o join rlfleet.windows w on w.id = o.window_id
           join rlfleet.datasets d on d.id = o.dataset_id join rlfleet.versions v on v.job_id = d.job_id
          where w.line_id = :line_id
+    ), asked_for as materialized (
+        select jsonb_array_elements_text(j.inputs -> 'windows') as name from rlfleet.jobs j
+         where j.kind = 'train' and j.line_id = :line_id and j.state in ('queued', 'running')
+           and not exists (select 1 from rlfleet.versions v where v.job_id = j.id)
     ), waiting as (
         select w.id, t.scenario_id,
                exists (select 1 from rlfleet.scores s where s.trajectory_id = t.trajectory_id) as scored,
@@ -22,6 +29,7 @@ WAITING = """
                         where o.window_id = w.id) as trained
           from rlfleet.windows w join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
          where w.line_id = :line_id and w.run_id is null and w.state not in ('trained', 'skipped')
+           and w.name not in (select name from asked_for)
     ), sizes as (
         select count(*) as total, count(*) filter (where scored and not trained) as scored,
                count(*) filter (where not scored and not trained) as unscored,
@@ -71,7 +79,15 @@ def stats_of(session: Session, line_id: int, min_group_size: int | None = None) 
 
 
 def readiness_of(session: Session, line: Line, thresholds: Thresholds | None = None) -> Readiness:
-    """Whether the line's logs are worth a training, with what the line trains with."""
-    least = thresholds or Thresholds()
-    train = lines.config_of(line).train
-    return readiness(stats_of(session, line.id, least.min_group_size), least, train.objective if train else None)
+    """Whether the line's logs are worth a training, with what the line trains with.
+
+    Judged by ``thresholds``; without them by those that the line sets, then by the environment's, then by the built-in
+    ones.
+
+    Raises:
+        InvalidSettings: a threshold of the environment cannot be used.
+    """
+    config = lines.config_of(line)
+    least = thresholds or config.readiness.over(readiness_settings.thresholds())
+    objective = config.train.objective if config.train else None
+    return readiness(stats_of(session, line.id, least.min_group_size), least, objective)

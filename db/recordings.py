@@ -17,7 +17,7 @@ from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db import calls, feedback, partitions
+from db import calls, feedback, outcomes, partitions, withdrawals
 from db.calls import NewCall, json_text
 from db.feedback import NewFeedback
 from db.tables import Line, Quarantine, Recording
@@ -144,12 +144,12 @@ def _locked(session: Session, ids: list[str]) -> tuple[dict[str, _Head], datetim
 
 def _start(session: Session, head: _Head, start: Start, present: datetime) -> bool:
     row = head.row
-    if row.consent is False or row.agent_id is not None:
+    if row.consent is False or (row.agent_id is not None and start.consent is not False):
         return False
-    if head.is_erased:
-        return True
-    if start.consent is False:
+    if start.consent is False:  # also of one that went on until then
         _forget(session, head)
+        return True
+    if head.is_erased:
         return True
     row.agent_id, row.scenario_id, row.window = start.agent_id, start.scenario_id, start.window
     row.archetype, row.consent = start.archetype, start.consent
@@ -161,23 +161,17 @@ def _start(session: Session, head: _Head, start: Start, present: datetime) -> bo
 
 
 RENAME = text("update rlfleet.calls set line = :line where trajectory_id = :id and at >= :since")
-FORGET = (
-    text("delete from rlfleet.turns where trajectory_id = :id and at >= :since"),
-    text("""
-        with gone as (delete from rlfleet.calls where trajectory_id = :id returning call_id)
-        delete from rlfleet.call_keys k using gone where k.call_id = gone.call_id
-    """),
-    text("delete from rlfleet.feedback where trajectory_id = :id"),
-)
 
 
 def _forget(session: Session, head: _Head) -> None:
     """Nobody agreed: keep the id, so that what is reported of it later is not stored either."""
     row = head.row
-    for statement in FORGET:
-        session.execute(statement, {"id": row.trajectory_id, "since": partitions.week_of(head.since)})
     row.consent, row.line, row.details = False, DEFAULT_LINE, {}
-    row.ended_at = row.status = row.reward = None
+    row.agent_id = row.scenario_id = row.window = row.archetype = None
+    row.started_at = row.ended_at = row.status = row.reward = None
+    session.flush()
+    if withdrawals.delete(session, [row.trajectory_id]):
+        session.expunge(row)  # its key says so from here on
 
 
 def _end(head: _Head, end: End, present: datetime) -> bool:
@@ -214,6 +208,7 @@ def _store_steps(
             fresh.append(one)
             _revive(head)
     _insert_turns(session, heads, fresh, present)
+    _store_outcomes(session, heads, steps, fresh)
     spoken = [_placed(call, heads[one.trajectory_id], present) for one in fresh for call in one.calls]
     calls.insert(session, spoken)
     feedback.adopt(session, [call.call_id for call in spoken])
@@ -241,6 +236,26 @@ INSERT = text("""
 """)
 
 
+ADD_OUTCOME = text("""
+    update rlfleet.turns set details = jsonb_set(details::jsonb, '{outcome}', cast(:outcome as jsonb))::json
+     where trajectory_id = :id and turn = :turn and at >= :since and details is not null
+""")
+
+
+def _store_outcomes(session: Session, heads: Mapping[str, _Head], steps: Sequence[Step], fresh: Sequence[Step]) -> None:
+    """What became known of steps: with the step until its trajectory is collected, and beside it from then on.
+
+    A step that is reported again says nothing new but its outcome, of which the newest counts.
+    """
+    first = {id(one) for one in fresh}
+    known = [(heads[one.trajectory_id], one) for one in steps if one.outcome]
+    outcomes.add(session, {(one.trajectory_id, one.turn): one.outcome for head, one in known if head.lies_at})
+    for head, one in known:
+        if head.lies_at is None and id(one) not in first and not head.is_closed:
+            values = {"id": one.trajectory_id, "turn": one.turn, "outcome": json_text(one.outcome)}
+            session.execute(ADD_OUTCOME, values | {"since": partitions.week_of(head.since)})
+
+
 def _insert_turns(session: Session, heads: Mapping[str, _Head], steps: Sequence[Step], present: datetime) -> None:
     if not steps:
         return
@@ -254,12 +269,12 @@ def _insert_turns(session: Session, heads: Mapping[str, _Head], steps: Sequence[
             "at": [place.isoformat() for place in places],
             "action": [one.action and one.action["kind"] for one in steps],
             "reward": [repr(one.reward) for one in steps],
-            "details": [json_text(_details(one)) for one in steps],
+            "details": [json_text(_details(one, heads[one.trajectory_id])) for one in steps],
         },
     )
 
 
-def _details(step: Step) -> dict[str, Any]:
+def _details(step: Step, head: _Head) -> dict[str, Any]:
     at = None if step.at is None else step.at.astimezone(UTC).isoformat()
-    known_later = {"outcome": step.outcome} if step.outcome else {}
+    known_later = {"outcome": step.outcome} if step.outcome and head.lies_at is None else {}
     return {"at": at, "state": step.state, "action": step.action} | known_later

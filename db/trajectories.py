@@ -26,7 +26,8 @@ def insert_trajectories(
     """Store the trajectories and their turns; those stored already are left alone. Returns how many are new.
 
     Calls are stored by ``db.calls``, because a gateway may have stored them first; calls and turns that agents
-    reported are brought beside their trajectory. What became known later is kept apart (``db.outcomes``).
+    reported are brought beside their trajectory. What became known later is kept apart (``db.outcomes``), also of
+    those stored already.
     """
     if not trajectories:
         return 0
@@ -37,6 +38,7 @@ def insert_trajectories(
     keys = [where | {"trajectory_id": key} for key in by_id]
     claimed = insert(TrajectoryKey).on_conflict_do_nothing().returning(TrajectoryKey.trajectory_id)
     fresh = set(session.scalars(claimed, keys))
+    outcomes.insert(session, trajectories)
     new = [by_id[key] for key in by_id if key in fresh]
     if not new:
         return 0
@@ -46,7 +48,6 @@ def insert_trajectories(
     turns = [turn | {"at": at} for one in new for turn in _turns(one)]
     if turns:
         session.execute(insert(Turn), turns)
-    outcomes.insert(session, new)
     return len(new)
 
 
@@ -60,7 +61,7 @@ def _row(one: records.Trajectory, source: str) -> dict[str, Any]:
         "reward": one.reward,
         "started_at": one.started_at,
         "ended_at": one.ended_at,
-        "details": one.metadata,
+        "details": {name: value for name, value in one.metadata.items() if name != outcomes.METADATA},
     }
 
 
@@ -81,10 +82,19 @@ def _turns(trajectory: records.Trajectory) -> Iterable[dict[str, Any]]:
         }
 
 
-def stored_elsewhere(session: Session, window_id: int, ids: Sequence[str]) -> set[str]:
-    """Those of the ids that belong to trajectories of other windows."""
-    query = select(TrajectoryKey.trajectory_id).where(TrajectoryKey.trajectory_id == func.any(list(ids)))
-    return set(session.scalars(query.where(TrajectoryKey.window_id != window_id)))
+@dataclass(frozen=True)
+class Known:
+    """A trajectory that is stored, or was until it was erased."""
+
+    window_id: int
+    is_erased: bool
+
+
+def known(session: Session, ids: Sequence[str]) -> dict[str, Known]:
+    """Those of the ids that belong to a trajectory, of whatever window and line."""
+    query = select(TrajectoryKey.trajectory_id, TrajectoryKey.window_id, TrajectoryKey.erased_at.is_not(None))
+    found = session.execute(query.where(TrajectoryKey.trajectory_id == func.any(list(ids))))
+    return {trajectory_id: Known(window_id, is_erased) for trajectory_id, window_id, is_erased in found}
 
 
 def insert_quarantine(session: Session, line_id: int, window_id: int, rows: Sequence[records.Quarantined]) -> int:
@@ -132,8 +142,24 @@ def of_windows(session: Session, window_ids: Sequence[int]) -> list[Scored]:
 
 
 def insert_scores(session: Session, scores: Sequence[dict[str, Any]]) -> int:
-    """Add score rows; one that is there already (same trajectory, method, version and input) is left alone."""
-    if not scores:
-        return 0
-    added = session.scalars(insert(Score).on_conflict_do_nothing().returning(Score.id), scores)
-    return len(list(added))
+    """Add score rows, but for those that say what the trajectory's newest row says (same method, version and input).
+
+    Returns how many were added.
+    """
+    ids = [str(one["trajectory_id"]) for one in scores]
+    newest = {row.trajectory_id: tuple(row) for row in session.execute(NEWEST_SCORES, {"ids": ids})}
+    added = []
+    for one in scores:
+        said = (one["trajectory_id"], one["method"], one["method_version"], one["input_hash"])
+        if newest.get(one["trajectory_id"]) != said:
+            newest[one["trajectory_id"]] = said
+            added.append(one)
+    if added:
+        session.execute(insert(Score), added)
+    return len(added)
+
+
+NEWEST_SCORES = text("""
+    select distinct on (trajectory_id) trajectory_id, method, method_version, input_hash
+      from rlfleet.scores where trajectory_id = any(:ids) order by trajectory_id, id desc
+""")

@@ -48,6 +48,17 @@ def named(session: Session, line_id: int, name: str) -> Window:
     return window
 
 
+def locked(session: Session, line_id: int, name: str) -> Window:
+    """The same, locked until the transaction ends: what is decided by the window's state is decided once.
+
+    Raises:
+        UnknownWindow: there is none.
+    """
+    query = select(Window).where(Window.line_id == line_id, Window.name == name)
+    found = session.scalar(query.with_for_update().execution_options(populate_existing=True))
+    return found or named(session, line_id, name)
+
+
 CATCH_UP = timedelta(hours=72)
 """How far back hours are opened that passed while nothing ran; ask for older ones by name."""
 
@@ -81,6 +92,31 @@ def close_past(session: Session) -> list[str]:
 def move(session: Session, window_id: int, state: str, reason: str | None = None) -> None:
     """Put the window in ``state``."""
     session.execute(update(Window).where(Window.id == window_id).values(state=state, reason=reason))
+
+
+def note_rows(session: Session, window_id: int, rows: int) -> None:
+    """The window's source was seen to have so many rows of it; fewer than before change nothing."""
+    seen = func.greatest(func.coalesce(Window.rows_read, 0), rows)
+    session.execute(update(Window).where(Window.id == window_id).values(rows_read=seen))
+
+
+def reopen(session: Session, window_id: int, reason: str) -> None:
+    """Rows were added to a window that was read before: it wants new scores, and what is new in it training.
+
+    Also where it was not scored yet, because a job that scores it may have begun without them.
+    """
+    again = {"state": "collected", "reason": reason, "again": Window.again + 1}
+    session.execute(update(Window).where(Window.id == window_id).values(**again))
+
+
+def scored(session: Session, window_id: int, again: int, known: int) -> None:
+    """The window has scores that take ``known`` outcomes and ratings into account.
+
+    Only one that was collected moves on by that, and only while no rows came since it was read ``again`` times.
+    """
+    session.execute(update(Window).where(Window.id == window_id).values(known=known))
+    waits = (Window.id == window_id, Window.state == "collected", Window.again == again)
+    session.execute(update(Window).where(*waits).values(state="scored"))
 
 
 def on_line(session: Session, line_id: int, names: Sequence[str] | None = None) -> list[Window]:

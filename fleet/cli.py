@@ -15,15 +15,18 @@ import typer
 
 from fleet.assess_cli import assess
 from fleet.explain_cli import explain
+from fleet.forget_cli import forget
 from fleet.jobs_cli import jobs_app
 from fleet.memory_cli import memory
+from fleet.select_cli import select
 from fleet.terminal import AsJson, connect, console, errors
+from fleet.train_cli import train
 from fleet.windows_cli import windows
 from rl.errors import InvalidInput, RlfleetError, StartError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
-for command in (assess, explain, memory, windows):
+for command in (assess, explain, forget, memory, select, train, windows):
     app.command()(command)
 
 STOP_SECONDS = 120.0
@@ -100,23 +103,6 @@ def env() -> None:
     connect()
     for name in ("DATABASE_URL", "REDIS_URL"):
         typer.echo(f"export {name}={shlex.quote(os.environ[name])}")
-
-
-@app.command()
-def train(window_id: str, line: Line = "main") -> None:
-    """Record that a window is to be trained on, then ring. Works while Redis is down: it is rung later."""
-    from db import job_views
-    from rl.errors import BrokerUnavailable
-    from tasks.requests import request
-    from tasks.ring import ring
-
-    connect()
-    job_id = request(window_id, line)
-    try:
-        ring()
-    except BrokerUnavailable as error:
-        errors.print(f"recorded, and rung later: {error}", highlight=False, markup=False)
-    console.print(str(job_views.summary(job_id)), highlight=False, markup=False)
 
 
 @app.command()

@@ -102,7 +102,8 @@ def _trajectories(root: Tree, found: Lineage) -> None:
 
 def _trajectory(one: dict[str, Any]) -> str:
     if one["erased_at"]:
-        return f"{one['trajectory_id']}: erased {one['erased_at']}"
+        words = "removed by retention" if one["by_retention"] else "erased"
+        return f"{one['trajectory_id']}: {words} {one['erased_at']}"
     spoke = ", ".join(one["models"]) or "nobody"
     return f"{one['trajectory_id']}: {_score(one)}; agent {one['agent_id']}, spoken by {spoke}, from {one['source']}"
 

@@ -80,7 +80,7 @@ def _read(name: str, line: str) -> Stored:
     Raises:
         InvalidInput: there is no such version, or rows are gone or were changed.
     """
-    from db import datasets, lines, versions
+    from db import datasets, erasure, lines, versions
     from db.session import transaction
     from tasks import frozen
 
@@ -90,13 +90,12 @@ def _read(name: str, line: str) -> Stored:
         made = versions.made(session, name)
         if made.dataset is None:
             raise InvalidInput("version", name, "its dataset is gone; restore a backup")
-        kept = frozen.read(session, made.dataset.id)
-        datasets.check(made.dataset, kept.rows)
+        if reason := erasure.reason_gone(session, made.dataset):
+            raise InvalidInput("dataset", made.dataset.id, f"{reason}: {name} cannot be trained again")
+        datasets.check(made.dataset, datasets.rows_of(session, made.dataset.id))
         start = frozen.start_from(session, made.version.base_model, made.parent, made.config)
-        if is_on_policy(made.config["objective"]):
-            kept = frozen.aged(session, made.version.line_id, kept, start.parent)
-        else:
-            kept = frozen.in_text(session, made.version.line_id, kept)
+        own = versions.places(session, made.version.line_id)
+        kept = frozen.Frozen(made.dataset.id, own, is_on_policy(made.config["objective"]), start.parent)
         base = made.version.manifest.get("base_sha256") or versions.sha256_of(session, start.base)
         adapter = versions.sha256_of(session, start.folder) if start.folder else None
     return Stored(made, kept, start, base, adapter)

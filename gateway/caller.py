@@ -14,12 +14,13 @@ LAST_TURN = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The identity of a call. ``agent_id`` is None when the caller does not say it."""
+    """The identity of a call. ``agent_id`` and ``consent`` are None when the caller does not say them."""
 
     agent_id: str | None
     trajectory_id: str
     turn: int
     call_id: str
+    consent: bool | None = None
 
     @property
     def unit(self) -> str:
@@ -40,13 +41,14 @@ def caller_of(headers: Mapping[str, str]) -> Caller:
     """The caller, with the ids made that were not sent; a turn that was not sent is 0.
 
     Raises:
-        Refusal: 400, a header is too long or the turn is not a number.
+        Refusal: 400, a header is too long, the turn is not a number, or the consent neither true nor false.
     """
     return Caller(
         agent_id=_text(headers, "x-agent-id") or None,
         trajectory_id=_text(headers, "x-trajectory-id") or uuid.uuid4().hex,
         turn=_turn(headers.get("x-turn", "0")),
         call_id=_text(headers, "x-call-id") or uuid.uuid4().hex,
+        consent=_consent(headers.get("x-consent", "")),
     )
 
 
@@ -55,6 +57,13 @@ def _text(headers: Mapping[str, str], name: str) -> str:
     if len(value) > LONGEST:
         raise bad_request(name, f"must have at most {LONGEST} characters")
     return value
+
+
+def _consent(value: str) -> bool | None:
+    said = {"true": True, "false": False, "": None}
+    if value.strip().lower() not in said:
+        raise bad_request("x-consent", "must be true or false")
+    return said[value.strip().lower()]
 
 
 def _turn(value: str) -> int:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from db import engines, releases
+from db import engines, redacting, releases
 from db.engines import Address
+from db.redacting import Redactions
 from db.releases import LineReleases, NamedVersion
 from db.session import transaction
 from rl.errors import DatabaseUnavailable
@@ -57,15 +58,16 @@ class Fresh(Generic[T]):
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Lines by name, engines with the newest first, and what is known of the pinned version."""
+    """Lines by name and what they take out, engines with the newest first, what is known of the pinned version."""
 
     lines: dict[str, LineReleases]
+    redactions: Redactions
     engines: list[Address]
     pinned: NamedVersion | None
 
 
 class Catalog:
-    """The release rows, the versions and the engines that routing needs."""
+    """The release rows, the versions and the engines that routing needs, and the lines' redactions."""
 
     def __init__(self, pin: str, *, stale_is_fine: bool) -> None:
         self.pin, self.stale_is_fine = pin, stale_is_fine
@@ -87,7 +89,8 @@ class Catalog:
     def _read_snapshot(self) -> Snapshot:
         with transaction() as session:
             pinned = releases.version_named(session, self.pin) if self.pin else None
-            return Snapshot(releases.by_line(session), engines.known(session), pinned)
+            redactions = redacting.of_lines(session)
+            return Snapshot(releases.by_line(session), redactions, engines.known(session), pinned)
 
 
 def _read_version(name: str) -> NamedVersion | None:

@@ -10,8 +10,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from db import calls
+from db import calls, recordings
 from db.calls import NewCall
+from db.recordings import Start
 from db.session import transaction
 from gateway import access, routing
 from gateway.caller import Caller, caller_of
@@ -20,6 +21,7 @@ from gateway.catalog import Catalog
 from gateway.chat import ChatRequest, Spoken, parse_answer, parse_request
 from gateway.errors import bad_request, unavailable, unknown_model
 from gateway.forwarding import Answer, Engines, Upstream
+from gateway.redaction import Redactor
 from gateway.routing import BASE, Route, Rules
 from gateway.settings import Capture, GatewaySettings
 from rl import records
@@ -37,10 +39,12 @@ class Completions:
         self.engines = Engines(settings.engine_key)
         self.upstream = Upstream(settings)
         self.recorder = Recorder()
+        self.redactor = Redactor()
         self._without_tokens: set[str] = set()
 
     async def close(self) -> None:
         """Store what is waiting and close every connection."""
+        self.redactor.close()
         await self.recorder.close()
         await self.engines.close()
         await self.upstream.close()
@@ -58,12 +62,20 @@ class Completions:
         version, line, answer = await self._complete(await self._route(asked.model, caller), asked)
         if answer.status == 200 and self.settings.capture is Capture.REQUIRED:
             call = self._call(caller, asked, line, version, parse_answer(answer.body))
-            if not await self.recorder.record(call):
+            if not await self._record(caller, call):
                 return await asyncio.to_thread(_repeated, caller)
         headers = caller.headers(version)
         if answer.retry_after is not None:
             headers["Retry-After"] = answer.retry_after
         return Response(answer.body, answer.status, headers, answer.media_type)
+
+    async def _record(self, caller: Caller, call: NewCall) -> bool:
+        """Store what may be stored of the call. False when another was stored under its id before."""
+        if caller.consent is False:
+            await asyncio.to_thread(_refuse, caller)
+            return True
+        kept = await self.redactor.captured(call, (await self.catalog.snapshot()).redactions)
+        return kept is None or await self.recorder.record(kept)
 
     async def _route(self, model: str, caller: Caller) -> Route:
         snapshot, settings = await self.catalog.snapshot(), self.settings
@@ -118,6 +130,12 @@ class Completions:
             temperature=asked.temperature,
             finish_reason=spoken.finish_reason,
         )
+
+
+def _refuse(caller: Caller) -> None:
+    """Nobody agreed to this trajectory: keep that alone, and delete what was stored before."""
+    with transaction() as session:
+        recordings.store(session, [Start(caller.trajectory_id, caller.agent_id or "", consent=False)])
 
 
 def _repeated(caller: Caller) -> Response:

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
@@ -19,6 +19,7 @@ from db.session import transaction
 from gateway import access
 from gateway.errors import RETRY_AFTER_SECONDS, Refusal, bad_request
 from gateway.ingest import Rejected, decode, parse, rejected
+from gateway.redaction import of_events, of_rejected
 from gateway.settings import GatewaySettings
 from rl.errors import DatabaseUnavailable, InvalidRow
 from rl.records import Quarantined
@@ -115,7 +116,7 @@ def ingest(raw: bytes, encoding: str) -> dict[str, Any]:
     """Store the events in a body. Returns the answer.
 
     Raises:
-        Refusal: 400 or 413.
+        Refusal: 400, 413, or 503 where a line's redaction cannot be applied.
     """
     body = _decoded(raw, encoding)
     if not isinstance(body, dict) or body.get("schema") != SCHEMA or set(body) != {"schema", "events"}:
@@ -164,6 +165,8 @@ def _store(events: Sequence[object]) -> dict[str, Any]:
             good[index] = parse(event)
         except InvalidRow as error:
             bad.append(rejected(index, event, error.field, error.remedy))
+    bad = of_rejected(bad) if bad else bad
+    good = _redacted(events, good, bad) if good else good
     try:
         return _answer(_commit(list(good.values()), bad), bad)
     except DatabaseUnavailable:
@@ -173,6 +176,18 @@ def _store(events: Sequence[object]) -> dict[str, Any]:
             raise
         log.exception("%d events cannot be stored together; each is stored by itself", len(good))
     return _one_by_one(events, good, bad)
+
+
+def _redacted(events: Sequence[object], good: Mapping[int, Event], bad: list[Rejected]) -> dict[int, Event]:
+    """The events as they may be stored. Those that may not be join the bad ones."""
+    kept: dict[int, Event] = {}
+    for index, one in of_events(good).items():
+        if isinstance(one, InvalidRow):
+            bad.append(rejected(index, events[index], one.field, one.remedy))
+        else:
+            kept[index] = one
+    bad.sort(key=lambda one: one.index)
+    return kept
 
 
 def _commit(good: list[Event], bad: Sequence[Rejected]) -> list[bool]:

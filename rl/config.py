@@ -21,6 +21,7 @@ from rl.objectives import Cispo, Dapo, Dpo, DrGrpo, Gspo, Objective, Ppo, Reinfo
 from rl.objectives import Grpo as GrpoTrain
 from rl.objectives import Sft as SftTrain
 from rl.readiness import Thresholds
+from rl.redaction import Redaction
 from rl.retention import Retention
 from rl.scoring_config import Scoring
 from rl.training import Config, Lora, Optimizer, Train
@@ -130,7 +131,8 @@ class LineConfig(Config):
     None for a line that only plays runs. With ``automatic``, every hour of the source is a window of its own accord
     and is trained on once a day; without it, only windows that somebody asks for exist. Hours are scored as ``scoring``
     says, rounds of a run by their reward. ``late`` says what becomes of rows that come after their hour was read,
-    ``readiness`` what the daily training waits for, ``retention`` how long trajectories are kept.
+    ``readiness`` what the daily training waits for, ``retention`` how long trajectories are kept, ``redaction`` what
+    is taken out of texts before they are stored.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -144,6 +146,7 @@ class LineConfig(Config):
     late: Late = Field(Late(), exclude_if=lambda late: late == Late())
     readiness: Thresholds = Field(Thresholds(), exclude_if=lambda least: least == Thresholds())
     retention: Retention = Field(Retention(), exclude_if=lambda kept: kept == Retention())
+    redaction: Redaction = Field(Redaction(), exclude_if=lambda taken_out: not taken_out.is_set)
     train: TrainConfig | None = None
     validation: TaskSet | None = None
     release: Release = Release()

@@ -26,12 +26,13 @@ TRAIN_FIRST, PLAIN, EVALUATE_LAST = 50, 100, 120
 
 @dataclass(frozen=True)
 class WindowState:
-    """A window as the planner sees it."""
+    """A window as the planner sees it; ``again`` counts how often rows that came late were added to it."""
 
     name: str
     state: str
     run: str | None
     round: int | None
+    again: int = 0
 
 
 @dataclass(frozen=True)
@@ -99,8 +100,10 @@ class OpenRound:
     window: str
 
 
-def collect(line: LineState, window: WindowState) -> Want:
+def collect(line: LineState, window: WindowState, *, rows: int | None = None, after_hours: float | None = None) -> Want:
     """Bring the window's trajectories in: from the line's source, or by playing the run's scenarios.
+
+    A window that was read is read again because its source holds ``rows``, or because it ended ``after_hours`` ago.
 
     Raises:
         InvalidInput: an hour window on a line without a source.
@@ -110,19 +113,27 @@ def collect(line: LineState, window: WindowState) -> Want:
         return Want("collect", "collect", {"window": window.name}, {"rollout": rollout.model_dump(mode="json")})
     if line.config.source is None:
         raise InvalidInput("line.source", None, f"line {line.name!r} has no source to collect {window.name} from")
-    return Want("collect", "collect", {"window": window.name}, {"source": line.config.source})
+    why = {"rows": rows, "after_hours": after_hours}
+    inputs = {"window": window.name} | {name: value for name, value in why.items() if value is not None}
+    return Want("collect", "collect", inputs, {"source": line.config.source})
 
 
-def score(line: LineState, window: WindowState) -> Want:
-    """Give every trajectory of the window the number it is trained with: rounds of a run their reward."""
+def score(line: LineState, window: WindowState, known: int | None = None) -> Want:
+    """Give every trajectory of the window the number it is trained with: rounds of a run their reward.
+
+    It is done again for rows that came late, and for what became ``known`` since: so many outcomes and ratings.
+    """
     chosen = Scoring() if window.run is not None else line.config.scoring
     plain = {"method": "reward", "method_version": "1"}
     config = plain if chosen == Scoring() else {"scoring": chosen.model_dump(mode="json")}
-    return Want("score", "score", {"window": window.name}, config)
+    later = {"known": known} if known is not None else {"again": window.again} if window.again else {}
+    return Want("score", "score", {"window": window.name} | later, config)
 
 
 def train(line: LineState, *windows: WindowState) -> Want:
     """Train one version on the windows together: a round as its run says, hours as their line says.
+
+    Windows that were added to ``again`` are work of their own: what is new in them is learned from.
 
     Raises:
         InvalidInput: an hour window on a line that does not say how to train.
@@ -131,8 +142,10 @@ def train(line: LineState, *windows: WindowState) -> Want:
     config: TrainConfig | None = _run(line, run).config.train if run else line.config.train
     if config is None:
         raise InvalidInput("line.train", None, f"line {line.name!r} does not say how to train; set [line.train]")
-    names = [window.name for window in windows]
-    return Want("train", "gpu", {"windows": names}, config.model_dump(mode="json"), TRAIN_FIRST)
+    inputs: dict[str, Any] = {"windows": [window.name for window in windows]}
+    if again := {window.name: window.again for window in windows if window.again}:
+        inputs["again"] = again
+    return Want("train", "gpu", inputs, config.model_dump(mode="json"), TRAIN_FIRST)
 
 
 def evaluate(version: str, task_set: TaskSet) -> Want:

@@ -16,6 +16,7 @@ QUEUES = ("collect", "score", "maint", "gpu")
 
 TASK_QUEUES = {
     "rlfleet.collect": "collect",
+    "rlfleet.look_again": "collect",
     "rlfleet.score": "score",
     "rlfleet.decide": "score",
     "rlfleet.train": "gpu",

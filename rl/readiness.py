@@ -10,18 +10,19 @@ The rule, in this order; the first that does not hold is the reason:
 from __future__ import annotations
 
 import math
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
 from rl.training import Config
 
 READY = "Ready to train!"
-UNGROUPED = frozenset({"sft", "weighted_sft"})
-"""Objectives that learn from a trajectory that is alone in its scenario."""
+UNGROUPED = frozenset({"sft", "weighted_sft", "ppo"})
+"""Objectives that learn from a trajectory that is alone in its scenario: by itself, or from its head of values."""
 
 
 class Thresholds(Config):
-    """What a training waits for.
+    """What a training waits for. Only what was set is dumped: the environment has a say in the others.
 
     min_trajectories: 100. Of the published 1000, 100 and 1 the middle one: a small fleet makes it in a day.
     min_groups: 10, as published.
@@ -36,6 +37,25 @@ class Thresholds(Config):
     min_group_size: int = Field(2, ge=1)
     min_quality: float = Field(0.95, ge=0, le=1)
     min_hours_between: float = Field(20.0, ge=0)
+
+    @model_serializer(mode="wrap")
+    def _what_was_set(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name in self.model_fields_set}
+
+    def __eq__(self, other: object) -> bool:
+        """Equal values, set by the same hand: one that is set to its built-in value is not for the environment."""
+        return (
+            isinstance(other, Thresholds)
+            and self.model_fields_set == other.model_fields_set
+            and bool(super().__eq__(other))
+        )
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+    def over(self, others: Thresholds) -> Thresholds:
+        """These where they were set, and ``others`` elsewhere."""
+        return others.model_copy(update={name: getattr(self, name) for name in self.model_fields_set})
 
 
 class Stats(Config):

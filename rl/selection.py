@@ -5,10 +5,11 @@
 2. The others are ranked by the posterior mean of their overall rate. The tie set is every one that the best is
    better than with a probability below 0.8: the data do not tell its members apart.
 3. From the tie set: the highest macro mean (of the types' rates), then the highest weakest type, then fewer
-   turns, then the earliest step.
+   turns, then fewer tokens, then the earliest step.
 
 Step 0 takes part: "no improvement" is an answer. Rates are independent with uniform priors; where the verdicts
-are paired by scenario this is cautious, as it ignores what the pairs have in common.
+are paired by scenario this is cautious, as it ignores what the pairs have in common: ``rank`` takes another
+comparison then.
 """
 
 from __future__ import annotations
@@ -16,25 +17,46 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
+from typing import Protocol
 
-import numpy as np
 from pydantic import Field
-from scipy.special import betaln
 
+from rl.comparison import probability_better
 from rl.errors import InvalidInput
 from rl.intervals import check_count
 from rl.records import Record
+
+__all__ = [
+    "CREDIBLE",
+    "INDEPENDENT",
+    "MIN_COVERAGE",
+    "Candidate",
+    "Comparison",
+    "Independent",
+    "Selection",
+    "Veto",
+    "best_of",
+    "probability_better",
+    "rank",
+    "select",
+    "shown",
+    "vetoes",
+]
 
 CREDIBLE = 0.8
 MIN_COVERAGE = 0.95
 
 
 class Candidate(Record):
-    """One checkpoint: successes and verdicts ``(k, n)`` per type of scenario, and mean turns per episode if known."""
+    """One checkpoint: successes and verdicts ``(k, n)`` per type of scenario.
+
+    ``turns`` and ``tokens`` are means per episode, where known.
+    """
 
     step: int = Field(ge=0)
     types: dict[str, tuple[int, int]] = Field(min_length=1)
     turns: float | None = None
+    tokens: float | None = None
 
     @property
     def overall(self) -> tuple[int, int]:
@@ -62,21 +84,33 @@ class Selection(Record):
     reason: str
 
 
-def probability_better(k1: int, n1: int, k2: int, n2: int) -> float:
-    """P(p1 > p2) for independent p ~ Beta(1 + k, 1 + n - k), exact.
+class Veto(Record):
+    """A type of scenario in which a step is credibly worse than step 0, with probability ``p``."""
 
-    The closed sum over i = 0 .. k1 of B(a2 + i, b1 + b2) / ((b1 + i) B(1 + i, b1) B(a2, b2)), every term of
-    which is positive (Evan Miller, "Formulas for Bayesian A/B testing").
+    step: int
+    type: str
+    p: float
 
-    Raises:
-        InvalidInput: not 0 <= k <= n.
-    """
-    check_count(k1, n1)
-    check_count(k2, n2)
-    i = np.arange(k1 + 1, dtype=np.float64)
-    b1, a2, b2 = 1 + n1 - k1, 1 + k2, 1 + n2 - k2
-    terms = betaln(a2 + i, b1 + b2) - np.log(b1 + i) - betaln(1 + i, b1) - betaln(a2, b2)
-    return min(float(np.exp(terms).sum()), 1.0)
+
+class Comparison(Protocol):
+    """How candidates are ranked: a score, and P(the first one's rate is higher than the second's)."""
+
+    def score(self, candidate: Candidate) -> float: ...
+
+    def better(self, one: Candidate, other: Candidate) -> float: ...
+
+
+class Independent:
+    """Overall rates with independent uniform priors; the score is the posterior mean."""
+
+    def score(self, candidate: Candidate) -> float:
+        return candidate.posterior_mean
+
+    def better(self, one: Candidate, other: Candidate) -> float:
+        return probability_better(*one.overall, *other.overall)
+
+
+INDEPENDENT = Independent()
 
 
 def select(candidates: Sequence[Candidate]) -> Selection:
@@ -86,48 +120,70 @@ def select(candidates: Sequence[Candidate]) -> Selection:
         InvalidInput: no step 0 or a step twice, other types than step 0's, a type without verdicts, or one with
             under 95 % of the verdicts that another candidate has.
     """
-    base = _comparable(candidates)
-    vetoed = {c.step: reason for c in candidates if (reason := _veto(c, base))}
+    return rank(candidates, _comparable(candidates))
+
+
+def rank(candidates: Sequence[Candidate], base: Candidate | None, by: Comparison = INDEPENDENT) -> Selection:
+    """The choice among candidates, at least one, of the same types. Without a base nothing is vetoed."""
+    vetoed = {} if base is None else {c.step: reason for c in candidates if (reason := _veto(c, base))}
     survivors = [c for c in candidates if c.step not in vetoed]
-    best = max(survivors, key=lambda c: (c.posterior_mean, _preference(c)))
-    probability = {c.step: probability_better(*best.overall, *c.overall) for c in survivors}
-    tied = [c for c in survivors if probability[c.step] < CREDIBLE]
+    best = best_of(survivors, by)
+    probability = {c.step: by.better(best, c) for c in survivors}
+    tied = [c for c in survivors if c is best or probability[c.step] < CREDIBLE]
     pick = max(tied, key=_preference)
     return Selection(
         pick=pick.step,
         tie_set=sorted(c.step for c in tied),
-        posterior={c.step: c.posterior_mean for c in candidates},
+        posterior={c.step: by.score(c) for c in candidates},
         probability=probability,
         vetoed=vetoed,
         reason=_reason(pick, tied),
     )
 
 
-def _preference(candidate: Candidate) -> tuple[Fraction, Fraction, float, int]:
+def best_of(candidates: Sequence[Candidate], by: Comparison = INDEPENDENT) -> Candidate:
+    """The one with the highest score; of equal ones the one that a tie is broken for."""
+    return max(candidates, key=lambda c: (by.score(c), _preference(c)))
+
+
+def vetoes(candidate: Candidate, base: Candidate) -> list[Veto]:
+    """The types in which it is credibly worse than step 0, sorted by name."""
+    found = []
+    for name, count in sorted(candidate.types.items()):
+        p = probability_better(*base.types[name], *count)
+        if p > CREDIBLE:
+            found.append(Veto(step=candidate.step, type=name, p=p))
+    return found
+
+
+def _preference(candidate: Candidate) -> tuple[Fraction, Fraction, float, float, int]:
     """Greater is better. Fractions, because equal means must compare as equal."""
     rates = [Fraction(k, n) for k, n in candidate.types.values()]
-    turns = math.inf if candidate.turns is None else candidate.turns
-    return sum(rates, Fraction(0)) / len(rates), min(rates), -turns, -candidate.step
+    turns, tokens = (math.inf if cost is None else cost for cost in (candidate.turns, candidate.tokens))
+    return sum(rates, Fraction(0)) / len(rates), min(rates), -turns, -tokens, -candidate.step
 
 
 def _veto(candidate: Candidate, base: Candidate) -> str:
     """Why the candidate is out; empty when it is not."""
-    worse = []
-    for name, (k, n) in sorted(candidate.types.items()):
-        k0, n0 = base.types[name]
-        if (p := probability_better(k0, n0, k, n)) > CREDIBLE:
-            worse.append(f"{name} {k}/{n} against {k0}/{n0} at step 0 (P worse {p:.3f})")
-    return "; ".join(worse)
+    return "; ".join(
+        f"{one.type} {shown(candidate.types[one.type])} against {shown(base.types[one.type])} at step 0 "
+        f"(P worse {one.p:.3f})"
+        for one in vetoes(candidate, base)
+    )
+
+
+def shown(count: tuple[int, int]) -> str:
+    """``(15, 16)`` as ``15/16``."""
+    return f"{count[0]}/{count[1]}"
 
 
 def _reason(pick: Candidate, tied: list[Candidate]) -> str:
-    k, n = pick.overall
     if len(tied) == 1:
-        return f"step {pick.step} ({k}/{n}) is credibly better than every other"
+        return f"step {pick.step} ({shown(pick.overall)}) is credibly better than every other"
     steps = ", ".join(str(step) for step in sorted(c.step for c in tied))
     return (
-        f"the data do not tell steps {steps} apart; step {pick.step} ({k}/{n}) by macro mean, weakest type, "
-        "turns, then earliest"
+        f"the data do not tell steps {steps} apart; step {pick.step} ({shown(pick.overall)}) by macro mean, "
+        "weakest type, turns, then earliest"
     )
 
 

@@ -27,13 +27,16 @@ class Recorded:
     says how each ended. What became known later of a step is in its ``outcome``.
     """
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, line: str, *, looks: bool = False) -> None:
+        """With ``looks`` nothing is written: an episode without an end goes on until somebody else ends it."""
         self.line = line
+        self.looks = looks
 
     def read(self, window: WindowId | None) -> Iterator[Trajectory | Quarantined]:
         """The window's trajectories, or all, in the order they ended; in their place those that cannot be used."""
         with transaction() as session:
-            recorded.abandon(session, self.line)
+            if not self.looks:
+                recorded.abandon(session, self.line)
             ids = recorded.over(session, self.line, window)
         for first in range(0, len(ids), BATCH):
             yield from _batch(ids[first : first + BATCH])
@@ -41,20 +44,22 @@ class Recorded:
     def holds(self, window: WindowId) -> bool:
         """Whether some episode of that window is over."""
         with transaction() as session:
-            recorded.abandon(session, self.line)
+            if not self.looks:
+                recorded.abandon(session, self.line)
             return bool(recorded.over(session, self.line, window, most=1))
 
     def hours(self, since: datetime | None = None, until: datetime | None = None) -> dict[str, int]:
         """Episodes by hour window, of hours with some moment from ``since`` to before ``until``."""
         with transaction() as session:
-            recorded.abandon(session, self.line)
+            if not self.looks:
+                recorded.abandon(session, self.line)
             found = recorded.by_window(session, self.line, since, until)
         named = {name: parse(name) for name in found}
         return {name: found[name] for name, one in named.items() if one.hour and overlaps(one, since, until)}
 
 
 def connect(url: str) -> Recorded:
-    """The line that ``recorded://<line>`` names.
+    """The line that ``recorded://<line>`` names; with ``?look`` nothing is written.
 
     Raises:
         InvalidInput: there is no such line, or the URL names none.
@@ -64,7 +69,7 @@ def connect(url: str) -> Recorded:
         raise InvalidInput("line.source", url, "write recorded:// and the name of a line, such as recorded://main")
     with transaction() as session:
         lines.named(session, line)
-    return Recorded(line)
+    return Recorded(line, looks=urlsplit(url).query == "look")
 
 
 def _batch(ids: list[str]) -> Iterator[Trajectory | Quarantined]:

@@ -5,6 +5,7 @@ train_window.delay("2025-01-15T10:00")
 """
 
 from tasks import presence, rejections  # noqa: F401 - they connect to the worker's signals
+from tasks.again import look_again
 from tasks.alert import alert
 from tasks.collect import collect
 from tasks.decide import decide
@@ -19,6 +20,7 @@ __all__ = [
     "collect",
     "decide",
     "evaluate",
+    "look_again",
     "plan",
     "prune",
     "reconcile",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,8 @@ from rl.protocol import BackendName, DatasetRow, TrainCommand
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from db.tables import DatasetTrajectory
-    from rl.records import Call
+    from rl.dataset_line import StoredCall
+    from rl.records import Call, Trajectory
 
 DATASET = "dataset.jsonl"
 CURATED = "curated.jsonl"
@@ -39,14 +39,16 @@ class Start:
 
 @dataclass(frozen=True)
 class Frozen:
-    """The rows of a dataset in the order they are trained in, and the calls of each trajectory.
+    """A frozen dataset, and whose calls count as what in it.
 
-    ``ages`` says how many versions ago the policy of a trajectory was, where that is not 0.
+    ``own`` are the line's versions with their places. On-policy training goes on from ``parent``, and every call is one
+    of theirs; for any other objective the calls of other models are text, because their tokens are another model's.
     """
 
-    rows: list[DatasetTrajectory]
-    spoken: dict[str, list[Call]]
-    ages: dict[str, int] = field(default_factory=dict)
+    dataset_id: int
+    own: Mapping[str, int]
+    is_on_policy: bool
+    parent: str | None
 
 
 def start_from(session: Session, base_model: str, version: str | None, config: Mapping[str, Any]) -> Start:
@@ -67,59 +69,37 @@ def start_from(session: Session, base_model: str, version: str | None, config: M
     return Start(checkpoint.base_uri, checkpoint.uri, version)
 
 
-def read(session: Session, dataset_id: int) -> Frozen:
-    """The dataset's rows with their calls."""
-    from db import calls, datasets
-
-    rows = datasets.rows_of(session, dataset_id)
-    return Frozen(rows, calls.of_trajectories(session, [one.trajectory_id for one in rows]))
-
-
-def aged(session: Session, line_id: int, frozen: Frozen, parent: str | None) -> Frozen:
-    """``frozen``, whose calls versions of the line spoke, with how many versions before or after ``parent``.
-
-    Calls that say nothing are nobody's.
+def age_of(trajectory: str, calls: Sequence[StoredCall | Call], own: Mapping[str, int], parent: str | None) -> int:
+    """How many versions before or after ``parent`` spoke the calls; those that say nothing are nobody's.
 
     Raises:
-        OffPolicyRefused: names the first call of another model, or without log-probabilities.
+        OffPolicyRefused: names the first call of another model than ``own``, or without log-probabilities.
     """
-    from db import versions
-
-    places = versions.places(session, line_id)
-    ages = {}
-    for trajectory, calls in frozen.spoken.items():
-        said = [call for call in calls if call.token_ids is None or call.token_ids]
-        for call in said:
-            if parent is None or call.model not in places or not call.has_tokens:
-                raise OffPolicyRefused(
-                    f"call {call.call_id} of trajectory {trajectory} was spoken by {call.model!r}"
-                    f"{'' if call.has_tokens else ' without log-probabilities'}, and training goes on from {parent!r}:"
-                    " use an objective for foreign data (sft, weighted_sft, dpo)"
-                )
-        ages[trajectory] = max((abs(places[call.model] - places[str(parent)]) for call in said), default=0)
-    return replace(frozen, ages={name: age for name, age in ages.items() if age})
-
-
-def in_text(session: Session, line_id: int, frozen: Frozen) -> Frozen:
-    """``frozen`` with the text alone of calls that no version of the line spoke: their tokens are another model's."""
-    from db import versions
-
-    own = versions.places(session, line_id)
-    return replace(frozen, spoken={name: _texts(calls, own) for name, calls in frozen.spoken.items()})
-
-
-def _texts(calls: Sequence[Call], own: Container[str]) -> list[Call]:
-    bare = {"prompt_token_ids": None, "token_ids": None, "logprobs": None}
-    return [call if call.model in own else call.model_copy(update=bare) for call in calls]
+    said = [call for call in calls if call.token_ids is None or call.token_ids]
+    for call in said:
+        if parent is None or call.model not in own or not call.has_tokens:
+            raise OffPolicyRefused(
+                f"call {call.call_id} of trajectory {trajectory} was spoken by {call.model!r}"
+                f"{'' if call.has_tokens else ' without log-probabilities'}, and training goes on from {parent!r}:"
+                " use an objective for foreign data (sft, weighted_sft, dpo)"
+            )
+    return max((abs(own[call.model] - own[str(parent)]) for call in said), default=0)
 
 
 def write(folder: Path, frozen: Frozen) -> tuple[Path, str]:
     """Write the file that the child reads, one ``DatasetRow`` a line. Returns its path and its SHA-256.
 
+    The calls are streamed: what is held in memory does not grow with the dataset.
+
     Raises:
+        OffPolicyRefused: training is on-policy; names the first call of another model, or without log-probabilities.
+        DatabaseUnavailable: the database went away.
         DiskFull: there is no room for it.
     """
-    return _written(folder / DATASET, _lines(frozen))
+    from db import streaming
+
+    with streaming.snapshot() as session:
+        return _written(folder / DATASET, _lines(session, frozen))
 
 
 def curate(folder: Path, url: str, own: Container[str] = ()) -> tuple[Path, str]:
@@ -138,8 +118,7 @@ def curate(folder: Path, url: str, own: Container[str] = ()) -> tuple[Path, str]
     rows = [one for one in sources.connect(url).read(None) if isinstance(one, Trajectory)]
     if not rows:
         raise NoTrainingData(f"no usable row in {url}, which config.ptx.source names")
-    lines = (_line(one.trajectory_id, one.scenario_id, one.reward, _texts(one.calls, own)) for one in rows)
-    return _written(folder / CURATED, lines)
+    return _written(folder / CURATED, (_line(one, own) for one in rows))
 
 
 def _written(path: Path, lines: Iterable[bytes]) -> tuple[Path, str]:
@@ -184,14 +163,26 @@ def command_for(
     )
 
 
-def _lines(frozen: Frozen) -> Iterator[bytes]:
-    for one in frozen.rows:
-        age = frozen.ages.get(one.trajectory_id, 0)
-        yield _line(one.trajectory_id, one.group, one.score, frozen.spoken[one.trajectory_id], age)
+def _lines(session: Session, frozen: Frozen) -> Iterator[bytes]:
+    from db import streaming
+    from rl.dataset_line import dataset_line
+
+    for one, calls in streaming.of_dataset(session, frozen.dataset_id):
+        if frozen.is_on_policy:
+            age, kept = age_of(one.trajectory_id, calls, frozen.own, frozen.parent), calls
+        else:
+            age, kept = 0, [call if call.model in frozen.own else call.in_text() for call in calls]
+        yield dataset_line(one.trajectory_id, one.group, one.score, kept, age)
 
 
-def _line(trajectory: str, group: str, score: float, spoken: Sequence[Call], age: int = 0) -> bytes:
-    calls = [call.model_dump(mode="json", exclude_none=True) for call in spoken]
-    row = DatasetRow(trajectory_id=trajectory, group=group, score=score, calls=calls, staleness=age)
+def _line(row: Trajectory, own: Container[str]) -> bytes:
+    """The line of a trajectory that comes from a source; without the tokens that none of ``own`` spoke."""
+    calls = [_text(call, own).model_dump(mode="json", exclude_none=True) for call in row.calls]
+    line = DatasetRow(trajectory_id=row.trajectory_id, group=row.scenario_id, score=row.reward, calls=calls)
     # Without defaults: a field that a later rlfleet adds must not change the bytes of a row that has no use for it.
-    return row.model_dump_json(exclude_defaults=True).encode() + b"\n"
+    return line.model_dump_json(exclude_defaults=True).encode() + b"\n"
+
+
+def _text(call: Call, own: Container[str]) -> Call:
+    bare = {"prompt_token_ids": None, "token_ids": None, "logprobs": None}
+    return call if call.model in own else call.model_copy(update=bare)

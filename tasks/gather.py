@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -16,63 +17,120 @@ if TYPE_CHECKING:
     from db.jobs import Claim
     from environments.play import Assignment, Outcome
     from rl.config import Rollout
+    from rl.errors import InvalidRow
     from rl.records import Call, Quarantined, Trajectory
+    from rl.redaction import Redaction
     from tasks.carry import Effect, Lease
 
 
+REFUSED = "consent"
+"""The source of quarantined rows that nobody lets be learned from."""
+
+
 def from_source(claim: Claim, lease: Lease) -> Effect:
-    """Read the window's rows: good ones become trajectories, bad ones are quarantined and counted."""
+    """Read the window's rows: good ones become trajectories, bad ones are quarantined and counted.
+
+    A window that was read before gets what is new, where its line takes rows that come late, and what became known of
+    its trajectories since. What is stored is never changed.
+    """
     window, url = str(claim.inputs["window"]), str(claim.config["source"])
-    good, bad = asyncio.run(lease.during(asyncio.to_thread(_read, url, window)))
+    good, bad, found = asyncio.run(lease.during(asyncio.to_thread(_read, url, window, _redaction(claim))))
 
     def effect(session: Session) -> dict[str, Any]:
-        from db import calls, trajectories, windows
+        from db import late, lines, trajectories, windows, withdrawals
 
-        row = windows.named(session, claim.line_id, window)
-        elsewhere = trajectories.stored_elsewhere(session, row.id, [one.trajectory_id for one in good])
-        unusable = bad + [_taken(one.trajectory_id) for one in good if one.trajectory_id in elsewhere]
-        mine = [one for one in good if one.trajectory_id not in elsewhere]
+        row = windows.locked(session, claim.line_id, window)
+        is_first = row.state in ("open", "closed")
+        takes = is_first or late.takes(session, row, lines.config_of(lines.named(session, claim.line)).late)
+        withdrawals.refuse(session, claim.line_id, claim.line, [one.row for one in bad if one.source == REFUSED])
+        refused = withdrawals.refused(session, [one.trajectory_id for one in good])
+        willing = [one for one in good if one.trajectory_id not in refused]
+        known = trajectories.known(session, [one.trajectory_id for one in willing])
+        elsewhere = {name for name, one in known.items() if one.window_id != row.id}
+        unusable = bad + [_taken(one.trajectory_id) for one in willing if one.trajectory_id in elsewhere]
+        unusable += [_refused(one) for one in sorted(refused)]
+        mine = [one for one in willing if one.trajectory_id not in elsewhere and (takes or one.trajectory_id in known)]
         fresh = trajectories.insert_trajectories(session, claim.line_id, row.id, url, mine)
-        spoken = [
-            calls.NewCall.of(call, trajectory_id=one.trajectory_id, line=claim.line, agent_id=one.agent_id, place=place)
-            for one in mine
-            for place, call in enumerate(one.calls)
-        ]
-        calls.insert(session, spoken)
+        _insert_calls(session, claim, [one for one in mine if one.trajectory_id not in known])
         bad_ones = trajectories.insert_quarantine(session, claim.line_id, row.id, unusable)
-        counts = {"trajectories": len(mine), "new": fresh, "quarantined": bad_ones}
-        if mine:
+        if takes:
+            windows.note_rows(session, row.id, max(len(good), claim.inputs.get("rows", 0)))
+        if is_first and mine:
             windows.move(session, row.id, "collected")
-        else:
+        elif is_first:
             windows.move(session, row.id, "skipped", f"no usable trajectory ({len(unusable)} quarantined)")
-        return counts
+        elif fresh:
+            windows.reopen(session, row.id, f"{fresh} row{'' if fresh == 1 else 's'} came late")
+        counts = {"trajectories": len(mine), "new": fresh, "quarantined": bad_ones}
+        return counts | ({"redacted": dict(found)} if found else {})
 
     return effect
 
 
-def _read(url: str, window: str) -> tuple[list[Trajectory], list[Quarantined]]:
-    """The window's usable rows and the others. On a thread of its own, as rows of other windows may be many."""
+def _insert_calls(session: Session, claim: Claim, fresh: list[Trajectory]) -> None:
+    """The calls of trajectories that were not stored before; of two with one id the first counts."""
+    from db import calls
+
+    first = {one.trajectory_id: one for one in reversed(fresh)}
+    spoken = [
+        calls.NewCall.of(call, trajectory_id=one.trajectory_id, line=claim.line, agent_id=one.agent_id, place=place)
+        for one in first.values()
+        for place, call in enumerate(one.calls)
+    ]
+    calls.insert(session, spoken)
+
+
+def _redaction(claim: Claim) -> Redaction:
+    """What the line takes out at the moment, whatever it was when the job was asked for."""
+    from db import redacting
+    from db.session import transaction
+
+    with transaction() as session:
+        return redacting.of_line(session, claim.line_id)
+
+
+def _read(url: str, window: str, redaction: Redaction) -> tuple[list[Trajectory], list[Quarantined], Counter[str]]:
+    """The window's usable rows, the others, and how often something was taken out of the usable ones.
+
+    On a thread of its own, as rows of other windows may be many.
+    """
     import sources
+    from db.redacting import clean, unused
+    from rl.errors import InvalidRow
     from rl.records import Trajectory
     from rl.windows import parse
 
     good: list[Trajectory] = []
     bad: list[Quarantined] = []
+    found: Counter[str] = Counter()
     for row in sources.connect(url).read(parse(window)):
         if not isinstance(row, Trajectory):
-            bad.append(row)
+            bad.append(unused(row, redaction))
         elif row.consent is False:
             bad.append(_refused(row.trajectory_id))
         else:
-            good.append(row)
-    return good, bad
+            try:
+                cleaned, counts = clean(row, redaction)
+            except InvalidRow as error:
+                bad.append(_withheld(row.trajectory_id, error))
+                continue
+            found += counts
+            good.append(cleaned)
+    return good, bad, found
 
 
 def _refused(trajectory_id: str) -> Quarantined:
     """A row whose owner does not let it be learned from: it is counted, and nothing of what it says is kept."""
     from rl.records import Quarantined
 
-    return Quarantined(source="consent", row=trajectory_id, field="consent", reason="its owner refused consent")
+    return Quarantined(source=REFUSED, row=trajectory_id, field="consent", reason="its owner refused consent")
+
+
+def _withheld(trajectory_id: str, error: InvalidRow) -> Quarantined:
+    """A row that the line's redaction does not let be stored."""
+    from rl.records import Quarantined
+
+    return Quarantined(source="redaction", row=trajectory_id, field=error.field, reason=error.remedy)
 
 
 def _taken(trajectory_id: str) -> Quarantined:

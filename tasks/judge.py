@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rl.config import digest
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, InvalidRow
 from rl.judging import VERSION, Group, View, split
+from rl.redaction import Redaction
 from rl.scoring import NoScore, ScoreRow, heuristic_rows
 from rl.scoring_config import Judge, Scoring
 from tasks.judge_client import Failure, JudgeClient, Judged, Ledger
@@ -20,18 +21,28 @@ from tasks.judge_settings import judge_settings
 if TYPE_CHECKING:
     from rl.records import Trajectory
 
+NO_CONSENT = "its owner did not consent to being learned from, so it is shown to no judge"
+NOTHING = Redaction()
 Rows = list[ScoreRow | NoScore]
 Beat = Callable[[object, int, int], None]
 
 
-async def judge(groups: Sequence[Sequence[Trajectory]], config: Scoring, ledger: Ledger, beat: Beat) -> Rows:
+async def judge(
+    groups: Sequence[Sequence[Trajectory]],
+    config: Scoring,
+    ledger: Ledger,
+    beat: Beat,
+    *,
+    redaction: Redaction = NOTHING,
+) -> Rows:
     """A row or the reason for none of every trajectory; each of ``groups`` is one scenario's.
 
-    ``beat(_, done, total)`` is called after each judged group; what it raises stops the judging.
+    ``beat(_, done, total)`` is called after each judged group; what it raises stops the judging. The judge sees what
+    ``redaction`` leaves: what was stored before the line had one is redacted here.
 
     Raises:
         InvalidInput: the config has no judge.
-        InvalidSettings: RLFLEET_JUDGE_URL is not set.
+        InvalidSettings: RLFLEET_JUDGE_URL is not set, or the redaction's hook is not there.
         DatabaseUnavailable: the ledger cannot be read or written.
     """
     if config.judge is None or not config.is_judged:
@@ -39,8 +50,8 @@ async def judge(groups: Sequence[Sequence[Trajectory]], config: Scoring, ledger:
     rows: Rows = []
     asked: list[tuple[Group, list[Trajectory]]] = []
     for members in groups:
-        willing = [one for one in members if one.consent is not False]
-        rows += [NoScore(one.trajectory_id, config.method, NO_CONSENT) for one in members if one.consent is False]
+        willing, withheld = await asyncio.to_thread(_shown, members, redaction)
+        rows += [NoScore(key, config.method, reason) for key, reason in withheld.items()]
         several, lone = split(willing, config.judge, config.method)
         by_id = {one.trajectory_id: one for one in willing}
         asked += [(group, [by_id[one] for one in group.ids]) for group in several]
@@ -53,7 +64,20 @@ async def judge(groups: Sequence[Sequence[Trajectory]], config: Scoring, ledger:
     return rows
 
 
-NO_CONSENT = "its owner did not consent to being learned from, so it is shown to no judge"
+def _shown(members: Iterable[Trajectory], redaction: Redaction) -> tuple[list[Trajectory], dict[str, str]]:
+    """What a judge may see of them, and by trajectory why nothing of it."""
+    from db.redacting import clean
+
+    willing, withheld = [], {}
+    for one in members:
+        if one.consent is False:
+            withheld[one.trajectory_id] = NO_CONSENT
+            continue
+        try:
+            willing.append(clean(one, redaction)[0])
+        except InvalidRow as error:
+            withheld[one.trajectory_id] = f"it is shown to no judge: {error.remedy}"
+    return willing, withheld
 
 
 async def _judged(groups: Sequence[Group], setting: Judge, ledger: Ledger, beat: Beat) -> list[Judged | Failure]:

@@ -24,6 +24,7 @@ TRAIN_SECONDS = (3 * 60 + 10) * 60
 def plan(stage: str, period_seconds: int) -> str:
     """One tick of a stage's schedule entry: ask for what is missing, once however many beats run."""
     from db.slots import take_slot
+    from tasks.again import scores_again
     from tasks.requests import daily_training
 
     # Before the slot is taken, because asking twice is harmless and a day that is not asked for is lost.
@@ -31,6 +32,8 @@ def plan(stage: str, period_seconds: int) -> str:
     if not take_slot(stage, period_seconds):
         return f"{stage}: this tick is taken"
     crash_point("after-slot", "plan")
+    if stage == "score":
+        asked = scores_again()
     return f"{stage}: asked for {len(asked)}, rang {len(advance())}"
 
 

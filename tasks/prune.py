@@ -7,8 +7,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from celery.utils.log import get_task_logger
@@ -38,19 +39,26 @@ class Found:
 
 @app.task(name="rlfleet.prune", time_limit=300)
 def prune(period_seconds: int = 0) -> str:
-    """Remove old rows and folders. With a period, only the first of that tick does."""
+    """Remove old rows, old trajectories and old folders. With a period, only the first of that tick does."""
     from db import prune as rows
+    from db import withdrawals
     from db.slots import take_slot
 
     if period_seconds and not take_slot("prune", period_seconds):
         return "prune: this tick is taken"
     deadline = time.monotonic() + BUDGET_SECONDS
     counts = ", ".join(f"{count} {table}" for table, count in rows.old_rows().items())
+    kept, all_kept = rows.old_trajectories(deadline)
+    counts += "".join(f", {count} {name}" for name, count in kept.items() if count)
+    gone, waiting = withdrawals.sweep(partial(remove_dataset_files, settings().artifacts.resolve()))
+    counts += f", {gone} refused trajectories" if gone else ""
+    for why in waiting:
+        log.warning("a trajectory without consent stays until later: %s", why)
     crash_point("before-folders", "prune")
     removed, over = remove_folders(settings().artifacts.resolve(), deadline)
-    if removed and not over:
+    if not all_kept or (removed and not over):
         prune.apply_async(expires=3600)
-    return f"removed {counts}, {removed} folders{'' if over else '; more follow'}"
+    return f"removed {counts}, {removed} folders{'' if over and all_kept else '; more follow'}"
 
 
 def remove_folders(artifacts: Path, deadline: float) -> tuple[int, bool]:
@@ -99,9 +107,11 @@ def _attempts(jobs: Path) -> Iterator[Found]:
 
 def _unneeded(attempts: list[Found]) -> list[Path]:
     """What may be removed of these attempts: whole folders, saved states, temporaries."""
+    from db import erasure
     from db import prune as rows
 
     ids = sorted({one.job_id for one in attempts})
+    textless = erasure.without_files(ids)
     over, idle, without_state = rows.ended(ids), rows.not_running(ids), rows.forget_states(ids)
     named = rows.named_folders()
     paths: list[Path] = []
@@ -109,11 +119,35 @@ def _unneeded(attempts: list[Found]) -> list[Path]:
         if one.job_id in over and (one.job_id, one.fence) not in named and _is_older(one.path, FOLDER_DAYS):
             paths.append(one.path)
             continue
+        if one.job_id in textless:
+            paths += dataset_files(one.path)
         if one.job_id in without_state:
             paths += [path for path in one.path.glob("state-*") if path.is_dir() and not path.is_symlink()]
         if one.job_id in idle:
             paths += [path for path in one.path.glob("*.writing") if _is_older(path, TEMPORARY_DAYS)]
     return paths
+
+
+def dataset_files(attempt: Path) -> list[Path]:
+    """The file of an attempt that holds what trajectories said, if it is there."""
+    from tasks.frozen import DATASET
+
+    path = attempt / DATASET
+    return [path] if path.is_file() and not path.is_symlink() else []
+
+
+def remove_dataset_files(artifacts: Path, job_ids: Sequence[int]) -> int:
+    """Remove the dataset files of all attempts of these jobs; how many there were.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    attempts = (attempt for job in job_ids for attempt in _in(artifacts / "jobs" / str(job)))
+    removed = 0
+    for path in (path for attempt in attempts for path in dataset_files(attempt)):
+        path.unlink(missing_ok=True)
+        removed += 1
+    return removed
 
 
 def _is_older(path: Path, days: float) -> bool:

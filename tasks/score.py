@@ -27,15 +27,18 @@ def score(job_id: int) -> str:
 
 
 def _work(claim: Claim, lease: Lease) -> Effect:
-    from db import episodes, feedback, windows
+    from db import episodes, feedback, late, windows
     from db.session import transaction
+    from rl.late import heeds
     from rl.scoring import ScoreRow
     from rl.scoring_config import Scoring
 
     config = Scoring.model_validate(claim.config.get("scoring", {}))
     with transaction() as session:
-        window_id = windows.named(session, claim.line_id, claim.inputs["window"]).id
-        found = episodes.of_window(session, window_id)
+        window = windows.named(session, claim.line_id, claim.inputs["window"])
+        # First of all, so that what becomes known during this look is seen as not heeded.
+        known = late.known(session, window.id, heeds(config))
+        found = episodes.of_window(session, window.id)
         given = feedback.newest(session, [one.trajectory_id for one in found])
     results = _scored(claim, lease, found, config, given)
     rows = [one.row() for one in results if isinstance(one, ScoreRow)]
@@ -46,9 +49,13 @@ def _work(claim: Claim, lease: Lease) -> Effect:
     def effect(session: Session) -> dict[str, Any]:
         from db import trajectories
 
+        present = windows.locked(session, claim.line_id, window.name)
+        # A job that looked later and ended first has scored with more than this one knew: its rows stay the newest.
+        if present.state != "collected" and known != present.known == late.known(session, window.id, heeds(config)):
+            return {"scored": 0, "new": 0, "overtaken": True}
         added = trajectories.insert_scores(session, rows)
         if found:  # a window that was skipped stays skipped
-            windows.move(session, window_id, "scored")
+            windows.scored(session, window.id, window.again, known)
         reasons = Counter(one.reason for one in without)
         return {"scored": len(rows), "new": added} | ({"without": dict(reasons)} if reasons else {})
 
@@ -59,15 +66,20 @@ def _scored(
     claim: Claim, lease: Lease, found: list[Trajectory], config: Scoring, given: dict[str, dict[str, float]]
 ) -> list[ScoreRow | NoScore]:
     """A row, or the reason for none, of every trajectory."""
-    from db import judgements
+    from db import judgements, redacting
+    from db.session import transaction
+    from rl.late import RATING
     from rl.scoring import scores
     from tasks.judge import judge
 
     if not config.is_judged:
-        ratings = {name: values["rating"] for name, values in given.items() if "rating" in values}
+        ratings = {name: values[RATING] for name, values in given.items() if RATING in values}
         return scores(found, config, ratings)
     groups: dict[str, list[Trajectory]] = defaultdict(list)
     for one in found:
         groups[one.scenario_id].append(one)
     beat = lease.count({"stage": "score", "window": claim.inputs["window"]})
-    return asyncio.run(lease.during(judge(list(groups.values()), config, judgements, beat)))
+    with transaction() as session:
+        redaction = redacting.of_line(session, claim.line_id)
+    judging = judge(list(groups.values()), config, judgements, beat, redaction=redaction)
+    return asyncio.run(lease.during(judging))

@@ -13,22 +13,30 @@ from worker.child import resident
 from worker.settings import settings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlalchemy.orm import Session
 
     from backends.choose import Choice
     from db.jobs import Claim
-    from db.tables import Window
+    from db.tables import Dataset, Window
     from rl.protocol import TrainCommand
     from tasks.carry import Effect, Lease
     from tasks.frozen import Start
     from worker.child import Child
 
 
+AT_ONCE = 200
+"""The calls of so many trajectories are in memory at once."""
+MOST_NAMED = 5
+"""So many windows and reasons a message names."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """Everything that the child is told, and what the version row will say of it."""
 
-    windows: list[int]
+    dataset: int
     names: list[str]
     hashes: dict[str, str]
     start: Start
@@ -51,6 +59,7 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
         OutOfMemory: memory ran out, and says what the next attempt changes.
         Drained: the worker is going down, and says where the state was saved.
         DiskFull: there is no room for the dataset or a checkpoint.
+        NoTrainingData: nothing is left to learn from; says why.
     """
     from tasks.supervise import supervise
 
@@ -59,7 +68,7 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
     written, manifest = supervise(place, plan.command, lease, {"stage": "train", "windows": plan.names})
 
     def effect(session: Session) -> dict[str, Any]:
-        from db import lines, versions, windows
+        from db import freezing, lines, versions
 
         line = lines.named(session, claim.line)
         parent = versions.named(session, plan.start.parent)[0].id if plan.start.parent else None
@@ -77,8 +86,7 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
             base_model=plan.start.base,
             manifest=manifest | plan.manifest(),
         )
-        for window in plan.windows:
-            windows.move(session, window, "trained", f"job {claim.job_id} made {version.name}")
+        freezing.mark_trained(session, plan.dataset, f"job {claim.job_id} made {version.name}")
         return {"version": version.name, "windows": plan.names}
 
     return effect
@@ -94,28 +102,19 @@ def _prepare(claim: Claim) -> Plan:
     """Freeze the dataset (once for all attempts) and write the files that the child reads."""
     from backends.choose import choose
     from backends.settings import settings as backend_settings
-    from db import datasets, lines, trajectories, versions, windows
+    from db import lines, versions, windows
     from db.session import transaction
 
     names, config = list(claim.inputs["windows"]), claim.config | (claim.adjust or {})
     choice = choose(backend_settings().backend, config)
+    dataset = _freeze(claim, names)
     with transaction() as session:
         line = lines.named(session, claim.line)
         rows = [windows.named(session, line.id, name) for name in names]
-        found = trajectories.of_windows(session, [row.id for row in rows])
-        usable = _usable(found, claim.config)
-        about = {"windows": names, "config": claim.config, "left_out": len(found) - len(usable)}
-        dataset = datasets.freeze(session, line.id, claim.job_id, [row.id for row in rows], usable, about)
-        kept = frozen.read(session, dataset.id)
-        goes_on_from = _goes_on_from(session, line.id, rows, claim.config)
-        start = frozen.start_from(session, lines.config_of(line).base_model, goes_on_from, claim.config)
-        if is_on_policy(claim.config["objective"]):
-            kept = frozen.aged(session, line.id, kept, start.parent)
-        else:
-            kept = frozen.in_text(session, line.id, kept)
+        origin = goes_on_from(session, line.id, rows[0], claim.config)
+        start = frozen.start_from(session, lines.config_of(line).base_model, origin, claim.config)
         own = versions.places(session, line.id)
-    if not kept.rows:
-        raise NoTrainingData(f"no scored trajectory in {', '.join(names)}: see what collecting them found")
+    kept = frozen.Frozen(dataset.id, own, is_on_policy(claim.config["objective"]), start.parent)
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
     path, written = frozen.write(folder, kept)
     beside = frozen.curate(folder, config["ptx"]["source"], own) if config.get("ptx") else None
@@ -132,23 +131,68 @@ def _prepare(claim: Claim) -> Plan:
         backend=choice.backend.name,
     )
     hashes = {"dataset": dataset.sha256, "dataset_file": written} | ({"curated_file": beside[1]} if beside else {})
-    return Plan([row.id for row in rows], names, hashes, start, command, choice)
+    return Plan(dataset.id, names, hashes, start, command, choice)
 
 
-def _usable(rows: list[Any], config: dict[str, Any]) -> list[Any]:
-    """The scored trajectories, without those below the config's ``min_score``."""
-    least = config.get("min_score")
-    return [row for row in rows if row.score is not None and (least is None or row.score >= least)]
+def _freeze(claim: Claim, names: Sequence[str]) -> Dataset:
+    """The job's dataset, in a short transaction of its own: rows cannot be added to the windows before it ends.
+
+    An empty one does not stay, so that a later attempt looks again.
+    """
+    from db import freezing, lines
+    from db.session import transaction
+
+    try:
+        with transaction() as session:
+            line = lines.named(session, claim.line)
+            dataset = freezing.freeze(session, line, claim.job_id, names, claim.config)
+            if not dataset.manifest["trajectories"]:
+                raise NoTrainingData(_nothing(names, dataset.manifest))
+    except NoTrainingData:
+        with transaction() as session:
+            _check_policy(session, claim.line_id, names, claim.config)
+        raise
+    return dataset
 
 
-def _goes_on_from(session: Session, line_id: int, rows: list[Window], config: dict[str, Any]) -> str | None:
-    """The name of the version that training goes on from; None for the line's base model.
+def _check_policy(session: Session, line_id: int, names: Sequence[str], config: Mapping[str, Any]) -> None:
+    """Where nothing is left of the windows: that the objective may not have their calls is the better reason.
+
+    Raises:
+        OffPolicyRefused: names the first call of another model, or without log-probabilities.
+    """
+    from db import calls, trajectories, versions, windows
+
+    if not is_on_policy(config["objective"]):
+        return
+    rows = [windows.named(session, line_id, name) for name in names]
+    parent, own = goes_on_from(session, line_id, rows[0], config), versions.places(session, line_id)
+    scored = [one for one in trajectories.of_windows(session, [row.id for row in rows]) if one.score is not None]
+    ids = [one.trajectory_id for one in sorted(scored, key=lambda one: (one.window, one.comparison, one.trajectory_id))]
+    for first in range(0, len(ids), AT_ONCE):
+        for name, spoken in calls.of_trajectories(session, ids[first : first + AT_ONCE]).items():
+            frozen.age_of(name, spoken, own, parent)
+
+
+def _nothing(names: Sequence[str], manifest: Mapping[str, Any]) -> str:
+    """Why the dataset is empty."""
+    shown = ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
+    counts = list((manifest.get("skipped") or {}).items())
+    if not counts:
+        return f"no trajectory in {shown}: see what collecting found there"
+    reasons = "; ".join(f"{count} {reason}" for reason, count in counts[:MOST_NAMED])
+    others = sum(count for _, count in counts[MOST_NAMED:])
+    return f"nothing to learn from in {shown}: {reasons}" + (f"; {others} for other reasons" if others else "")
+
+
+def goes_on_from(session: Session, line_id: int, first: Window | None, config: Mapping[str, Any]) -> str | None:
+    """The name of the version that training on ``first`` and others goes on from; None for the line's base model.
 
     A round goes on from the version that played it; an hour from the line's newest version when it trains an
     adapter, and from the base model when it trains full weights.
     """
     from db import planning, versions
 
-    if rows[0].run_id:
-        return planning.policy_of(session, rows[0])
+    if first is not None and first.run_id:
+        return planning.policy_of(session, first)
     return versions.stable_name(session, line_id) if config.get("lora") is not None else None

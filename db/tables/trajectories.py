@@ -151,7 +151,7 @@ class Outcome(Base):
 
     __tablename__ = "outcomes"
     __table_args__ = (
-        UniqueConstraint("trajectory_id", "turn", "sha256", postgresql_nulls_not_distinct=True),
+        Index("ix_outcomes_trajectory_id", "trajectory_id", "turn", "id"),
         Index("ix_outcomes_created_at", "created_at"),
     )
 
@@ -185,13 +185,13 @@ class Feedback(Base):
 
 
 class Score(Base):
-    """The number used to train, with where it came from. Rows are added, never changed.
+    """The number used to train, with where it came from. Rows are added, never changed; the newest counts.
 
     ``compared_in`` names the group that a relative score was made in; scores of different ones cannot be compared.
     """
 
     __tablename__ = "scores"
-    __table_args__ = (UniqueConstraint("trajectory_id", "method", "method_version", "input_hash"),)
+    __table_args__ = (Index("ix_scores_trajectory_id", "trajectory_id", "id"),)
 
     id: Mapped[Key]
     trajectory_id: Mapped[str] = mapped_column(ForeignKey("trajectory_keys.trajectory_id", ondelete="CASCADE"))

@@ -36,7 +36,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, int]], Start
 def test_all_parts_run_in_order(started: Callable[[dict[str, int]], Started], tmp_path: Path) -> None:
     said = started({})
     assert command.main(["--quick", "--json", str(tmp_path / "all.json")]) == 0
-    assert [words[1] for words in said] == ["bench.jobs", "bench.train_ratio", "bench.engine", "bench.loop"]
+    assert [words[1] for words in said] == [f"bench.{name}" for name in command.PARTS]
     assert all(words[-1] == "--quick" for words in said)
     report = json.loads((tmp_path / "all.json").read_bytes())
     assert (report["schema"], report["quick"], report["passed"]) == (1, True, True)
@@ -58,4 +58,4 @@ def test_a_part_that_misses_its_bound_fails_the_whole(
 def test_an_unknown_part_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["--parts", "jobs,speed"])
-    assert "there is no speed; there are jobs, train_ratio, engine, loop" in capsys.readouterr().err
+    assert "there is no speed; there are jobs, collect, train_ratio, engine, loop" in capsys.readouterr().err

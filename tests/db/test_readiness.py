@@ -6,8 +6,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import readiness, trajectories, windows
+from db import dispatch, lines, readiness, readiness_settings, trajectories, windows
 from db.session import transaction
+from db.tables import Line
+from rl.config import LineConfig
+from rl.errors import InvalidSettings
 from rl.readiness import Stats, Thresholds
 from rl.records import Quarantined
 from tests.conftest_database import add_line
@@ -90,3 +93,68 @@ def test_readiness_of_a_line_names_what_is_missing(session: Session) -> None:
     few = Thresholds(min_trajectories=2)
     assert readiness.readiness_of(session, line, few).reason == "Need more scenario groups (1/10 minimum)"
     assert readiness.readiness_of(session, line, few.model_copy(update={"min_groups": 1})).ready
+
+
+@pytest.fixture
+def pair(session: Session) -> Line:
+    """A line with a group of two scored ones."""
+    line = add_line(session)
+    add_window(session, line, HOUR, [episode("a1"), episode("a2")])
+    trajectories.insert_scores(session, [judged(one, 1.0) for one in ("a1", "a2")])
+    return line
+
+
+def test_the_environment_sets_what_the_line_does_not(
+    session: Session, pair: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINING_MIN_TRAJECTORIES", "3")
+    monkeypatch.setenv("TRAINING_MIN_GROUPS", "1")
+    assert readiness.readiness_of(session, pair).reason == "Need 1 more trajectories"
+    pair.config = pair.config | {"readiness": {"min_trajectories": 2}}
+    assert readiness.readiness_of(session, pair).ready
+    monkeypatch.setenv("TRAINING_MIN_GROUP_SIZE", "3")
+    assert readiness.readiness_of(session, pair).reason == "Need more scenario groups (0/1 minimum)"
+    pair.config = pair.config | {"readiness": {"min_trajectories": 2, "min_group_size": 2}}
+    assert readiness.readiness_of(session, pair).ready
+
+
+def test_a_line_may_set_what_is_built_in_against_the_environment(
+    session: Session, pair: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TRAINING_MIN_TRAJECTORIES", "1")
+    config = LineConfig(base_model="b", readiness=Thresholds(min_trajectories=100))
+    lines.put(session, "main", config)
+    session.refresh(pair)
+    assert pair.config["readiness"] == {"min_trajectories": 100}
+    assert readiness.readiness_of(session, pair).reason == "Need 98 more trajectories"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TRAINING_MIN_TRAJECTORIES", "0"),
+        ("TRAINING_MIN_GROUPS", "-1"),
+        ("TRAINING_MIN_QUALITY", "95"),
+        ("TRAINING_MIN_HOURS_BETWEEN", "a day"),
+    ],
+)
+def test_a_threshold_that_cannot_be_used_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(InvalidSettings) as caught:
+        readiness_settings.thresholds()
+    assert (caught.value.field, caught.value.value) == (name, value)
+
+
+def test_a_variable_that_is_set_to_nothing_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRAINING_MIN_GROUPS", "")
+    monkeypatch.setenv("TRAINING_MIN_QUALITY", "0.5")
+    found = readiness_settings.thresholds()
+    assert (found.min_groups, found.min_quality, found.model_fields_set) == (10, 0.5, {"min_quality"})
+
+
+def test_a_window_that_is_to_be_trained_on_waits_no_longer(session: Session, pair: Line) -> None:
+    spec = dispatch.Spec("train", pair.id, {"windows": [HOUR]}, {}, "gpu")
+    job = dispatch.request(session, spec)
+    assert readiness.stats_of(session, pair.id) == Stats(quality=1.0)
+    session.execute(text("update rlfleet.jobs set state = 'failed' where id = :id"), {"id": job})
+    assert readiness.stats_of(session, pair.id).scored == 2

@@ -155,3 +155,30 @@ def test_what_cannot_be_used_is_kept_once_and_only_for_a_line_there_is(fresh: st
         assert recordings.quarantine(session, "main", [row]) == 1
         assert recordings.quarantine(session, "main", [row]) == 0
         assert recordings.quarantine(session, "other", [row]) == 0
+
+
+def test_what_is_reported_later_of_a_step_is_kept_with_it_and_beside_it_after_the_collection(fresh: str) -> None:
+    store(START, step(0), step(1, outcome={"won": False}))
+    assert store(step(0, outcome={"won": True}, reward=9.0), step(1, outcome={"won": True})) == [False, False]
+    assert [(one.reward, one.outcome) for one in read_turns()] == [(0.0, {"won": True}), (0.0, {"won": True})]
+    _collect()
+    assert store(step(6), step(7, outcome={"late": 1})) == [True, True]
+    assert store(step(6, outcome={"won": False})) == [False]
+    assert store(step(7, outcome={"late": 1})) == [False]
+    assert rows("select turn, body from rlfleet.outcomes order by id") == [(7, {"late": 1}), (6, {"won": False})]
+    assert rows("select details::jsonb ? 'outcome' from rlfleet.turns where turn > 5") == [(False,), (False,)]
+
+
+def read_turns() -> list[records.Turn]:
+    with transaction() as session:
+        return recorded.turns(session, ["t1"])["t1"]
+
+
+def test_no_outcome_of_what_was_erased_or_refused_is_kept(fresh: str) -> None:
+    _collect()
+    with transaction() as session:
+        session.execute(text("update rlfleet.trajectory_keys set erased_at = now()"))
+    store(step(0, outcome={"won": True}))
+    store(Start("t2", "a1", consent=False), step(0, "t2", outcome={"won": True}))
+    assert rows("select 1 from rlfleet.outcomes") == []
+    assert rows("select 1 from rlfleet.turns where trajectory_id = 't2'") == []

@@ -96,8 +96,9 @@ class World:
             job = dispatch.request(session, spec)
             found = trajectories.of_windows(session, [window])
             kept = datasets.freeze(session, line_id, job, [window], found, {"windows": [HOUR]})
-            out = self.folder / "jobs"
-            file = frozen.write(out, frozen.read(session, kept.id))[1]
+        out = self.folder / "jobs"
+        file = frozen.write(out, frozen.Frozen(kept.id, {}, False, None))[1]
+        with transaction() as session:
             about = {"base": self.base, "base_sha256": "b" * 64, "dataset_file": file, "environment": HERE}
             versions.add(
                 session,

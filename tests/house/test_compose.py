@@ -104,6 +104,16 @@ def test_only_the_gpu_worker_owns_a_device(tmp_path: Path) -> None:
     assert {name: device for name, device in owned.items() if device} == {"worker-gpu": "cuda:3"}
 
 
+def test_the_variable_of_a_source_reaches_those_who_read_it(tmp_path: Path) -> None:
+    """One that Compose knows nothing of: a line's source names it."""
+    url = "postgresql://reader:pa$word@db.internal:5432/babylon"
+    run = _config(tmp_path, SECRETS | {"BABYLON_URL": f"'{url}'"})
+    shown = yaml.safe_load(run.stdout)["services"]
+    # What is printed can be read again, so that it has each dollar twice.
+    read = {shown[name]["environment"]["BABYLON_URL"].replace("$$", "$") for name in WORKERS}
+    assert read == {url}
+
+
 def test_valkey_asks_for_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
     socket = tmp_path / "socket"
     entry_point = tmp_path / "docker-entrypoint.sh"

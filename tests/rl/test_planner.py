@@ -97,6 +97,19 @@ def test_an_hour_of_a_line_without_a_source_is_left_alone() -> None:
         train(line(config=bare), hour("scored"))
 
 
+def test_a_window_that_is_read_again_is_other_work_than_its_first_reading() -> None:
+    read = [collect(line(), hour("scored"), **why).inputs for why in ({}, {"rows": 7}, {"after_hours": 24.0})]
+    assert read == [{"window": HOUR}, {"window": HOUR, "rows": 7}, {"window": HOUR, "after_hours": 24.0}]
+    assert collect(line(), hour("scored"), rows=7).config == COLLECT.config
+
+
+def test_late_rows_and_what_became_known_want_scores_of_their_own() -> None:
+    added = replace(hour("collected"), again=2)
+    assert list(plan(line(added))) == [replace(SCORE, inputs={"window": HOUR, "again": 2})]
+    assert score(line(), hour("scored"), known=3) == replace(SCORE, inputs={"window": HOUR, "known": 3})
+    assert score(line(), added, known=0).inputs == {"window": HOUR, "known": 0}
+
+
 def test_training_on_an_hour_is_as_the_line_says_and_comes_first() -> None:
     assert train(line(), hour("scored")) == Want("train", "gpu", {"windows": [HOUR]}, dumped(SFT), 50)
 

@@ -10,11 +10,13 @@ from typing import Any
 
 from sqlalchemy import text
 
-from db import dispatch, lines, planning
+from db import dispatch, lines, planning, windows
 from db.alerts import raise_alert
 from db.session import transaction
 from rl.config import LineConfig, Optimizer, SftTrain
+from rl.late import Late
 from rl.planner import Want, plan
+from rl.windows import parse
 from tests.db import trained
 from tests.tasks import rows
 from tests.tasks.conftest import HOUR, trajectory
@@ -111,6 +113,19 @@ def plan_a_stage(world: World) -> tuple[Any, ...]:
     return ("collect", 60)
 
 
+def look_again(world: World) -> tuple[Any, ...]:
+    """An hour that was read when its source had less; the hour is long over, so the line is told to look far back."""
+    world.run("collect", *collect(world))
+    log = world.folder / "agent.jsonl"
+    log.write_text(log.read_text() + trajectory(2).model_dump_json() + "\n")
+    with transaction() as session:
+        line = lines.named(session, "main")
+        known = lines.config_of(line)
+        windows.ensure(session, line.id, parse("2999-01-01T00:00"))  # so that no hour of today is opened
+        lines.put(session, "main", known.model_copy(update={"automatic": True, "late": Late(hours=10**6)}))
+    return ()
+
+
 def reconcile(world: World) -> tuple[Any, ...]:
     """One job whose holder is gone, and a window that nobody has asked to collect."""
     job = rows.asked(_closed(world), inputs={"window": HOUR})
@@ -151,6 +166,7 @@ RECIPES: dict[str, Recipe] = {
     "rlfleet.collect": collect,
     "rlfleet.decide": decide,
     "rlfleet.evaluate": evaluate,
+    "rlfleet.look_again": look_again,
     "rlfleet.plan": plan_a_stage,
     "rlfleet.prune": prune,
     "rlfleet.reconcile": reconcile,

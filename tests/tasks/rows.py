@@ -13,15 +13,20 @@ from redis import Redis
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import dispatch, jobs, lines, windows
+from db import dispatch, jobs, lines, trajectories, windows
 from db.dispatch import Spec
 from db.jobs import Claim
 from db.session import transaction
 from rl.config import LineConfig, Optimizer, SftTrain
 from rl.protocol import QUEUES
+from rl.readiness import Thresholds
+from rl.records import Trajectory
+from rl.scoring import by_reward
 from rl.windows import parse
 
 SFT = SftTrain(steps=1, optimizer=Optimizer(learning_rate=0.001))
+EAGER = Thresholds(min_trajectories=1, min_groups=0, min_quality=0.0, min_hours_between=0.0)
+"""A line that says so trains on one trajectory."""
 
 
 def one(statement: str, **values: object) -> Any:
@@ -42,6 +47,29 @@ def add_line(name: str = "main", *, train: SftTrain | None = SFT, **fields: Any)
 def add_window(line_id: int, name: str, state: str) -> int:
     with transaction() as session:
         return windows.ensure(session, line_id, parse(name), state=state)
+
+
+def add_scored(line_id: int, name: str, *rewards: float) -> int:
+    """A scored window with a trajectory of one scenario for each reward, which is its score; one of 1 by default."""
+    window, moment = parse(name), parse(name).hour
+    assert moment is not None
+    several = [
+        Trajectory(
+            trajectory_id=f"{line_id}/{name}/{place}",
+            scenario_id="s",
+            agent_id="a",
+            started_at=moment,
+            ended_at=moment,
+            reward=reward,
+            calls=[],
+        )
+        for place, reward in enumerate(rewards or (1.0,))
+    ]
+    with transaction() as session:
+        window_id = windows.ensure(session, line_id, window, state="scored")
+        trajectories.insert_trajectories(session, line_id, window_id, "a test", several)
+        trajectories.insert_scores(session, [by_reward(one.trajectory_id, one.reward) for one in several])
+    return window_id
 
 
 def asked(line_id: int, **fields: Any) -> int:

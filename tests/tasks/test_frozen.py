@@ -4,43 +4,88 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from sqlalchemy import update
 
+from db import calls, datasets, dispatch, lines, trajectories, versions, windows
 from db.session import transaction
-from db.tables import Checkpoint, DatasetTrajectory
+from db.tables import Checkpoint
 from rl.errors import DiskFull, InvalidInput, NoTrainingData, OffPolicyRefused
 from rl.protocol import DatasetRow, TrainCommand
 from rl.records import Call
+from rl.windows import parse
 from tasks import frozen
 from tasks.frozen import Frozen, Start, command_for, start_from, write
-from tests.conftest_database import add_line, add_version
-from tests.tasks.conftest import trajectory
+from tests.conftest_database import add_line, add_version, empty
+from tests.tasks.conftest import HOUR, trajectory
 
 LORA = {"lora": {"rank": 4}}
 
 
+def filed(several: Mapping[str, Sequence[Call]], line: str = "main") -> int:
+    """The dataset of a job: these trajectories with their calls, scored 0, 1/3, 2/3, ... Its id."""
+    with transaction() as session:
+        found = lines.named(session, line)
+        spec = dispatch.Spec("train", found.id, {"n": secrets.token_hex(4)}, {}, "gpu")
+        window = windows.ensure(session, found.id, parse(HOUR), state="scored")
+        stored = [trajectory(0).model_copy(update={"trajectory_id": name, "calls": []}) for name in several]
+        trajectories.insert_trajectories(session, found.id, window, "jsonl", stored)
+        spoken = [
+            calls.NewCall.of(
+                call.model_copy(update={"call_id": f"{name}/{call.call_id}"}),
+                trajectory_id=name,
+                line=line,
+                agent_id=None,
+            )
+            for name, said in several.items()
+            for call in said
+        ]
+        calls.insert(session, spoken)
+        scored = [trajectories.Scored(name, HOUR, "s", 0.0, number / 3) for number, name in enumerate(several)]
+        return datasets.freeze(session, found.id, dispatch.request(session, spec), [window], scored, {}).id
+
+
 def rows(count: int = 2) -> Frozen:
-    names = [f"t{number}" for number in range(count)]
-    kept = [DatasetTrajectory(trajectory_id=name, group="w s", score=number / 3) for number, name in enumerate(names)]
-    spoken: dict[str, list[Call]] = {name: list(trajectory(number).calls) for number, name in enumerate(names)}
-    return Frozen(kept, spoken)
+    """A dataset of foreign calls, one in each trajectory."""
+    with transaction() as session:
+        empty(session)
+        add_line(session)
+    return Frozen(filed({f"t{number}": trajectory(number).calls for number in range(count)}), {}, False, None)
 
 
-def test_equal_rows_are_equal_bytes_with_their_hash(tmp_path: Path) -> None:
+def read(path: Path) -> list[DatasetRow]:
+    return [DatasetRow.model_validate_json(line) for line in path.read_bytes().splitlines()]
+
+
+def test_equal_rows_are_equal_bytes_with_their_hash(fresh: str, tmp_path: Path) -> None:
     path, sha256 = write(tmp_path / "new" / "folder", rows())
     assert path == tmp_path / "new" / "folder" / "dataset.jsonl"
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert write(tmp_path, rows())[1] == sha256
     assert write(tmp_path, rows(1))[1] != sha256
-    read = [DatasetRow.model_validate_json(line) for line in path.read_bytes().splitlines()]
-    assert [(one.trajectory_id, one.group, one.score) for one in read] == [("t0", "w s", 0.0), ("t1", "w s", 1 / 3)]
-    assert [Call.model_validate(call) for call in read[1].calls] == list(trajectory(1).calls)
+    found = read(path)
+    group = f"{HOUR} s"
+    assert [(one.trajectory_id, one.group, one.score) for one in found] == [("t0", group, 0.0), ("t1", group, 1 / 3)]
+    spoken = trajectory(1).calls[0].model_copy(update={"call_id": "t1/t1/0"})
+    assert [Call.model_validate(call) for call in found[1].calls] == [spoken]
 
 
-def test_a_row_holds_only_what_is_said_of_it(tmp_path: Path) -> None:
+def test_the_bytes_of_a_row_are_settled(fresh: str, tmp_path: Path) -> None:
+    """Manifests keep their hash, and a version is only trained again on the same."""
+    path, sha256 = write(tmp_path, rows(1))
+    assert path.read_bytes() == (
+        b'{"trajectory_id":"t0","group":"2025-01-15T10:00 s","score":0.0,"calls":[{"call_id":"t0/t0/0","turn":0,'
+        b'"model":"another-model","messages":[{"role":"user","content":"red ball ahead"}],'
+        b'"response":{"role":"assistant","content":"forward"}}]}\n'
+    )
+    assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_row_holds_only_what_is_said_of_it(fresh: str, tmp_path: Path) -> None:
     """So that its bytes, and the hash that a manifest keeps of them, outlive fields that are added later."""
     path, _ = write(tmp_path, rows(1))
     said = json.loads(path.read_text())
@@ -48,13 +93,14 @@ def test_a_row_holds_only_what_is_said_of_it(tmp_path: Path) -> None:
     assert set(said["calls"][0]) == {"call_id", "turn", "model", "messages", "response"}
 
 
-def test_a_full_disk_is_named(tmp_path: Path) -> None:
+def test_a_full_disk_is_named(fresh: str, tmp_path: Path) -> None:
     (tmp_path / frozen.DATASET).symlink_to("/dev/full")
+    kept = rows()
     with pytest.raises(DiskFull, match=r"dataset\.jsonl: no room left on this device"):
-        write(tmp_path, rows())
+        write(tmp_path, kept)
     (tmp_path / "file").write_text("")
     with pytest.raises(FileExistsError):
-        write(tmp_path / "file", rows())
+        write(tmp_path / "file", kept)
 
 
 def test_the_command_names_all_that_the_child_reads(tmp_path: Path) -> None:
@@ -103,51 +149,51 @@ def spoken_by(*models: str | None, tokens: list[int] | None = None) -> list[Call
     ]
 
 
-def test_a_trajectory_is_as_old_as_its_oldest_call(fresh: str) -> None:
+@pytest.fixture
+def versions_of_a_line(fresh: str) -> tuple[dict[str, int], list[str]]:
+    """Five versions by place, and their names."""
     with transaction() as session:
         line = add_line(session)
-        first, second, third, parent = (add_version(session, line).name for _ in range(4))
-        newer = add_version(session, line).name
-        spoken = {"now": [parent], "mixed": [parent, second, third], "old": [first], "later": [newer]}
-        kept = Frozen([], {name: spoken_by(*models) for name, models in spoken.items()})
-        assert frozen.aged(session, line.id, kept, parent).ages == {"mixed": 2, "old": 3, "later": 1}
+        names = [add_version(session, line).name for _ in range(5)]
+        return versions.places(session, line.id), names
 
 
-def test_an_age_is_written_with_its_row(tmp_path: Path) -> None:
-    kept = rows()
-    path, _ = write(tmp_path, Frozen(kept.rows, kept.spoken, {"t1": 3}))
-    read = [DatasetRow.model_validate_json(line) for line in path.read_bytes().splitlines()]
-    assert [one.staleness for one in read] == [0, 3]
+Line = tuple[dict[str, int], list[str]]
+
+
+def test_a_trajectory_is_as_old_as_its_oldest_call(versions_of_a_line: Line, tmp_path: Path) -> None:
+    own, (first, second, third, parent, newer) = versions_of_a_line
+    spoken = {"later": [newer], "mixed": [parent, second, third], "now": [parent], "old": [first]}
+    kept = filed({name: spoken_by(*models) for name, models in spoken.items()})
+    path, _ = write(tmp_path, Frozen(kept, own, True, parent))
+    assert {one.trajectory_id: one.staleness for one in read(path)} == {"now": 0, "mixed": 2, "old": 3, "later": 1}
 
 
 @pytest.mark.parametrize(
     ("models", "why"),
     [(["elsewhere"], "spoken by 'elsewhere', and"), ([None], "spoken by 'gpt' without log-probabilities")],
 )
-def test_calls_of_other_models_are_not_on_policy(fresh: str, models: list[str | None], why: str) -> None:
-    with transaction() as session:
-        line = add_line(session)
-        parent = add_version(session, line).name
-        kept = Frozen([], {"good": spoken_by(parent), "bad": spoken_by(*models)})
-        with pytest.raises(OffPolicyRefused, match=f"call c0 of trajectory bad was {why}.*sft, weighted_sft, dpo"):
-            frozen.aged(session, line.id, kept, parent)
-        with pytest.raises(OffPolicyRefused, match="training goes on from None"):
-            frozen.aged(session, line.id, Frozen([], {"good": spoken_by(parent)}), None)
+def test_calls_of_other_models_are_not_on_policy(
+    versions_of_a_line: Line, tmp_path: Path, models: list[str | None], why: str
+) -> None:
+    own, (*_, parent) = versions_of_a_line
+    kept = filed({"a good one": spoken_by(parent), "bad": spoken_by(parent, *models), "worse": spoken_by("any")})
+    with pytest.raises(OffPolicyRefused, match=f"call bad/c1 of trajectory bad was {why}.*sft, weighted_sft, dpo"):
+        write(tmp_path, Frozen(kept, own, True, parent))
+    with pytest.raises(OffPolicyRefused, match=r"call a good one/c0 of .* training goes on from None"):
+        write(tmp_path, Frozen(kept, own, True, None))
 
 
-def test_a_call_that_says_nothing_is_nobodys(fresh: str) -> None:
-    with transaction() as session:
-        line = add_line(session)
-        parent = add_version(session, line).name
-        kept = Frozen([], {"a": [*spoken_by(parent), *spoken_by("gpt", tokens=[])]})
-        assert frozen.aged(session, line.id, kept, parent).ages == {}
+def test_a_call_that_says_nothing_is_nobodys() -> None:
+    spoken = [*spoken_by("v1"), *spoken_by("gpt", tokens=[])]
+    assert frozen.age_of("a", spoken, {"v0": 0, "v1": 1}, "v1") == 0
+    assert frozen.age_of("a", spoken_by("gpt", tokens=[]), {}, None) == 0
 
 
-def test_tokens_of_another_model_are_not_taken_for_ours(fresh: str) -> None:
-    with transaction() as session:
-        line = add_line(session)
-        ours = add_version(session, line).name
-        told = frozen.in_text(session, line.id, Frozen([], {"a": spoken_by(ours, "llama")})).spoken["a"]
+def test_tokens_of_another_model_are_not_taken_for_ours(versions_of_a_line: Line, tmp_path: Path) -> None:
+    own, (ours, *_) = versions_of_a_line
+    path, _ = write(tmp_path, Frozen(filed({"a": spoken_by(ours, "llama")}), own, False, ours))
+    told = [Call.model_validate(call) for call in read(path)[0].calls]
     assert [call.has_tokens for call in told] == [True, False]
     assert [call.response for call in told] == [call.response for call in spoken_by(ours, "llama")]
 
@@ -159,8 +205,7 @@ def test_curated_rows_are_the_usable_ones_of_their_source(tmp_path: Path) -> Non
     path, sha256 = frozen.curate(tmp_path / "job", f"jsonl://{source}")
     assert path == tmp_path / "job" / "curated.jsonl"
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    read = [DatasetRow.model_validate_json(line) for line in path.read_bytes().splitlines()]
-    assert [(one.trajectory_id, one.group, one.score) for one in read] == [
+    assert [(one.trajectory_id, one.group, one.score) for one in read(path)] == [
         (one.trajectory_id, one.scenario_id, one.reward) for one in good
     ]
     source.write_text("not a row\n")

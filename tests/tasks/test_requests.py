@@ -14,7 +14,7 @@ from rl.windows import hour_of
 from tasks.requests import daily_training, request
 from tasks.ring import ring
 from tests.tasks.conftest import HOUR
-from tests.tasks.rows import SFT, Sent, add_line, add_window, job, messages, one, rows
+from tests.tasks.rows import EAGER, SFT, Sent, add_line, add_scored, add_window, job, messages, one, rows
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -159,9 +159,9 @@ def test_a_failed_training_is_not_opened_again_by_asking() -> None:
 
 
 def test_daily_training_is_one_job_on_the_scored_hours_of_a_line_that_says_how() -> None:
-    main, by_hand, untrained = add_line(), add_line("by-hand", automatic=False), add_line("untrained", train=None)
-    for line in (main, by_hand, untrained):
-        add_window(line, HOUR, "scored")
+    main, by_hand = add_line(readiness=EAGER), add_line("by-hand", automatic=False, readiness=EAGER)
+    for line in (main, by_hand, add_line("untrained", train=None, readiness=EAGER)):
+        add_scored(line, HOUR)
     add_window(main, "2025-01-15T11:00", "scored")
     add_window(main, "2025-01-15T12:00", "collected")
     (train,) = daily_training()
@@ -172,6 +172,6 @@ def test_daily_training_is_one_job_on_the_scored_hours_of_a_line_that_says_how()
 
 
 def test_the_daily_tick_asks_and_rings(broker: Redis) -> None:
-    add_window(add_line(automatic=True), HOUR, "scored")
+    add_scored(add_line(automatic=True, readiness=EAGER), HOUR)
     assert tasks.plan("train", 10**9) == "train: asked for 1, rang 1"
     assert [sent.task for sent in messages(broker)["gpu"]] == ["rlfleet.train"]

@@ -14,7 +14,7 @@ from rl.errors import DatabaseUnavailable, InvalidInput
 from tasks.requests import daily_training, request
 from tests.conftest_database import empty
 from tests.tasks.conftest import HOUR
-from tests.tasks.rows import add_line, add_window, claimed, job, one, rows
+from tests.tasks.rows import EAGER, add_line, add_scored, add_window, claimed, job, one, rows
 
 NEXT_HOUR = "2025-01-15T11:00"
 
@@ -30,9 +30,9 @@ def fresh(database: str) -> str:
 @pytest.fixture
 def daily(fresh: str) -> int:
     """The id of a daily job on two hours."""
-    line = add_line()
+    line = add_line(readiness=EAGER)
     for hour in (HOUR, NEXT_HOUR):
-        add_window(line, hour, "scored")
+        add_scored(line, hour)
     (job_id,) = daily_training()
     return job_id
 
@@ -65,9 +65,9 @@ def test_a_window_of_a_daily_job_that_failed_gives_a_job_of_its_own(daily: int) 
 
 
 def test_a_window_that_is_asked_for_is_not_in_the_daily_job_too(fresh: str) -> None:
-    line = add_line()
+    line = add_line(readiness=EAGER)
     for hour in (HOUR, NEXT_HOUR):
-        add_window(line, hour, "scored")
+        add_scored(line, hour)
     asked = request(HOUR)
     (daily,) = daily_training()
     assert daily != asked
@@ -88,7 +88,7 @@ def test_daily_training_goes_on_past_a_line_whose_config_no_longer_parses(
     fresh: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("before", "broken", "behind"):
-        add_window(add_line(name), HOUR, "scored")
+        add_scored(add_line(name, readiness=EAGER), HOUR)
     with transaction() as session:
         broken = """update rlfleet.lines set config = config || '{"gone": 1}' where name = 'broken'"""
         session.connection().exec_driver_sql(broken)

@@ -14,7 +14,7 @@ import tasks
 from beat_schedule import ENTRIES
 from rl.protocol import TASK_QUEUES
 from tasks import maintain
-from tests.tasks.rows import add_line, add_window, messages, rows
+from tests.tasks.rows import EAGER, add_line, add_scored, messages, rows
 from worker.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -101,11 +101,11 @@ def test_the_reconciler_asks_for_the_daily_training_once_when_no_beat_did(
     fresh: str, broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(maintain, "TRAIN_SECONDS", 0)  # due since midnight
-    line = add_line(automatic=True)
-    add_window(line, "2025-01-15T10:00", "scored")
+    line = add_line(automatic=True, readiness=EAGER)
+    add_scored(line, "2025-01-15T10:00")
     assert maintain.reconcile_once() == "took back 0, rang 0", "the fleet was not there at that time"
     rows("update rlfleet.schedule_slots set taken_at = now() - interval '2 days' returning 1")
     assert maintain.reconcile_once() == "took back 0, rang 1"
     assert [sent.task for sent in messages(broker)["gpu"]] == ["rlfleet.train"]
-    add_window(line, "2025-01-15T11:00", "scored")
+    add_scored(line, "2025-01-15T11:00")
     assert maintain.reconcile_once() == "took back 0, rang 0", "this day's slot is taken"

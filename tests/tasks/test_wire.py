@@ -22,6 +22,7 @@ from worker.app import app
 ROOT = Path(__file__).parents[2]
 ARGS: dict[str, list[Any]] = {
     "rlfleet.alert": [30],
+    "rlfleet.look_again": [3600],
     "rlfleet.plan": ["collect", 60],
     "rlfleet.prune": [86_400],
     "rlfleet.reconcile": [],

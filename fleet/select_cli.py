@@ -1,0 +1,97 @@
+"""``rlfleet select``: which checkpoint of a run, from published rates, counts or verdicts. It needs no fleet."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fleet.terminal import AsJson
+from rl.errors import InvalidInput
+
+
+def select(
+    file: Annotated[str, typer.Argument(help="JSON or CSV of held-out results by step; - is standard input")],
+    weights: Annotated[str | None, typer.Option(help="rank by weighted types: retrieval=1,update=2")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Pick a checkpoint by held-out results; step 0 is the base. Exit code 1 when nothing can be ranked."""
+    from fleet.select_tables import show
+    from rl.choice import choose
+    from rl.published import read_rows
+    from rl.published_csv import rows_of_csv
+
+    text = read_text(file)
+    held = rows_of_csv(text) if is_csv(file, text) else read_json(text)
+    choice = choose(read_rows(held), None if weights is None else read_weights(weights))
+    if as_json:
+        typer.echo(json.dumps(choice.as_json()))
+    else:
+        show(choice)
+    raise typer.Exit(0 if choice.pick is not None else 1)
+
+
+def read_text(file: str) -> str:
+    """What the file holds, or standard input.
+
+    Raises:
+        InvalidInput: it cannot be read, or is not UTF-8.
+    """
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise InvalidInput("file", file, f"name a file that can be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidInput("file", file, "write it as JSON or CSV in UTF-8") from None
+
+
+def is_csv(file: str, text: str) -> bool:
+    """Whether the file's name says so, or where it says neither, the text begins as no JSON does."""
+    suffix = Path(file).suffix.lower()
+    return suffix in (".csv", ".tsv") or (suffix != ".json" and not text.lstrip().startswith(("{", "[")))
+
+
+def read_weights(text: str) -> dict[str, float]:
+    """The weights in a text such as ``retrieval=1,update=2``.
+
+    Raises:
+        InvalidInput: it is written in another way, or names a type twice.
+    """
+    found: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = (words.strip() for words in part.rpartition("="))
+        try:
+            value = float(weight)
+        except ValueError:
+            value = math.nan
+        if not name or name in found or not math.isfinite(value):
+            raise InvalidInput("weights", text, "write type=weight, each type once, such as retrieval=1,update=2")
+        found[name] = value
+    return found
+
+
+def read_json(text: str) -> object:
+    """The JSON in the text.
+
+    Raises:
+        InvalidInput: it is none, or an object names a key twice.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise InvalidInput("file", text[:40], f'is not JSON: {error}; give {{"rows": [...]}}, or CSV') from None
+
+
+def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise InvalidInput(name, value, "the same object has this key already; give each key once")
+        found[name] = value
+    return found

@@ -1,0 +1,141 @@
+"""``rlfleet train``: windows that a person wants to be trained on; with ``--dry-run``, what that would be."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from fleet.terminal import AsJson, connect, errors, say
+from fleet.train_settings import Mode, TrainSettings, train_settings
+from rl.errors import BrokerUnavailable, InvalidInput
+
+NAMELESS = "name a window or set WINDOW_ID, or choose --mode list, continuous or backfill"
+Moment = Annotated[str | None, typer.Option(help="backfill: UTC, such as 2025-01-15 or 2025-01-15T10:00")]
+
+
+def train(
+    window_ids: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="WINDOW_ID", help="hours, or one round of a run; WINDOW_ID where this is left out"),
+    ] = None,
+    line: Annotated[str, typer.Option(help="the line of versions")] = "main",
+    mode: Annotated[Mode | None, typer.Option(help="what is asked for; MODE where this is left out")] = None,
+    since: Moment = None,
+    until: Moment = None,
+    every: Annotated[int, typer.Option(min=0, help="backfill: a version of every so many hours; 0: one of all")] = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show what would be trained on; write nothing")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Record that windows are to be trained on, then ring. Works while Redis is down: it is rung later.
+
+    single: one version of the windows that are named. list: what windows there are. continuous: a version of all that
+    waits whenever that is enough, until ctrl-C. backfill: all hours that the source has from --since to --until.
+    """
+    told = train_settings()
+    chosen = mode or (Mode.BACKFILL if since or until else Mode.SINGLE if window_ids else told.mode or Mode.SINGLE)
+    named = window_ids or (told.windows if chosen is Mode.SINGLE else [])
+    if named and chosen is not Mode.SINGLE:
+        raise InvalidInput("window_id", named[0], f"mode {chosen} takes no window; leave it out")
+    if (since or until or every) and chosen is not Mode.BACKFILL:
+        raise InvalidInput("mode", str(chosen), "--since, --until and --every are for mode backfill")
+    connect()
+    if chosen is Mode.LIST:
+        _list(line, as_json)
+    elif chosen is Mode.BACKFILL:
+        _backfill(line, *_span(since, until, told), every, dry_run, as_json)
+    elif dry_run:
+        _dry_run(line, named or None, as_json)
+    elif chosen is Mode.CONTINUOUS:
+        _continuous(line, told.poll_seconds, as_json)
+    else:
+        _single(line, named, as_json)
+
+
+def _list(line: str, as_json: bool) -> None:
+    from fleet.windows_cli import windows
+
+    windows(line, as_json)
+
+
+def _single(line: str, window_ids: list[str], as_json: bool) -> None:
+    from tasks.requests import request_together
+
+    if not window_ids:
+        raise InvalidInput("window_id", None, NAMELESS)
+    _asked(line, Mode.SINGLE, [request_together(window_ids, line)], as_json)
+
+
+def _backfill(line: str, since: datetime, until: datetime, every: int, dry_run: bool, as_json: bool) -> None:
+    from tasks.requests import backfill, hours_between
+
+    if dry_run:
+        return _dry_run(line, [one.text for one in hours_between(line, since, until)], as_json)
+    return _asked(line, Mode.BACKFILL, backfill(line, since, until, every), as_json)
+
+
+def _continuous(line: str, poll_seconds: float, as_json: bool) -> None:
+    """Look every ``poll_seconds``. What it asked for, or waits for, is said when it changes."""
+    from tasks.requests import train_when_ready
+
+    said: list[int] | str | None = None
+    while True:
+        asked, found = train_when_ready(line)
+        news = asked or ("no scored window waits" if found is None else found.reason)
+        if asked and news != said:
+            _asked(line, Mode.CONTINUOUS, asked, as_json)
+        elif news != said:
+            words = f"{line}: {news}"
+            errors.print(words, highlight=False, markup=False) if as_json else say(words)
+        said = news
+        time.sleep(poll_seconds)
+
+
+def _asked(line: str, mode: Mode, job_ids: list[int], as_json: bool) -> None:
+    """Ring, and say what the jobs are."""
+    from db import job_views
+    from tasks.ring import ring
+
+    try:
+        ring()
+    except BrokerUnavailable as error:
+        errors.print(f"recorded, and rung later: {error}", highlight=False, markup=False)
+    jobs = [one for one in map(job_views.summary, job_ids) if one is not None]
+    if as_json:
+        about = {"schema": 1, "line": line, "mode": str(mode)}
+        typer.echo(json.dumps(about | {"jobs": [asdict(one) for one in jobs]}))
+    else:
+        for one in jobs:
+            say(one)
+
+
+def _dry_run(line: str, window_ids: list[str] | None, as_json: bool) -> None:
+    """Exit code 1 when no training would come of it."""
+    from fleet.dry_run import dry_run, holds_something
+    from fleet.dry_run_tables import show
+
+    found = dry_run(line, window_ids)
+    if as_json:
+        typer.echo(json.dumps(found))
+    else:
+        show(found)
+    raise typer.Exit(0 if holds_something(found) else 1)
+
+
+def _span(since: str | None, until: str | None, told: TrainSettings) -> tuple[datetime, datetime]:
+    """From ``BACKFILL_HOURS`` before the end, and to now, where it is not said."""
+    end = datetime.now(UTC) if until is None else _moment("until", until)
+    return (end - timedelta(hours=told.backfill_hours) if since is None else _moment("since", since)), end
+
+
+def _moment(name: str, text: str) -> datetime:
+    """Of a text without an offset, in UTC."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise InvalidInput(name, text, "write a UTC time like 2025-01-15 or 2025-01-15T10:00") from None
+    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,81 @@
+"""Held-out verdicts of two versions, and the decision that a policy makes of them."""
+
+from __future__ import annotations
+
+from scipy.special import betaincinv
+
+from rl.promotion import Decision
+from rl.records import Finite, Record
+
+Scores = dict[str, dict[str, Finite]]
+"""By environment, by scenario: 1 for right and 0 for wrong; with several samples their mean."""
+
+
+class Verdicts(Record):
+    """What both versions scored. A scenario without a verdict is left out."""
+
+    candidate: Scores
+    stable: Scores
+
+    @property
+    def environments(self) -> list[str]:
+        """All that one of the two was judged on, sorted."""
+        return sorted(self.candidate.keys() | self.stable.keys())
+
+    def tallies(self, environment: str) -> tuple[Tally, Tally]:
+        """Of the candidate and of the stable version; empty ones where a version was not judged."""
+        return tally(self.candidate.get(environment, {})), tally(self.stable.get(environment, {}))
+
+
+class Tally(Record):
+    """Of ``n`` scenarios, scores that sum to ``k``. ``interval`` holds 80 % of the posterior of their mean."""
+
+    k: float
+    n: int
+    mean: float
+    interval: tuple[float, float]
+
+
+class EnvironmentVerdict(Record):
+    """One environment: both tallies, and the policy's word for the candidate there."""
+
+    environment: str
+    candidate: Tally
+    stable: Tally
+    verdict: str
+
+
+class Cells(Record):
+    """Scenarios that both versions were judged on, by who was right. A scenario of several samples counts in parts."""
+
+    both: float
+    only_candidate: float
+    only_stable: float
+    neither: float
+
+    @property
+    def n(self) -> float:
+        return self.both + self.only_candidate + self.only_stable + self.neither
+
+
+class PolicyDecision(Decision):
+    """A decision with its evidence. ``difference`` is (low, mean, high) of the success rates', where it was judged."""
+
+    environments: list[EnvironmentVerdict]
+    cells: Cells | None = None
+    difference: tuple[float, float, float] | None = None
+
+
+def tally(scores: dict[str, float]) -> Tally:
+    """Count, sum, mean and 80 % interval of one version's scores."""
+    k, n = sum(scores.values()), len(scores)
+    return Tally(k=k, n=n, mean=k / n if n else 0.0, interval=interval_80(k, n))
+
+
+def interval_80(k: float, n: int) -> tuple[float, float]:
+    """Equal-tailed 80 % of Beta(0.5 + k, 0.5 + n - k), ``k`` clamped to 0..n; (0, 0) without scenarios."""
+    if n == 0:
+        return 0.0, 0.0
+    k = min(max(k, 0.0), float(n))
+    a, b = 0.5 + k, 0.5 + n - k
+    return float(betaincinv(a, b, 0.1)), float(betaincinv(a, b, 0.9))

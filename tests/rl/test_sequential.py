@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from rl.anytime import log_mixed
+from rl.contrast import Reward
+from rl.errors import InvalidInput
+from rl.sequential import Attempts, Failures, Rules, State, look, update
+
+RULES = Rules()
+
+
+def _rewards(
+    canary: float, stable: float, hours: int = 10, agents: int = 100, share: float = 0.2, seed: int = 0
+) -> list[Reward]:
+    """One reward of 1 or 0 of each agent in each hour."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for hour in range(hours):
+        for agent in range(agents):
+            is_canary = agent < share * agents
+            total = float(rng.random() < (canary if is_canary else stable))
+            rows.append(Reward(0, hour, f"agent{agent}", is_canary, total))
+    return rows
+
+
+def _state(**signals: list[Reward]) -> State:
+    return update(State(), RULES, signals)
+
+
+def test_without_rewards_it_waits_and_says_so() -> None:
+    found = look(update(State(), RULES, {}, [Attempts((1, 50), (3, 450))]), RULES)
+    assert (found.say, found.cause, found.lower) == ("wait", None, None)
+    assert found.reason == (
+        "no reward of either version has come; 1 of 50 requests of the canary failed, 3 of 450 of the stable version"
+    )
+
+
+def test_few_rewards_wait_too() -> None:
+    few = look(_state(reward=_rewards(0.0, 1.0, hours=2)), RULES)
+    assert few.say == "wait"
+    assert few.reason.startswith("reward has come 40 times from 20 units of the canary version, fewer than 50 from 8;")
+    narrow = look(_state(reward=_rewards(0.0, 1.0, hours=20, share=0.05)), RULES)
+    assert (narrow.say, narrow.lower) == ("wait", None)
+    assert narrow.reason.startswith("reward has come 100 times from 5 units of the canary")
+
+
+def test_a_worse_canary_is_rolled_back_with_its_evidence() -> None:
+    found = look(_state(reward=_rewards(0.3, 0.7)), RULES)
+    assert (found.say, found.cause) == ("roll back", "worse")
+    (evidence,) = found.evidence
+    assert (evidence.canary.n, evidence.canary.units) == (200, 20)
+    assert (evidence.stable.n, evidence.stable.units) == (800, 80)
+    assert evidence.difference == pytest.approx(evidence.canary.mean - evidence.stable.mean)
+    assert evidence.upper is not None
+    assert evidence.upper < 0
+    assert found.reason == (
+        f"reward {evidence.canary.mean:.4g} in 200 of 20 against {evidence.stable.mean:.4g} in 800 of 80: "
+        f"difference {evidence.difference:+.3g}, at most {evidence.upper:+.3g} at any look"
+    )
+
+
+def test_a_better_canary_is_promoted() -> None:
+    found = look(_state(reward=_rewards(0.9, 0.5)), RULES)
+    assert (found.say, found.cause) == ("promote", "better")
+    assert found.lower is not None
+    assert found.lower > 0
+
+
+def test_an_equal_canary_goes_on() -> None:
+    found = look(_state(reward=_rewards(0.6, 0.6)), RULES)
+    assert (found.say, found.cause) == ("continue", None)
+    assert ", between -0." in found.reason
+
+
+def test_a_margin_is_what_better_means() -> None:
+    state = _state(reward=_rewards(0.9, 0.5))
+    assert look(state, Rules(margin=0.39)).say == "continue"
+    slightly_worse = _state(reward=_rewards(0.55, 0.6, hours=40, agents=400))
+    assert look(slightly_worse, RULES).cause == "worse"
+    assert look(slightly_worse, Rules(margin=-0.2)).say == "promote"
+
+
+def test_requests_that_fail_roll_back_even_without_rewards() -> None:
+    batches = [Attempts((1, 10), (0, 90))] * 3
+    found = look(update(State(), RULES, {}, batches), RULES)
+    assert (found.say, found.cause) == ("roll back", "failing")
+    assert found.reason == (
+        "3 of 30 requests of the canary failed, 0 of 270 of the stable version: "
+        "evidence for more than 1.5 times the odds 45.2 to 1, at least 20"
+    )
+    assert log_mixed(found.failures.logs) >= math.log(20)
+    assert look(update(State(), RULES, {}, batches[:2]), RULES).say == "wait"
+
+
+def test_failures_of_both_versions_are_no_reason() -> None:
+    found = look(update(State(), RULES, {"reward": _rewards(0.6, 0.6)}, [Attempts((3, 10), (27, 90))] * 30), RULES)
+    assert found.say == "continue"
+
+
+def test_feedback_may_roll_back_and_not_promote() -> None:
+    equal, up, down = _rewards(0.6, 0.6), _rewards(0.9, 0.5, seed=1), _rewards(0.2, 0.8, seed=1)
+    assert look(_state(reward=equal, thumbs=up), RULES).say == "continue"
+    worse = look(_state(reward=equal, thumbs=down), RULES)
+    assert (worse.say, worse.cause) == ("roll back", "worse")
+    assert worse.reason.startswith("thumbs ")
+    assert look(_state(thumbs=up), RULES).say == "wait"
+    assert look(_state(thumbs=up), Rules(primary="thumbs")).say == "promote"
+
+
+def test_signals_share_the_chance_of_a_false_alarm() -> None:
+    rows = _rewards(0.3, 0.7)
+    alone, beside = look(_state(reward=rows), RULES), look(_state(reward=rows, thumbs=rows), RULES)
+    (one,), (shared, _) = alone.evidence, beside.evidence
+    assert one.upper is not None
+    assert shared.upper is not None
+    assert shared.upper > one.upper
+    assert shared.lower == one.lower
+
+
+def test_updates_may_come_in_any_pieces() -> None:
+    rows, batches = _rewards(0.3, 0.7), [Attempts((1, 10), (2, 90)), Attempts((0, 12), (1, 80))]
+    at_once = look(update(State(), RULES, {"reward": rows}, batches), RULES)
+    state = State()
+    for i in range(0, len(rows), 77):
+        state = update(state, RULES, {"reward": rows[::-1][i : i + 77]}, batches[i // 77 : i // 77 + 1])
+    in_pieces = look(state, RULES)
+    assert (in_pieces.say, in_pieces.cause) == (at_once.say, at_once.cause) == ("roll back", "worse")
+    assert in_pieces.failures.canary == (1, 22)
+    assert in_pieces.lower == pytest.approx(at_once.lower)
+
+
+def test_young_hours_can_be_left_out() -> None:
+    state = _state(reward=_rewards(0.9, 0.5))
+    assert look(state, RULES, before=10) == look(state, RULES)
+    assert look(state, RULES, before=5) == look(_state(reward=[r for r in _rewards(0.9, 0.5) if r.cohort < 5]), RULES)
+    assert look(state, RULES, before=0).say == "wait"
+
+
+def test_a_state_is_not_changed_by_an_update() -> None:
+    before = _state(reward=_rewards(0.6, 0.6, hours=1))
+    update(before, RULES, {"reward": _rewards(0.6, 0.6)}, [Attempts((1, 1), (1, 1))])
+    assert len(before.signals["reward"].n) == 100
+    assert before.failures == Failures()
+
+
+def test_a_verdict_can_be_stored() -> None:
+    found = look(_state(reward=_rewards(0.9, 0.5)), RULES)
+    assert type(found).model_validate_json(found.model_dump_json()) == found
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(InvalidInput):
+        update(State(), RULES, {"reward": [Reward(0, 0, "a", True, math.nan)]})
+    with pytest.raises(InvalidInput):
+        update(State(), RULES, {}, [Attempts((2, 1), (0, 0))])
