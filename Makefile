@@ -1,5 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -35,8 +36,8 @@ check: install  ## lint, formatting, types and import rules
 	@$(BIN)/mypy
 	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
 
-test: install  ## the tests that take minutes together
-	@$(BIN)/python -m pytest -m 'not slow'
+test: install  ## the tests that take minutes together, in so many processes (WORKERS=2)
+	@$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
 test-slow: install  ## the tests that take minutes each
 	@$(BIN)/python -m pytest -m slow

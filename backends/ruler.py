@@ -70,12 +70,16 @@ class Scores(Line):
 
 
 class Failed(Line):
-    """A group without scores. ``transient`` where another time may give some; ``asked`` where a call was paid for."""
+    """A group without scores. ``transient`` where another time may give some; ``asked`` where a call was paid for.
+
+    ``closed`` where the judge turns everything down: the key or the model is wrong.
+    """
 
     kind: Literal["failed"] = "failed"
     name: str
     reason: str
     transient: bool = False
+    closed: bool = False
     asked: bool = True
 
 

@@ -20,6 +20,7 @@ from rl.judge_answers import Malformed, parse, storable
 
 TAGS = re.compile(r"<(?=/?(?:trajectory|context|available_tools)\b)", re.IGNORECASE)
 TRANSIENT = ("Timeout", "APIConnectionError", "InternalServerError", "RateLimitError", "ServiceUnavailableError")
+CLOSED = ("AuthenticationError", "PermissionDeniedError", "NotFoundError")
 
 
 CURRENT: ContextVar[Answers] = ContextVar("answers")
@@ -75,9 +76,10 @@ async def score(settings: Settings, group: Group) -> Scores | Failed:
         if scored is None:
             raise Refused("ART's ruler gave nothing back")
     except Exception as error:
-        transient = any(kind.__name__ in TRANSIENT for kind in type(error).__mro__)
+        kinds = {kind.__name__ for kind in type(error).__mro__}
         reason = str(error) if isinstance(error, Refused) else f"ART's ruler failed ({type(error).__name__})"
-        return Failed(name=group.name, reason=reason, transient=transient, asked=answers.asked)
+        transient, closed = not kinds.isdisjoint(TRANSIENT), not kinds.isdisjoint(CLOSED)
+        return Failed(name=group.name, reason=reason, transient=transient, closed=closed, asked=answers.asked)
     prompt, completion = answers.usage or (None, None)
     return Scores(
         name=group.name,

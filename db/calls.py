@@ -212,6 +212,8 @@ OF_TRAJECTORIES = f"""
 
 def of_trajectories(session: Session, ids: Sequence[str]) -> dict[str, list[records.Call]]:
     """The calls of each trajectory by (turn, place, time of storing); one without calls has an empty list."""
+    if not ids:
+        return {}
     since, until = _weeks_of(session, ids)
     rows = session.execute(text(OF_TRAJECTORIES), {"ids": list(ids), "since": since, "until": until})
     calls: dict[str, list[records.Call]] = {trajectory_id: [] for trajectory_id in ids}

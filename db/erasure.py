@@ -118,10 +118,7 @@ def mark(session: Session, ids: Sequence[str], at: datetime) -> Marked:
     readers = session.execute(READERS, {"ids": list(ids)}).all()
     for one in readers:
         if one.state == "running":
-            raise TransientError(
-                f"job {one.id} of line {one.line} is training on trajectories that are to be erased: "
-                f"run this again when it has ended, or end it with `rlfleet jobs cancel {one.id}`"
-            )
+            raise TransientError(in_training(one.id, one.line))
     trained = {one.id for one in readers if one.state == "succeeded"}
     unfrozen = {one.id for one in readers} - trained
     for statement in (UNFREEZE, NO_STATE):
@@ -129,6 +126,14 @@ def mark(session: Session, ids: Sequence[str], at: datetime) -> Marked:
     values = {"jobs": list(trained), "at": at}
     datasets, versions = session.scalars(DATASETS, values).all(), session.scalars(VERSIONS, values).all()
     return Marked(set(datasets), set(versions), unfrozen, trained | unfrozen)
+
+
+def in_training(job_id: int, line: str) -> str:
+    """Why trajectories that a job is training on cannot be erased yet, and what to do."""
+    return (
+        f"job {job_id} of line {line} is training on trajectories that are to be erased: "
+        f"run this again when it has ended, or end it with `rlfleet jobs cancel {job_id}`"
+    )
 
 
 REMOVED = text("""

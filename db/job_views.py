@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import text
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from db.job_states import State
 from db.jobs import Claim
 from db.session import transaction
+from db.waits import BLOCKERS, IN_VAIN
 from rl.records import utc
 
 
@@ -30,6 +31,8 @@ class Summary:
     error: str | None
     waits_for: list[int]
     progress: dict[str, Any] | None
+    blocked_by: dict[str, str] = field(default_factory=dict)
+    """The jobs, with their states, without which this one or one it waits for cannot begin: they ended in vain."""
 
     def __str__(self) -> str:
         about = ",".join(map(str, self.inputs.get("windows", []))) or self.inputs.get("window") or ""
@@ -38,16 +41,19 @@ class Summary:
             text_ += f" {self.result['version']}"
         if self.waits_for:
             text_ += " after job " + ", ".join(map(str, self.waits_for))
+        for job_id, state in self.blocked_by.items():
+            text_ += f"; waits for job {job_id}, which is {state}: `rlfleet jobs requeue {job_id}`"
         return text_ + (f" ({self.error})" if self.error and self.state != State.SUCCEEDED else "")
 
 
-SUMMARY = """
+SUMMARY = f"""
     select j.id, j.kind, l.name, j.state, j.attempt, j.fence, j.inputs, j.result, j.error,
            array(select d.id from rlfleet.jobs d
                   where d.id = any(j.after) and d.state <> 'succeeded' and j.state = 'queued' order by d.id),
-           j.progress
+           j.progress,
+           (select coalesce(jsonb_object_agg(b.id, b.state order by b.id), '{{}}') from ({BLOCKERS}) b)
       from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id
-"""
+"""  # noqa: S608 (of constants)
 
 
 def summary(job_id: int) -> Summary | None:
@@ -140,16 +146,23 @@ def counts() -> dict[str, int]:
     return {state.value: 0 for state in State} | {str(row[0]): int(row[1]) for row in rows}
 
 
-def live_training_of(session: Session, line_id: int, window: str, *, ended: bool = True) -> int | None:
-    """The newest training job on that window, alone or with others, that was not given up; ``ended`` ones too."""
+def live_training_of(
+    session: Session, line_id: int, window: str, *, ended: bool = True, in_vain: bool = True
+) -> int | None:
+    """The newest training job on that window, alone or with others, that was not given up.
+
+    ``ended`` ones too, and those that wait ``in_vain`` for a job that ended without success.
+    """
     row = session.execute(
-        text("""
-            select id from rlfleet.jobs
-             where kind = 'train' and line_id = :line_id and inputs -> 'windows' @> to_jsonb(cast(:window as text))
-               and (state in ('queued', 'running') or (state = 'succeeded' and :ended))
-             order by id desc limit 1
-        """),
-        {"line_id": line_id, "window": window, "ended": ended},
+        text(f"""
+            select j.id from rlfleet.jobs j
+             where j.kind = 'train' and j.line_id = :line_id
+               and j.inputs -> 'windows' @> to_jsonb(cast(:window as text))
+               and (j.state in ('queued', 'running') or (j.state = 'succeeded' and :ended))
+               and (:in_vain or not {IN_VAIN})
+             order by j.id desc limit 1
+        """),  # noqa: S608 (of a constant)
+        {"line_id": line_id, "window": window, "ended": ended, "in_vain": in_vain},
     ).one_or_none()
     return int(row[0]) if row else None
 
@@ -182,12 +195,12 @@ def events(job_id: int) -> list[dict[str, Any]]:
 
 
 def being_trained(session: Session, line_id: int) -> set[str]:
-    """The windows of the line's training jobs that have not ended."""
+    """The windows of the line's training jobs that have not ended, but for those that wait in vain (``db.waits``)."""
     rows = session.execute(
-        text("""
-            select jsonb_array_elements_text(inputs -> 'windows') from rlfleet.jobs
-             where kind = 'train' and line_id = :line_id and state in ('queued', 'running')
-        """),
+        text(f"""
+            select jsonb_array_elements_text(j.inputs -> 'windows') from rlfleet.jobs j
+             where j.kind = 'train' and j.line_id = :line_id and j.state in ('queued', 'running') and not {IN_VAIN}
+        """),  # noqa: S608 (of a constant)
         {"line_id": line_id},
     )
     return {str(row[0]) for row in rows}

@@ -49,6 +49,7 @@ class Claim:
     attempt: int
     resume: dict[str, Any] | None = None
     adjust: dict[str, Any] | None = None
+    max_attempts: int = 3
 
 
 CLAIM = """
@@ -63,7 +64,8 @@ CLAIM = """
            and (cardinality(j.after) = 0 or not exists (
                select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded'))
            and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
-     returning j.id, j.kind, j.line_id, l.name, j.inputs, j.config, j.fence, j.attempt, j.resume, j.adjust
+     returning j.id, j.kind, j.line_id, l.name, j.inputs, j.config, j.fence, j.attempt, j.resume, j.adjust,
+               j.max_attempts
     ), noted as (
         insert into rlfleet.deliveries (message_id, job_id, outcome)
         select $5::text, id, 'claimed' from held where $5::text is not null
@@ -195,10 +197,11 @@ def fail(claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | N
     return State(row[0])
 
 
-def release(claim: Claim, reason: str, resume: Mapping[str, Any] | None = None) -> bool:
+def release(claim: Claim, reason: str, resume: Mapping[str, Any] | None = None, *, tomorrow: bool = False) -> bool:
     """Give the job back, because this worker is going down. False when the lease was lost already.
 
-    The attempt is not charged while the job has been interrupted fewer than ``MAX_INTERRUPTIONS`` times.
+    The attempt is not charged while the job has been interrupted fewer than ``MAX_INTERRUPTIONS`` times. With
+    ``tomorrow`` the job is due at the beginning of the next UTC day, and has all attempts anew.
     """
     row = _as_holder(
         claim,
@@ -208,13 +211,15 @@ def release(claim: Claim, reason: str, resume: Mapping[str, Any] | None = None) 
                             when interruptions >= :most and attempt >= max_attempts then 'dead' else 'queued' end,
                finished_at = case when cancel_requested or (interruptions >= :most and attempt >= max_attempts)
                                   then now() end,
-               attempt = attempt - (interruptions < :most)::int, interruptions = interruptions + 1,
-               lease_until = null, last_sent_at = null, error = :reason,
+               attempt = case when interruptions >= :most then attempt when :tomorrow then 0 else attempt - 1 end,
+               run_at = case when :tomorrow then date_trunc('day', now(), 'UTC') + interval '1 day' else run_at end,
+               interruptions = interruptions + 1, lease_until = null, last_sent_at = null, error = :reason,
                resume = coalesce(cast(:resume as jsonb), resume)
          where id = :job_id and fence = :fence and state = 'running' returning 1
         """,
         reason=reason,
         resume=_json(resume),
+        tomorrow=tomorrow,
         most=MAX_INTERRUPTIONS,
     )
     return row is not None

@@ -9,16 +9,19 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.tables import Window
+from db.waits import IN_VAIN
 from rl.late import RATING, Heeds, Hour, Late, admits
 
-TRAININGS = """
+TRAININGS = f"""
     trainings as materialized (
-        select jsonb_array_elements_text(inputs -> 'windows') as name,
-               case when bool_or(state <> 'succeeded') then 'live' else 'done' end as training
-          from rlfleet.jobs
-         where kind = 'train' and line_id = :line_id and state in ('queued', 'running', 'succeeded') group by 1
+        select jsonb_array_elements_text(j.inputs -> 'windows') as name,
+               case when bool_or(j.state <> 'succeeded') then 'live' else 'done' end as training
+          from rlfleet.jobs j
+         where j.kind = 'train' and j.line_id = :line_id and j.state in ('queued', 'running', 'succeeded')
+           and not {IN_VAIN}
+         group by 1
     )
-"""
+"""  # noqa: S608 (of a constant)
 HOURS = f"""
     with {TRAININGS}
     select w.name, w.state, extract(epoch from now() - w.ends_at)::float8 / 3600, coalesce(w.rows_read, 0), t.training
@@ -51,24 +54,31 @@ def span(session: Session, line_id: int, names: Sequence[str]) -> tuple[datetime
     return None if since is None else (since, until)
 
 
+RATED, LEARNED = "sum(hashint8extended(f.id, 1))", "sum(hashint8extended(o.id, 2))"
+"""A number that stands for a set of rows, whatever their order: other rows make another one, also as many."""
+SAFE = 2**53
+"""JSON numbers below this are exact everywhere."""
 # A rating of a call may be there before its call is, and belongs to no trajectory then (``db.feedback``).
 # The windows are given by their ids, so that Postgres knows how few they are and reads no others.
-COUNTED = text(f"""
-    select window_id, sum(number) from (
-        select k.window_id, count(*) as number from rlfleet.trajectory_keys k
+MARKED = text(f"""
+    select window_id, mod(sum(mark), {SAFE})::bigint from (
+        select k.window_id, {RATED} as mark from rlfleet.trajectory_keys k
           join rlfleet.feedback f on f.trajectory_id = k.trajectory_id and f.name = '{RATING}'
          where :feedback and k.window_id = any(:ids) group by 1
         union all
-        select k.window_id, count(*) from rlfleet.feedback f join rlfleet.call_keys c on c.call_id = f.call_id
+        select k.window_id, {RATED} from rlfleet.feedback f join rlfleet.call_keys c on c.call_id = f.call_id
           join rlfleet.trajectory_keys k on k.trajectory_id = c.trajectory_id
          where :feedback and f.trajectory_id = '' and f.name = '{RATING}' and k.window_id = any(:ids) group by 1
         union all
-        select k.window_id, count(*) from rlfleet.trajectory_keys k
+        select k.window_id, {LEARNED} from rlfleet.trajectory_keys k
           join rlfleet.outcomes o on o.trajectory_id = k.trajectory_id
          where :outcomes and k.window_id = any(:ids) group by 1
     ) each_kind group by 1
 """)  # noqa: S608 (of the constant above)
 
+PATIENCE = {"scored": timedelta(hours=1), "trained": timedelta(days=1)}
+"""So long after its last scores a window is left alone: what is said of it comes bit by bit. A trained one is no longer
+learned from, so that its scores are in no hurry."""
 LATELY = timedelta(days=2)
 """Windows are looked at while something became known of them within this time."""
 TOUCHED = text(f"""
@@ -80,28 +90,40 @@ TOUCHED = text(f"""
          where :feedback and f.created_at > now() - :lately and f.name = '{RATING}' and f.trajectory_id = ''
         union
         select o.trajectory_id from rlfleet.outcomes o where :outcomes and o.created_at > now() - :lately
+    ), scored as materialized (
+        select inputs ->> 'window' as name, bool_or(state in ('queued', 'running')) as live, max(finished_at) as ended
+          from rlfleet.jobs
+         where line_id = :line_id and kind = 'score'
+           and (state in ('queued', 'running') or finished_at > now() - greatest(:if_scored, :if_trained)) group by 1
     )
     select w.id, w.name, w.known from rlfleet.windows w
      where w.line_id = :line_id and w.run_id is null and w.removed_at is null and w.state in ('scored', 'trained')
        and w.id in (select k.window_id from touched join rlfleet.trajectory_keys k using (trajectory_id))
+       and not exists (
+           select 1 from scored s where s.name = w.name and (s.live or s.ended > now() - (
+               case w.state when 'trained' then :if_trained else :if_scored end)))
      order by w.starts_at
 """)  # noqa: S608
 
 
 def known(session: Session, window_id: int, heeded: Heeds) -> int:
-    """How many outcomes and ratings there are of the window's trajectories, of those kinds that are heeded."""
-    return _counted(session, [window_id], heeded)[window_id]
+    """Stands for the outcomes and ratings of the window's trajectories, of those kinds that are heeded; 0 for none."""
+    return _marked(session, [window_id], heeded)[window_id]
 
 
 def changed(session: Session, line_id: int, heeded: Heeds) -> dict[str, int]:
-    """The line's hour windows whose scores do not take into account what is ``known`` of them, with that number."""
+    """The line's hour windows whose scores do not take into account what is ``known`` of them, with that number.
+
+    One that is being scored, or was a short while ago (``PATIENCE``), is left for a later look.
+    """
     values = {"line_id": line_id, "lately": LATELY, "feedback": heeded.feedback, "outcomes": heeded.outcomes}
-    touched = session.execute(TOUCHED, values).all()
-    present = _counted(session, [row.id for row in touched], heeded)
+    patience = {f"if_{state}": span for state, span in PATIENCE.items()}
+    touched = session.execute(TOUCHED, values | patience).all()
+    present = _marked(session, [row.id for row in touched], heeded)
     return {row.name: present[row.id] for row in touched if present[row.id] != row.known}
 
 
-def _counted(session: Session, ids: list[int], heeded: Heeds) -> dict[int, int]:
+def _marked(session: Session, ids: list[int], heeded: Heeds) -> dict[int, int]:
     values = {"ids": ids, "feedback": heeded.feedback, "outcomes": heeded.outcomes}
-    found = {window_id: int(number) for window_id, number in session.execute(COUNTED, values)}
+    found = {window_id: int(mark) for window_id, mark in session.execute(MARKED, values)}
     return {window_id: found.get(window_id, 0) for window_id in ids}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -26,8 +27,9 @@ class Lineage:
 
     ``trajectories`` may be cut, ``trajectory_count`` never is. A trajectory has the score it was frozen with in a
     dataset, and its newest one in a window; all else of its score comes from the score row. ``quarantined`` counts
-    rows of the windows by reason. ``left_out`` counts by reason those that were read and are not among what was
-    learned from.
+    rows of the windows by reason, and ``quarantined_rows`` has the same by field and reason with one row of each as an
+    example: ``count``, ``field``, ``reason``, ``source``, ``row``. ``left_out`` counts by reason those that were read
+    and are not among what was learned from.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Lineage:
     left_out: dict[str, int]
     decisions: Rows
     releases: Rows
+    quarantined_rows: Rows
 
 
 def explain(session: Session, name: str, line: str = "main", limit: int | None = NAMED) -> Lineage:
@@ -145,6 +148,7 @@ def _lineage(
     found = _rows(session, VERSIONS.format(came), ids=dataset_ids) if made is None else made
     ids = [one["id"] for one in found]
     counted = datasets[0]["trajectories"] if datasets else 0
+    unusable = _rows(session, QUARANTINED, ids=[one["id"] for one in windows or []])
     return Lineage(
         name=name,
         kind=kind,
@@ -154,15 +158,20 @@ def _lineage(
         windows=windows or [],
         trajectories=trajectories or [],
         trajectory_count=counted if trajectory_count is None else trajectory_count,
-        quarantined=_quarantined(session, [one["id"] for one in windows or []]),
+        quarantined=_by_reason(unusable),
         left_out=_left_out(datasets, found) if left_out is None else left_out,
         decisions=_rows(session, DECISIONS, ids=ids),
         releases=_rows(session, RELEASES, ids=ids),
+        quarantined_rows=unusable,
     )
 
 
-def _quarantined(session: Session, window_ids: list[int]) -> dict[str, int]:
-    return {one["reason"]: one["count"] for one in _rows(session, QUARANTINED, ids=window_ids)}
+def _by_reason(unusable: Rows) -> dict[str, int]:
+    """The most frequent first."""
+    counts: Counter[str] = Counter()
+    for one in unusable:
+        counts[one["reason"]] += one["count"]
+    return dict(counts.most_common())
 
 
 def _left_out(datasets: Rows, made: Rows) -> dict[str, int]:
@@ -185,9 +194,16 @@ def _rows(session: Session, statement: str, **values: Any) -> Rows:
 
 
 WINDOWS = """
+    with asked as (
+        select distinct on (j.line_id, n.name) j.line_id, n.name, j.id, j.state
+          from rlfleet.jobs j, jsonb_array_elements_text(
+                   coalesce(j.inputs -> 'windows', jsonb_build_array(j.inputs -> 'window'))) n(name)
+         order by j.line_id, n.name, j.id desc
+    )
     select w.id, w.name, w.state, nullif(concat_ws('; ', w.reason, 'removed by retention on '
-               || to_char(w.removed_at at time zone 'UTC', 'YYYY-MM-DD')), '') as reason, w.removed_at, w.again,
-           count(t.trajectory_id) as trajectories,
+               || to_char(w.removed_at at time zone 'UTC', 'YYYY-MM-DD'),
+               'job ' || a.id || ' ' || a.state || ': rlfleet jobs show ' || a.id), '') as reason,
+           w.removed_at, w.again, count(t.trajectory_id) as trajectories,
            count(distinct t.scenario_id) as groups, count(t.trajectory_id) filter (where exists (
                select 1 from rlfleet.scores s where s.trajectory_id = t.trajectory_id)) as scored,
            (select count(*) from rlfleet.quarantine q where q.window_id = w.id) as quarantined,
@@ -195,7 +211,9 @@ WINDOWS = """
                    join rlfleet.versions v on v.job_id = d.job_id
                   where o.window_id = w.id order by v.id) as versions
       from rlfleet.windows w left join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
-     where {} group by w.id order by w.starts_at, w.id
+      left join asked a on a.line_id = w.line_id and a.name = w.name and a.state in ('failed', 'dead')
+                       and w.state in ('closed', 'collected', 'scored')
+     where {} group by w.id, a.id, a.state order by w.starts_at, w.id
 """
 VERSIONS = """
     select v.id, v.name, v.state, v.reason, p.name as parent, v.base_model, v.manifest, v.created_at, v.erased_at,
@@ -213,7 +231,11 @@ DATASETS = """
       from rlfleet.datasets d join rlfleet.jobs j on j.id = d.job_id where d.id = any(:ids) order by d.id
 """
 QUARANTINED = """
-    select reason, count(*) from rlfleet.quarantine where window_id = any(:ids) group by reason order by 2 desc, 1
+    select q.count, q.field, q.reason, example.source, example.row
+      from (select field, reason, count(*) as count, min(id) as first from rlfleet.quarantine
+             where window_id = any(:ids) group by field, reason) q
+      join rlfleet.quarantine example on example.id = q.first
+     order by q.count desc, q.field collate "C", q.reason collate "C"
 """
 DECISIONS = """
     select d.id, v.name as version, b.name as stable, d.policy, d.released, d.reason, d.evidence, d.created_at
@@ -246,7 +268,10 @@ DETAILS = """
            p.score, p.score_id, s.method, s.method_version, s.rubric_hash, s.judge, s.cost, s.compared_in,
            s.explanation, s.created_at as scored_at,
            array(select distinct c.model from rlfleet.calls c
-                  where c.trajectory_id = p.trajectory_id and c.at = k.at order by c.model) as models
+                  where c.trajectory_id = p.trajectory_id
+                    and c.at >= date_trunc('week', k.at at time zone 'UTC') at time zone 'UTC'
+                    and c.at < (date_trunc('week', k.at at time zone 'UTC') + interval '7 days') at time zone 'UTC'
+                  order by c.model) as models
       from page p join rlfleet.trajectory_keys k on k.trajectory_id = p.trajectory_id
       join rlfleet.windows w on w.id = k.window_id
       left join rlfleet.trajectories t on t.trajectory_id = p.trajectory_id and t.at = k.at

@@ -43,6 +43,11 @@ def named(session: Session, name: str) -> Line:
     return line
 
 
+def sources(session: Session) -> dict[str, str | None]:
+    """The URL of each line's source by the line's name, as stored."""
+    return {line.name: line.config.get("source") for line in session.scalars(select(Line))}
+
+
 def config_of(line: Line) -> LineConfig:
     """The line's config, parsed."""
     return LineConfig.model_validate(line.config)

@@ -23,7 +23,7 @@ FIRST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=35)
 """Rows are taken from ``FIRST`` on, and up to ``LATEST`` ahead: a wrong clock must not make a table a row."""
 
 _made: set[tuple[str, datetime]] = set()
-"""(database, week) that this process knows to be there, of weeks that are not over."""
+"""(database, week) that this process made or found. It says nothing of a week that is over."""
 
 
 def week_of(moment: datetime) -> datetime:
@@ -50,14 +50,14 @@ def ensure(moments: Iterable[datetime]) -> None:
         InvalidInput: a moment lies before ``FIRST``, or more than ``LATEST`` ahead of this machine's clock.
     """
     weeks = {week_of(moment) for moment in moments}
-    url = str(engine().url)
-    for week in sorted(weeks - {known for name, known in _made if name == url}):
+    url, now = str(engine().url), datetime.now(UTC)
+    # A week that is over may have been dropped by retention, in whichever process.
+    for week in sorted(weeks - {known for name, known in _made if name == url and known + WEEK > now}):
         _check(week)
         with engine().begin() as connection:
             for table in PARTITIONED:
                 _make(connection, table, week)
-        if week + WEEK > datetime.now(UTC):  # what is over may be dropped by retention
-            _made.add((url, week))
+        _made.add((url, week))
 
 
 def _check(week: datetime) -> None:

@@ -22,6 +22,7 @@ from db.calls import NewCall, json_text
 from db.feedback import NewFeedback
 from db.tables import Line, Quarantine, Recording
 from db.windows import database_now
+from rl.errors import InvalidRow
 from rl.records import Quarantined
 
 DEFAULT_LINE = "main"
@@ -72,11 +73,12 @@ Event = Start | Step | End | NewFeedback
 
 @dataclass(slots=True)
 class _Head:
-    """A locked head. ``lies_at`` is where the collected trajectory lies."""
+    """A locked head. ``lies_at`` is where the collected trajectory lies, ``line`` the line that collected it."""
 
     row: Recording
-    lies_at: datetime | None
-    is_erased: bool
+    lies_at: datetime | None = None
+    is_erased: bool = False
+    line: str | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -92,9 +94,13 @@ def store(session: Session, events: Sequence[Event]) -> list[bool]:
 
     Starts are taken first, then steps, ends and feedback, whatever their order. Events of a trajectory without consent
     are taken and nothing of them is stored; what was stored before the refusal came is deleted.
+
+    Raises:
+        InvalidRow: the trajectory's id is another line's or another agent's.
     """
     ours = [one for one in events if not isinstance(one, NewFeedback)]
     heads, present = _locked(session, sorted({one.trajectory_id for one in ours}))
+    _check_owners(heads, ours)
     is_new = {
         id(one): _start(session, heads[one.trajectory_id], one, present) for one in ours if isinstance(one, Start)
     }
@@ -119,11 +125,30 @@ def quarantine(session: Session, line: str, rows: Sequence[Quarantined]) -> int:
     return len(session.scalars(added, values).all())
 
 
+OWNED = "another line or agent has a trajectory of this id; ids are global, so give each agent its own prefix"
+
+
+def _check_owners(heads: Mapping[str, _Head], events: Sequence[Start | Step | End]) -> None:
+    """A start says whose it is, and the rest goes where it went. A refusal of consent holds wherever it comes from."""
+    first = {one.trajectory_id: one for one in reversed(events) if isinstance(one, Start)}
+    for one in events:
+        head, start = heads[one.trajectory_id], first.get(one.trajectory_id)
+        is_ours = head.row.agent_id is not None or head.lies_at is None or start is not None
+        if isinstance(one, Start) and start is not None:
+            whose = (head.row.line, head.row.agent_id) if head.row.agent_id else (start.line, start.agent_id)
+            is_ours = one.consent is False or ((one.line, one.agent_id) == whose and head.line in (None, one.line))
+        if not (is_ours or head.is_closed):
+            raise InvalidRow("trajectoryId", one.trajectory_id, OWNED)
+
+
 MAKE = text("""
     insert into rlfleet.recordings (trajectory_id, line) select one, :line from unnest(cast(:ids as text[])) as one
     on conflict do nothing
 """)
-KEYS = text("select trajectory_id, at, erased_at from rlfleet.trajectory_keys where trajectory_id = any(:ids)")
+KEYS = text("""
+    select k.trajectory_id, k.at, k.erased_at is not null, l.name from rlfleet.trajectory_keys k
+      join rlfleet.lines l on l.id = k.line_id where k.trajectory_id = any(:ids)
+""")
 
 
 def _locked(session: Session, ids: list[str]) -> tuple[dict[str, _Head], datetime]:
@@ -132,13 +157,8 @@ def _locked(session: Session, ids: list[str]) -> tuple[dict[str, _Head], datetim
         session.execute(MAKE, {"ids": ids, "line": DEFAULT_LINE})
     query = select(Recording).where(Recording.trajectory_id.in_(ids)).order_by(Recording.trajectory_id)
     rows = session.scalars(query.with_for_update()).all()
-    keys = {row.trajectory_id: row for row in session.execute(KEYS, {"ids": ids})}
-    heads = {}
-    for row in rows:
-        key = keys.get(row.trajectory_id)
-        heads[row.trajectory_id] = _Head(
-            row, None if key is None else key.at, key is not None and key.erased_at is not None
-        )
+    keys = {row.trajectory_id: row[1:] for row in session.execute(KEYS, {"ids": ids})}
+    heads = {row.trajectory_id: _Head(row, *keys.get(row.trajectory_id, ())) for row in rows}
     return heads, database_now(session)
 
 

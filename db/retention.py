@@ -3,7 +3,7 @@
 The rule, per line with ``retention.days``. A window may go when it was collected, ended more than that many days ago
 (a round ends with its run), and none of these holds:
 
-* a job that is queued or running names it, or reads a dataset that holds it;
+* a job that is queued or running names it, unless it waits in vain (``db.waits``), or reads a dataset that holds it;
 * a version in use was trained on it. In use are: what is released; a candidate, and a ready version that nobody has
   decided on; what a run that has not ended began from or has trained; and the parent of each of these.
 
@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from db import erasure
 from db.session import transaction
+from db.waits import IN_VAIN
 
 IN_USE = """
     in_use as materialized (
@@ -37,17 +38,18 @@ IN_USE = """
         union select v.parent_id from rlfleet.versions v join in_use u on u.id = v.id where v.parent_id is not null
     )
 """
-LEASED = """
+LEASED = f"""
     named as materialized (
-        select line_id, inputs ->> 'window' as name from rlfleet.jobs where state in ('queued', 'running')
-        union select line_id, jsonb_array_elements_text(inputs -> 'windows')
-                from rlfleet.jobs where state in ('queued', 'running')
+        select j.line_id, n.name
+          from rlfleet.jobs j, lateral (select j.inputs ->> 'window' as name
+                                        union select jsonb_array_elements_text(j.inputs -> 'windows')) n
+         where j.state in ('queued', 'running') and not {IN_VAIN}
     ), read as materialized (
         select o.window_id from rlfleet.dataset_windows o join rlfleet.datasets d on d.id = o.dataset_id
           join rlfleet.jobs j on j.id = d.job_id left join rlfleet.versions v on v.job_id = d.job_id
          where j.state in ('queued', 'running') or v.id in (select id from needed)
     )
-"""
+"""  # noqa: S608 (of a constant)
 FREE = f"""
     with {IN_USE}, {LEASED}, free as (
         select w.id, w.starts_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import threading
 import time
@@ -27,6 +28,9 @@ PATIENCE_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 2.0
 """A connection that was used within this time is taken to be alive."""
+
+OUR_TABLE = re.compile(r'relation "(rlfleet\.[a-z_]+)" does not exist')
+"""How Postgres says that a database is empty, or of an older revision."""
 
 _waiting = threading.local()
 
@@ -86,8 +90,8 @@ def transaction(patience: float = PATIENCE_SECONDS) -> Iterator[Session]:
     connections stay open.
 
     Raises:
-        DatabaseUnavailable: the server cannot be reached, went away, or did not answer in time. Whether a commit
-            that was under way has happened is not known then.
+        DatabaseUnavailable: the server cannot be reached, went away, did not answer in time, or has no tables of ours.
+            Whether a commit that was under way has happened is not known then.
     """
     with (
         _absence_named() as absence,
@@ -128,6 +132,9 @@ def _absence_named() -> Iterator[_Absence]:
     except DBAPIError as error:
         if absence.first is not None and not isinstance(absence.first, DBAPIError):
             raise absence.first from None
+        if missing := OUR_TABLE.match(str(error.orig)):
+            remedy = "`rlfleet up` and `python -m db.migrate` make it"
+            raise DatabaseUnavailable(f"the database has no table {missing[1]}: {remedy}") from error
         if not (isinstance(error, OperationalError) or error.connection_invalidated):
             raise
         said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]

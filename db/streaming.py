@@ -1,13 +1,15 @@
 """The calls of a frozen dataset in the order they are trained in, a few trajectories at a time, read by COPY.
 
-In memory is what is read at once: about ``BATCH_BYTES``, and at most ``MOST_AT_ONCE`` trajectories, however many rows
-there are. The order is (group, trajectory) by code points, and a trajectory's calls by (turn, place, time of storing,
-id); groups and ids are compared by code points whatever the server's collation.
+In memory is what is read at once, however many rows there are: about ``BATCH_BYTES``, at most twice that or one
+trajectory, and at most ``MOST_AT_ONCE`` trajectories. What turns out to be more is let go by, and then read again in
+parts by the sizes that were seen. The order is (group, trajectory) by code points, and a trajectory's calls by (turn,
+place, time of storing, id); groups and ids are compared by code points whatever the server's collation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import islice
@@ -66,10 +68,42 @@ def of_dataset(session: Session, dataset_id: int) -> Iterator[tuple[Member, list
     """
     rest, at_once = members(session, dataset_id), FIRST_AT_ONCE
     while some := list(islice(rest, at_once)):
-        calls, size = _read(session, some)
-        for member in some:
-            yield member, calls.pop(member.trajectory_id, [])
+        size = yield from _in_order(session, some)
         at_once = max(1, min(MOST_AT_ONCE, 2 * at_once, at_once * BATCH_BYTES // max(1, size)))
+
+
+class Read(NamedTuple):
+    """The calls of some trajectories by id, and how many bytes came. ``sizes`` has theirs where they were let go by."""
+
+    calls: dict[str, list[StoredCall]]
+    size: int
+    sizes: Counter[str]
+
+
+def _in_order(session: Session, some: Sequence[Member]) -> Generator[tuple[Member, list[StoredCall]], None, int]:
+    """Each of these with its calls; returns how many bytes they were."""
+    found = _read(session, some)
+    if found.sizes:
+        for part in _parts(some, found.sizes):
+            yield from _in_order(session, part)
+        return found.size
+    for member in some:
+        yield member, found.calls.pop(member.trajectory_id, [])
+    return found.size
+
+
+def _parts(some: Sequence[Member], sizes: Counter[str]) -> Iterator[list[Member]]:
+    """The trajectories in their order, as many at once as are ``BATCH_BYTES`` together, or one."""
+    part: list[Member] = []
+    held = 0
+    for member in some:
+        size = sizes[member.trajectory_id]
+        if part and held + size > BATCH_BYTES:
+            yield part
+            part, held = [], 0
+        part.append(member)
+        held += size
+    yield part
 
 
 CALLS = """
@@ -80,11 +114,16 @@ CALLS = """
 """
 
 
-def _read(session: Session, some: Sequence[Member]) -> tuple[dict[str, list[StoredCall]], int]:
-    """The calls of these trajectories, and how many bytes they were."""
+def _read(session: Session, some: Sequence[Member]) -> Read:
+    """The calls of these trajectories; of several that are more than twice ``BATCH_BYTES`` the sizes alone."""
     found: dict[str, list[StoredCall]] = {}
+    sizes: Counter[str] = Counter()
+    most = 2 * BATCH_BYTES if len(some) > 1 else None
 
     def take(fields: Fields) -> None:
+        if sizes:
+            sizes[fields[0].decode()] += _size(fields)
+            return
         call = stored_call(fields)
         found.setdefault(call.trajectory_id, []).append(call)
 
@@ -96,10 +135,18 @@ def _read(session: Session, some: Sequence[Member]) -> tuple[dict[str, list[Stor
     }
     for piece in copy_out(session, CALLS, values):
         decoder.write(piece)
+        if most is not None and decoder.read > most and not sizes:
+            sizes.update({name: sum(map(_size, calls)) for name, calls in found.items()})
+            found.clear()
     decoder.close()
     for calls in found.values():
         calls.sort(key=_place)
-    return found, decoder.read
+    return Read(found, decoder.read, sizes)
+
+
+def _size(fields: Sequence[object]) -> int:
+    """Bytes of the columns whose length is not always about the same."""
+    return sum(len(one) for one in fields if isinstance(one, bytes))
 
 
 def _place(call: StoredCall) -> tuple[int, int, int, str]:

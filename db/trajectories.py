@@ -107,7 +107,7 @@ def insert_quarantine(session: Session, line_id: int, window_id: int, rows: Sequ
 
 @dataclass(frozen=True)
 class Scored:
-    """A trajectory with what scoring and training need of it."""
+    """A trajectory with what scoring and training need of it. One that ``is_refused`` is stored until it can go."""
 
     trajectory_id: str
     window: str
@@ -117,6 +117,7 @@ class Scored:
     score_id: int | None = None
     method: str | None = None
     compared_in: str | None = None
+    is_refused: bool = False
 
     @property
     def comparison(self) -> str:
@@ -126,7 +127,8 @@ class Scored:
 
 
 OF_WINDOWS = """
-    select t.trajectory_id, w.name, t.scenario_id, t.reward, s.score, s.id, s.method, s.compared_in
+    select t.trajectory_id, w.name, t.scenario_id, t.reward, s.score, s.id, s.method, s.compared_in,
+           exists (select 1 from rlfleet.recordings r where r.trajectory_id = t.trajectory_id and r.consent is false)
       from rlfleet.windows w
       join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
       left join lateral (select s.score, s.id, s.method, s.compared_in from rlfleet.scores s

@@ -42,7 +42,8 @@ def named(session: Session, line_id: int, name: str) -> Window:
     """
     window = find(session, line_id, name)
     if window is None:
-        newest = select(Window.name).where(Window.line_id == line_id).order_by(Window.id.desc()).limit(3)
+        late_first = (Window.run_id.is_not(None), Window.name.desc(), Window.id.desc())
+        newest = select(Window.name).where(Window.line_id == line_id).order_by(*late_first).limit(3)
         known = ", ".join(session.scalars(newest)) or "none yet"
         raise UnknownWindow("window_id", name, f"no such window on this line; the newest are: {known}")
     return window
@@ -110,7 +111,7 @@ def reopen(session: Session, window_id: int, reason: str) -> None:
 
 
 def scored(session: Session, window_id: int, again: int, known: int) -> None:
-    """The window has scores that take ``known`` outcomes and ratings into account.
+    """The window has scores that heed the outcomes and ratings that ``known`` stands for.
 
     Only one that was collected moves on by that, and only while no rows came since it was read ``again`` times.
     """

@@ -6,9 +6,11 @@ was made of it and removes files; it waits for a training that is running. Until
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from db import erasure
@@ -112,47 +114,88 @@ STRAY = text("""
 """)
 
 
-def _stray() -> int:
-    gone, after = 0, ""
-    while True:
-        with transaction() as session:
-            ids = session.scalars(STRAY, {"after": after, "batch": erasure.BATCH}).all()
-            if not ids:
-                return gone
-            delete(session, ids)
-        gone, after = gone + len(ids), ids[-1]
+READING = text("""
+    select t.trajectory_id, j.id, l.name as line from rlfleet.dataset_trajectories t
+      join rlfleet.datasets d on d.id = t.dataset_id
+      join rlfleet.jobs j on j.id = d.job_id and j.state = 'running' join rlfleet.lines l on l.id = j.line_id
+     where t.trajectory_id = any(:ids) order by j.id
+""")
+"""Who is training on them at the moment."""
+LOCK_TIMEOUT = text("set local lock_timeout = '1s'")
 
 
-def sweep(remove: Callable[[Sequence[int]], int]) -> tuple[int, list[str]]:
-    """Erase what is stored of refused trajectories. Returns how many went, and in words why others did not yet.
+@dataclass
+class Swept:
+    """How many refused trajectories went, why others did not yet (in words, once each), and whether all were tried."""
 
-    ``remove`` takes away the dataset files of these jobs, before each is committed.
+    gone: int = 0
+    waiting: dict[str, None] = field(default_factory=dict)
+    is_over: bool = True
+
+
+def sweep(remove: Callable[[Sequence[int]], int], until: float) -> Swept:
+    """Erase what is stored of refused trajectories, until ``until`` (monotonic seconds).
+
+    ``remove`` takes away the dataset files of these jobs, before each batch is committed.
+
+    Raises:
+        DatabaseUnavailable: batches before are done.
     """
-    gone, after = _stray(), ""
-    waiting: list[str] = []
+    done = Swept()
+    for ids in _pages(STRAY, until, done):
+        with transaction() as session:
+            delete(session, ids)
+        done.gone += len(ids)
+    for ids in _pages(PENDING, until, done):
+        with transaction() as session:
+            reading = session.execute(READING, {"ids": ids}).all()
+        done.waiting |= {erasure.in_training(one.id, one.line): None for one in reading}
+        _erase(sorted(set(ids) - {one.trajectory_id for one in reading}), remove, until, done)
+    return done
+
+
+def _pages(query: TextClause, until: float, done: Swept) -> Iterator[list[str]]:
+    """What the query finds, a batch at a time. The first one is given whatever the time is."""
+    after = ""
     while True:
         with transaction() as session:
-            ids = session.scalars(PENDING, {"after": after, "batch": erasure.BATCH}).all()
-        if not ids:
-            return gone, waiting
-        for one in ids:
-            try:
-                _erase(one, remove)
-                gone += 1
-            except TransientError as error:
-                if isinstance(error, DatabaseUnavailable) and not erasure.is_in_the_way(error):
-                    raise
-                waiting.append(str(error))
+            ids = list(session.scalars(query, {"after": after, "batch": erasure.BATCH}))
+        if ids:
+            yield ids
+        if len(ids) < erasure.BATCH:
+            return
         after = ids[-1]
+        if time.monotonic() > until:
+            done.is_over = False
+            return
 
 
-def _erase(trajectory_id: str, remove: Callable[[Sequence[int]], int]) -> None:
+def _erase(ids: Sequence[str], remove: Callable[[Sequence[int]], int], until: float, done: Swept) -> None:
+    """Erase them in one transaction; where somebody is in the way of some, in halves, so that the others go."""
+    if not ids:
+        return
+    try:
+        _erase_together(ids, remove)
+        done.gone += len(ids)
+    except TransientError as error:
+        if isinstance(error, DatabaseUnavailable) and not erasure.is_in_the_way(error):
+            raise
+        if len(ids) == 1:
+            done.waiting[str(error)] = None
+        elif time.monotonic() > until:
+            done.is_over = False
+        else:
+            for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :]):
+                _erase(half, remove, until, done)
+
+
+def _erase_together(ids: Sequence[str], remove: Callable[[Sequence[int]], int]) -> None:
     with transaction() as session:
-        session.execute(text("set local lock_timeout = '5s'"))
+        session.execute(LOCK_TIMEOUT)
         for lock in LOCKS:
-            session.execute(lock, {"ids": [trajectory_id]}).all()
+            session.execute(lock, {"ids": list(ids)}).all()
         at = database_now(session)
-        marked = erasure.mark(session, [trajectory_id], at)
-        erasure.erase(session, [trajectory_id], at)
+        marked = erasure.mark(session, ids, at)
+        erasure.erase(session, ids, at)
         if marked.job_ids:
             remove(sorted(marked.job_ids))

@@ -1,4 +1,4 @@
-"""``rlfleet assess``: what of some logs can be trained on, and how. It needs no fleet and no database of ours."""
+"""``rlfleet assess``: what of some logs can be trained on, and how. Only ``recorded://LINE`` needs our database."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from urllib.parse import quote, urlsplit
 import typer
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from fleet.terminal import AsJson, errors
+from fleet.terminal import AsJson, connect, errors
 from rl.errors import InvalidInput
 
 VARIABLE = "ASSESSED_DATABASE_URL"
 """Where a database's URL is put in this process's environment: a source's own URL is shown, and holds no password."""
 
 DATABASE = re.compile(r"postgres(ql)?(\+psycopg2)?://")
+OURS = "recorded"
+"""The kind of source that lies in our own database."""
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 LINES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
 FIRST_LINES = 20
@@ -48,6 +50,8 @@ def assess(
 
     hour = None if window is None else parse(window)
     url = source_url(logs)
+    if urlsplit(url).scheme == OURS and not os.environ.get("DATABASE_URL"):
+        connect()
     assessment = Assessment()
     for row in watched(islice(sources.connect(url).read(hour), limit)):
         assessment.add(row)

@@ -23,8 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fleet import folders
 from fleet.home import Home, home_path, read_endpoints, write_private
+from fleet.postgres import holds_cluster
 from fleet.servers import Servers
-from rl.errors import InvalidInput
+from fleet.terminal import NO_FLEET
+from rl.errors import InvalidInput, StartError
 
 if TYPE_CHECKING:
     from db.backup import Dump
@@ -72,14 +74,14 @@ class Manifest(_Part):
 
 
 @contextmanager
-def database(environ: Mapping[str, str]) -> Iterator[Path]:
+def database(environ: Mapping[str, str], *, create: bool = False) -> Iterator[Path]:
     """Point this process at the database, and yield the root of the artifacts.
 
     The database is that of ``DATABASE_URL``, else that of the fleet which runs here, else the home's own, whose
-    servers run for as long as the block does.
+    servers run for as long as the block does; a home that has none gets one with ``create`` alone.
 
     Raises:
-        StartError: the home's servers cannot be started.
+        StartError: the home's servers cannot be started, or it has none.
     """
     from db.session import dispose
 
@@ -93,6 +95,8 @@ def database(environ: Mapping[str, str]) -> Iterator[Path]:
         yield _root(environ, home)
         dispose()
         return
+    if not create and not holds_cluster(home):
+        raise StartError(NO_FLEET)
     with Home.open(environ) as opened:
         servers = Servers(opened, environ)
         try:

@@ -17,6 +17,7 @@ from fleet.assess_cli import assess
 from fleet.explain_cli import explain
 from fleet.forget_cli import forget
 from fleet.jobs_cli import jobs_app
+from fleet.line_cli import line as line_command
 from fleet.memory_cli import memory
 from fleet.select_cli import select
 from fleet.terminal import AsJson, connect, console, errors
@@ -26,7 +27,7 @@ from rl.errors import InvalidInput, RlfleetError, StartError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
-for command in (assess, explain, forget, memory, select, train, windows):
+for command in (assess, explain, forget, line_command, memory, select, train, windows):
     app.command()(command)
 
 STOP_SECONDS = 120.0
@@ -106,21 +107,6 @@ def env() -> None:
 
 
 @app.command()
-def line(name: str, file: Path) -> None:
-    """Create or change a line from a TOML file: base model, source of logs, how to train, what to validate on."""
-    from db import lines
-    from db.session import transaction
-    from fleet.files import read_toml
-    from rl.config import LineConfig
-
-    connect()
-    config = read_toml(file, LineConfig)
-    with transaction() as session:
-        lines.put(session, name, config)
-    console.print(f"line {name}: {config.base_model}, source {config.source or 'none'}", highlight=False, markup=False)
-
-
-@app.command()
 def run(file: Path, line: Line = "main") -> None:
     """Start a run from a TOML file: rounds of practice from the line's stable version. The fleet does the rest."""
     from db import lines, versions
@@ -174,7 +160,7 @@ def restore(folder: Path) -> None:
     """Fill an empty database from a backup, and put the folders of weights back."""
     from fleet import backup as backups
 
-    with backups.database(os.environ) as root:
+    with backups.database(os.environ, create=True) as root:
         done = backups.restore(folder.resolve(), root)
     console.print(f"restored {done.rows} rows and {len(done.artifacts)} folders; `rlfleet up` goes on from there")
 

@@ -87,7 +87,7 @@ def _add(session: Session, line: Line, look: Look, config: Mapping[str, Any], pa
     from db import freezing, windows
 
     row = windows.find(session, line.id, look.name)
-    learned = freezing.learned_from(session, line.id, [row.id] if row else [])
+    learned = freezing.learned_from(session, line.id, [row.id] if row else [], config)
     chosen = usable(look.rows, freezing.rule_of(line, config), learned)
     found.kept += chosen.kept
     found.left_out += [_with_reason(one, look.why.get(one.row.trajectory_id)) for one in chosen.left_out]

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fleet.terminal import console, say
-
-UNBROKEN = 1000
-"""Characters a line may have where nobody looks at it: what is piped to a file or another program is not folded."""
+from fleet.dry_run import holds_something
+from fleet.terminal import say, wide_console
 
 WINDOWS = ("window", "state", "read from", "trajectories", "kept", "left out", "quarantined", "reason")
 KEPT = ("window", "group", "trajectory", "score", "method")
+NOT_OPENED = "not opened"
+"""How people are told of an hour that only its source knows of."""
+NOTHING = "no version would come of it: nothing is left"
 LEFT_OUT = ("window", "scenario", "trajectory", "score", "method", "reason")
 
 
@@ -30,13 +30,22 @@ def show(found: Mapping[str, Any]) -> None:
     for reason, count in sums["reasons"].items():
         say(f"  {count} {reason}")
     say(f"objective: {found['objective']}, going on from {found['goes_on_from'] or 'the base model'}")
-    say(f"refused: {found['refused']}" if found["refused"] else "allowed on these trajectories")
-    say(f"readiness: {found['readiness']['reason']}")
+    say(_verdict(found))
+    ready = found["readiness"]
+    say(f"the daily training waits for: {'nothing' if ready['ready'] else ready['reason']}")
+
+
+def _verdict(found: Mapping[str, Any]) -> str:
+    if found["refused"]:
+        return f"refused: {found['refused']}"
+    return "allowed on these trajectories" if holds_something(found) else NOTHING
 
 
 def _window(one: Mapping[str, Any]) -> list[str]:
-    names = ("window", "state", "read_from", "trajectories", "kept", "left_out")
-    return [*(str(one[name]) for name in names), str(sum(one["quarantined"].values())), one["reason"] or ""]
+    counts = [str(one[name]) for name in ("trajectories", "kept", "left_out")]
+    state = NOT_OPENED if one["state"] == "unknown" else one["state"]
+    unusable = str(sum(one["quarantined"].values()))
+    return [one["window"], state, one["read_from"], *counts, unusable, one["reason"] or ""]
 
 
 def _kept(one: Mapping[str, Any]) -> list[str]:
@@ -58,7 +67,7 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
         return
     table = Table(title=title, title_justify="left")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column == "window")
     for row in rows:
         table.add_row(*map(Text, row))
-    (console if console.is_terminal else Console(width=UNBROKEN)).print(table)
+    wide_console().print(table)

@@ -7,19 +7,16 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from fleet.terminal import AsJson, connect, console
+from fleet.terminal import AsJson, connect, wide_console
 
 if TYPE_CHECKING:
     from db.lineage import Lineage
 
 SHORT = 12
 """So many hex digits of a hash are shown; ``--json`` has all of them."""
-UNBROKEN = 1000
-"""Characters a line may have where nobody looks at it: what is piped to a file or another program is not folded."""
 
 
 def explain(
@@ -40,7 +37,7 @@ def explain(
     if as_json:
         typer.echo(json.dumps({"schema": 1, **asdict(found)}))
     else:
-        (console if console.is_terminal else Console(width=UNBROKEN)).print(tree(found))
+        wide_console().print(tree(found))
 
 
 def tree(found: Lineage) -> Tree:
@@ -54,7 +51,8 @@ def tree(found: Lineage) -> Tree:
         _add(root, f"{words} in {one['groups']} groups, frozen {one['created_at']} by job {one['job_id']}{erased}")
     if found.windows:
         _list(root, "windows", [_window(one) for one in found.windows])
-    _counts(root, "quarantined", found.quarantined)
+    unusable = {_unusable(one): one["count"] for one in found.quarantined_rows}
+    _counts(root, "quarantined", unusable)
     _counts(root, "left out", found.left_out)
     _list(root, "decisions", [_decision(one) for one in found.decisions])
     _list(root, "releases", [_release(one) for one in found.releases])
@@ -77,6 +75,11 @@ def _version(root: Tree, one: dict[str, Any]) -> None:
 def _window(one: dict[str, Any]) -> str:
     counts = f"{one['trajectories']} trajectories, {one['groups']} groups, {one['scored']} scored"
     return f"{one['name']} {one['state']}{_because(one)}: {counts}, {one['quarantined']} quarantined"
+
+
+def _unusable(one: dict[str, Any]) -> str:
+    """What is wrong with some rows, and one of them."""
+    return f"{one['field']}: {one['reason']} ({one['row']})"
 
 
 def _decision(one: dict[str, Any]) -> str:

@@ -68,13 +68,23 @@ def _json(agent: str, line: str | None, done: Forgotten, *, dry_run: bool) -> di
 
 def _show(found: dict[str, Any]) -> None:
     verb = "would erase" if found["dry_run"] else "erased"
-    counts = ", ".join(f"{count} {name}" for name, count in found["erased"].items())
-    say(f"{verb} of agent {found['agent']}: {counts or 'nothing is stored of it'}")
+    counts = ", ".join(f"{count} {_plain(name, count)}" for name, count in found["erased"].items())
+    if counts:
+        say(f"{verb} of agent {found['agent']}: {counts}")
+    else:
+        say(f"no agent {found['agent']} is known; nothing was erased")
     marked = "would be marked" if found["dry_run"] else "marked"
     for kind in ("datasets", "versions"):
         if found[kind]:
-            say(f"{kind} that had some of it, {marked}: {', '.join(map(str, found[kind]))}")
+            say(f"{marked}: {_plain(kind, len(found[kind]))} {', '.join(map(str, found[kind]))}")
     if found["frozen_anew"]:
         say(f"jobs whose next attempt freezes its dataset anew: {', '.join(map(str, found['frozen_anew']))}")
     if found["files"]:
         say(f"dataset files removed: {found['files']}")
+
+
+def _plain(name: str, count: int) -> str:
+    """The plural ``name`` of something as it is said of so many."""
+    if count != 1:
+        return name
+    return f"{name[:-3]}y" if name.endswith("ies") else name.removesuffix("s")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.terminal import AsJson, connect, console, say
+from fleet.terminal import AsJson, connect, say
 from rl.errors import BrokerUnavailable, InvalidInput
 from rl.protocol import JOB_KINDS
+
+if TYPE_CHECKING:
+    from db.job_views import Summary
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
 
@@ -22,12 +25,16 @@ def list_jobs(
     as_json: AsJson = False,
 ) -> None:
     """The newest jobs first."""
-    from db import job_views
+    from db import job_views, lines
     from db.job_states import State
+    from db.session import transaction
 
     if state is not None and state not in tuple(State):
         raise InvalidInput("state", state, f"one of {', '.join(State)}")
     connect()
+    if line is not None:
+        with transaction() as session:
+            lines.named(session, line)
     found = job_views.listing(state, kind=kind, line=line)
     if as_json:
         typer.echo(json.dumps({"schema": 1, "jobs": [vars(one) for one in found]}))
@@ -42,9 +49,7 @@ def show_job(job_id: int, as_json: AsJson = False) -> None:
     from db import job_views
 
     connect()
-    found = job_views.summary(job_id)
-    if found is None:
-        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
+    found = _known(job_id)
     events, deliveries = job_views.events(job_id), job_views.deliveries(job_id)
     carried = job_views.carried_over(job_id)
     if as_json:
@@ -88,6 +93,7 @@ def requeue_job(job_id: int) -> None:
     from db import jobs
 
     connect()
+    _known(job_id)
     if not jobs.requeue(job_id):
         raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
     say(f"job {job_id}: queued")
@@ -100,10 +106,12 @@ def cancel_job(job_id: int) -> None:
     from db import jobs
 
     connect()
+    before = _known(job_id).state
     state = jobs.cancel(job_id)
-    if state is None:
-        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
-    console.print(f"job {job_id}: {state}{', asked to stop' if state == 'running' else ''}")
+    if before not in ("queued", "running"):
+        say(f"job {job_id}: it was over already ({before})")
+    else:
+        say(f"job {job_id}: {state}{', asked to stop' if state == 'running' else ''}")
 
 
 @jobs_app.command("pause")
@@ -131,6 +139,20 @@ def resume_kind(kind: Annotated[str, typer.Argument(help=", ".join(JOB_KINDS))])
         return
     say(f"{kind}: resumed")
     _ring()
+
+
+def _known(job_id: int) -> Summary:
+    """The job.
+
+    Raises:
+        InvalidInput: there is no such job.
+    """
+    from db import job_views
+
+    found = job_views.summary(job_id)
+    if found is None:
+        raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
+    return found
 
 
 def _ring() -> None:

@@ -80,15 +80,18 @@ def look(session: Session, line: Line, name: str, window: Window | None, config:
 
 def _from_source(session: Session, line: Line, name: str, state: str, config: LineConfig) -> Look:
     """What collecting and scoring would give."""
-    from db import redacting, trajectories
+    from db import redacting, trajectories, withdrawals
     from tasks.gather import _read
     from tasks.requests import only_look
 
     seen = Look(name, state, "source", "not collected yet")
     if config.source is None:
         return replace(seen, read_from="nowhere", reason="the line has no source to collect it from")
-    good, bad, _ = _read(only_look(config.source), name, redacting.of_line(session, line.id))
+    good, bad, _, _ = _read(only_look(config.source), name, redacting.of_line(session, line.id))
     seen.unusable.update(one.reason for one in bad)
+    refused = withdrawals.refused(session, [one.trajectory_id for one in good])
+    seen.unusable.update("its owner refused consent" for one in good if one.trajectory_id in refused)
+    good = [one for one in good if one.trajectory_id not in refused]
     taken = trajectories.known(session, [one.trajectory_id for one in good])
     seen.unusable.update("its id is another trajectory's, or was erased" for one in good if one.trajectory_id in taken)
     first = {one.trajectory_id: one for one in reversed(good) if one.trajectory_id not in taken}

@@ -49,6 +49,16 @@ def data_directory(home: Home, account: Account, postgres: Path, major: str) -> 
     return root / major
 
 
+def holds_cluster(home: Path) -> bool:
+    """Whether a cluster of some major version lies in the home."""
+    try:
+        return any(folder.name.isdigit() for folder in (home / "pg").iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except PermissionError:  # another account's; the servers' own refusal says what to do
+        return True
+
+
 def process(account: Account, postgres: Path, data: Path, port: int) -> Process:
     """The server. SIGINT ends it fast and cleanly; SIGTERM would wait for every client to leave."""
     options = {

@@ -18,6 +18,7 @@ from rl.errors import InvalidInput
 def select(
     file: Annotated[str, typer.Argument(help="JSON or CSV of held-out results by step; - is standard input")],
     weights: Annotated[str | None, typer.Option(help="rank by weighted types: retrieval=1,update=2")] = None,
+    power: Annotated[bool, typer.Option("--power", help="how many scenarios a difference needs, too")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Pick a checkpoint by held-out results; step 0 is the base. Exit code 1 when nothing can be ranked."""
@@ -27,12 +28,12 @@ def select(
     from rl.published_csv import rows_of_csv
 
     text = read_text(file)
-    held = rows_of_csv(text) if is_csv(file, text) else read_json(text)
+    held = rows_of_csv(text) if is_csv(file, text) else read_json(text, file)
     choice = choose(read_rows(held), None if weights is None else read_weights(weights))
     if as_json:
         typer.echo(json.dumps(choice.as_json()))
     else:
-        show(choice)
+        show(choice, power=power)
     raise typer.Exit(0 if choice.pick is not None else 1)
 
 
@@ -40,15 +41,18 @@ def read_text(file: str) -> str:
     """What the file holds, or standard input.
 
     Raises:
-        InvalidInput: it cannot be read, or is not UTF-8.
+        InvalidInput: it cannot be read, is empty, or is not UTF-8.
     """
     try:
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise InvalidInput("file", file, f"name a file that can be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise InvalidInput("file", file, "write it as JSON or CSV in UTF-8") from None
+    if not text.strip():
+        raise InvalidInput("file", file, 'the file is empty; give {"rows": [...]}, or CSV')
+    return text
 
 
 def is_csv(file: str, text: str) -> bool:
@@ -76,16 +80,19 @@ def read_weights(text: str) -> dict[str, float]:
     return found
 
 
-def read_json(text: str) -> object:
-    """The JSON in the text.
+def read_json(text: str, file: str) -> object:
+    """The JSON in the text of the file.
 
     Raises:
         InvalidInput: it is none, or an object names a key twice.
     """
     try:
         return json.loads(text, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}: {error.msg}"
+        raise InvalidInput("file", file, f'is not JSON at {place}; give {{"rows": [...]}}, or CSV') from None
     except (ValueError, RecursionError) as error:
-        raise InvalidInput("file", text[:40], f'is not JSON: {error}; give {{"rows": [...]}}, or CSV') from None
+        raise InvalidInput("file", file, f'is not JSON: {error}; give {{"rows": [...]}}, or CSV') from None
 
 
 def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

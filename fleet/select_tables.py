@@ -14,8 +14,11 @@ from rl.selection import CREDIBLE, shown
 MARKED = "*"
 
 
-def show(choice: Choice) -> None:
-    """Print the rows with 80 % intervals, the tie set marked, what is wrong, and what the data do not tell."""
+def show(choice: Choice, *, power: bool = False) -> None:
+    """Print the rows with 80 % intervals, the tie set marked, what is wrong, and what the data do not tell.
+
+    With ``power`` also how many scenarios a difference needs.
+    """
     if choice.rows:
         console.print(_rows(choice))
         how = "weighted types" if choice.weights else "paired bootstrap" if choice.paired else "independent rates"
@@ -30,6 +33,7 @@ def show(choice: Choice) -> None:
         say(note)
     if choice.confirm is not None:
         say(choice.confirm.statement)
+    if power:
         console.print(_power())
     say(f"pick: {_picked(choice.pick)}; {choice.reason}")
 

@@ -13,12 +13,22 @@ from rl.errors import StartError
 console = Console()
 errors = Console(stderr=True)
 
+UNBROKEN = 1000
+"""Characters a line may have where nobody looks at it: what is piped to a file or another program is not folded."""
+
+NO_FLEET = "no fleet runs here: start one with `rlfleet up`, or set DATABASE_URL and REDIS_URL"
+
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 
 
 def say(words: object) -> None:
     """Print one line as it is: nothing in it is markup, and it is not broken."""
     console.print(str(words), highlight=False, markup=False, soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """Where tables and trees are printed: a terminal in its width, and without limit what is no terminal."""
+    return console if console.is_terminal else Console(width=UNBROKEN)
 
 
 def connect() -> None:
@@ -33,6 +43,6 @@ def connect() -> None:
         return
     found = read_endpoints(home_path(os.environ))
     if found is None:
-        raise StartError("no fleet runs here: start one with `rlfleet up`, or set DATABASE_URL and REDIS_URL")
+        raise StartError(NO_FLEET)
     os.environ.setdefault("DATABASE_URL", found.database_url)
     os.environ.setdefault("REDIS_URL", found.redis_url)

@@ -12,7 +12,7 @@ import typer
 
 from fleet.terminal import AsJson, connect, errors, say
 from fleet.train_settings import Mode, TrainSettings, train_settings
-from rl.errors import BrokerUnavailable, InvalidInput
+from rl.errors import BrokerUnavailable, InvalidInput, TransientError
 
 NAMELESS = "name a window or set WINDOW_ID, or choose --mode list, continuous or backfill"
 Moment = Annotated[str | None, typer.Option(help="backfill: UTC, such as 2025-01-15 or 2025-01-15T10:00")]
@@ -79,20 +79,31 @@ def _backfill(line: str, since: datetime, until: datetime, every: int, dry_run: 
 
 
 def _continuous(line: str, poll_seconds: float, as_json: bool) -> None:
-    """Look every ``poll_seconds``. What it asked for, or waits for, is said when it changes."""
-    from tasks.requests import train_when_ready
+    """Look every ``poll_seconds``. What it asked for, or waits for, is said when it changes.
 
+    A database that is away for a while is said on standard error, and waited for.
+    """
     said: list[int] | str | None = None
     while True:
-        asked, found = train_when_ready(line)
-        news = asked or ("no scored window waits" if found is None else found.reason)
-        if asked and news != said:
-            _asked(line, Mode.CONTINUOUS, asked, as_json)
-        elif news != said:
-            words = f"{line}: {news}"
-            errors.print(words, highlight=False, markup=False) if as_json else say(words)
-        said = news
+        try:
+            said = _look(line, said, as_json)
+        except TransientError as error:
+            errors.print(f"{line}: {error}; looking again", highlight=False, markup=False)
         time.sleep(poll_seconds)
+
+
+def _look(line: str, said: list[int] | str | None, as_json: bool) -> list[int] | str:
+    """What the line asks or waits for, which is said unless it was ``said`` before."""
+    from tasks.requests import train_when_ready
+
+    asked, found = train_when_ready(line)
+    news = asked or ("no scored window waits" if found is None else found.reason)
+    if asked and news != said:
+        _asked(line, Mode.CONTINUOUS, asked, as_json)
+    elif news != said:
+        words = f"{line}: {news}"
+        errors.print(words, highlight=False, markup=False) if as_json else say(words)
+    return news
 
 
 def _asked(line: str, mode: Mode, job_ids: list[int], as_json: bool) -> None:

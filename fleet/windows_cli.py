@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from fleet.terminal import AsJson, connect, console, say
+from fleet.terminal import UNBROKEN, AsJson, connect, say, wide_console
 from rl.readiness import Readiness
 
 COLUMNS = ("window", "state", "trajectories", "groups", "scored", "quarantined", "version", "reason")
@@ -30,20 +32,35 @@ def windows(
     if as_json:
         typer.echo(json.dumps({"schema": 1, "line": line, "windows": found, "readiness": ready.model_dump()}))
         return
-    _show(found)
+    _show(found, wide_console())
     say(f"readiness: {_words(ready)}")
 
 
-def _show(found: list[dict[str, Any]]) -> None:
-    table = Table()
-    for column in COLUMNS:
-        table.add_column(column, justify="right" if column in COLUMNS[2:6] else "left", overflow="fold")
+def _show(found: list[dict[str, Any]], screen: Console) -> None:
+    """A table; where it is too wide, versions and reasons are lines of their own, so that no name is broken."""
+    repeated = all(name in (one["reason"] or "") for one in found for name in one["versions"])
+    table = _table(found, [name for name in COLUMNS if name != "version" or not repeated])
+    if screen.measure(table, options=screen.options.update(width=UNBROKEN)).maximum <= screen.width:
+        screen.print(table)
+        return
+    screen.print(_table(found, COLUMNS[:6]))
     for one in found:
-        counts = [str(one[name]) for name in COLUMNS[2:6]]
+        words = one["reason"] or ""
+        told = [*(name for name in one["versions"] if name not in words), *([words] if words else [])]
+        if told:
+            say(f"{one['name']}: {', '.join(told)}")
+
+
+def _table(found: list[dict[str, Any]], columns: Sequence[str]) -> Table:
+    table = Table()
+    for name in columns:
+        numbers = name in COLUMNS[2:6]
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold", no_wrap=name == "window")
+    for one in found:
         versions = ", ".join(one["versions"]) or "-"
-        words = [one["name"], one["state"], *counts, versions, one["reason"] or ""]
-        table.add_row(*(escape(word) for word in words))
-    console.print(table)
+        shown = one | {"window": one["name"], "version": versions, "reason": one["reason"] or ""}
+        table.add_row(*(Text(str(shown[name])) for name in columns))
+    return table
 
 
 def _words(found: Readiness) -> str:

@@ -42,7 +42,7 @@ def create_app(given: GatewaySettings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         chosen = given.checked() if given else settings()
         app.state.completions = completions = Completions(chosen)
-        app.state.reports = reports = Reports(chosen)
+        app.state.reports = reports = Reports(chosen, completions.redactor)
         try:
             yield
         finally:

@@ -32,6 +32,7 @@ class ChatRequest:
     model: str
     messages: list[dict[str, Any]]
     temperature: float
+    tools: list[dict[str, Any]] | None = None
 
     def for_engine(self, version: str) -> bytes:
         """The body for an engine of ours, asking for tokens and log-probabilities in vLLM's words.
@@ -85,7 +86,15 @@ def parse_request(raw: bytes) -> ChatRequest:
         )
     if body.get("n") not in (None, 1):
         raise bad_request("n", "must be 1: a call is one sample; send several calls, each with its own X-Call-Id")
-    return ChatRequest(body, model, [_recorded(one, index) for index, one in enumerate(messages)], float(temperature))
+    recorded = [_recorded(one, index) for index, one in enumerate(messages)]
+    return ChatRequest(body, model, recorded, float(temperature), _tools(body.get("tools")))
+
+
+def _tools(offered: Any) -> list[dict[str, Any]] | None:
+    """The tools that the model was offered; None where there are none, or what is no list of objects."""
+    if not isinstance(offered, list) or not all(isinstance(one, dict) for one in offered):
+        return None
+    return offered or None
 
 
 def _recorded(message: Any, index: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from gateway.catalog import Catalog
 from gateway.chat import ChatRequest, Spoken, parse_answer, parse_request
 from gateway.errors import bad_request, unavailable, unknown_model
 from gateway.forwarding import Answer, Engines, Upstream
-from gateway.redaction import Redactor
+from gateway.redactor import Redactor
 from gateway.routing import BASE, Route, Rules
 from gateway.settings import Capture, GatewaySettings
 from rl import records
@@ -39,7 +39,7 @@ class Completions:
         self.engines = Engines(settings.engine_key)
         self.upstream = Upstream(settings)
         self.recorder = Recorder()
-        self.redactor = Redactor()
+        self.redactor = Redactor(max(1, settings.ingest_waiting // 2))
         self._without_tokens: set[str] = set()
 
     async def close(self) -> None:
@@ -129,6 +129,7 @@ class Completions:
             logprobs=spoken.logprobs if is_ours else None,
             temperature=asked.temperature,
             finish_reason=spoken.finish_reason,
+            tools=asked.tools,
         )
 
 

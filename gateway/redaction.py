@@ -7,117 +7,64 @@ that was captured has one call, a step one turn with its calls, a start or an en
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import reduce
 from typing import Any
 
 from pydantic import ValidationError
 
-from db import recordings, redacting
+from db import redacting
 from db.calls import NewCall
 from db.feedback import NewFeedback
 from db.recordings import End, Event, Start, Step
-from db.redacting import Redactions
 from db.session import transaction
-from gateway.errors import Refusal, unavailable
 from gateway.ingest import Rejected
-from rl.errors import InvalidRow, InvalidSettings
-from rl.records import Action, Call, Quarantined, Trajectory, Turn
+from rl.errors import InvalidRow
+from rl.records import Action, Call, Trajectory, Turn
 from rl.redaction import Redaction, redact_text
 
-AT_ONCE = 4
-"""Captured calls that are redacted at the same moment; a hook may take its time."""
-PATIENCE_SECONDS = 30.0
 READ_SECONDS = 5.0
 """For the lines' redactions to be read, before the patience with the commit begins."""
 
 Rules = Sequence[Redaction]
 
 
-class Redactor:
-    """Redacts captured calls in threads of its own, so that a hook that hangs holds up nothing else."""
-
-    def __init__(self) -> None:
-        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="redaction")
-
-    async def captured(self, call: NewCall, redactions: Redactions) -> NewCall | None:
-        """The call as it may be stored; None where the line's hook does not let it, which the quarantine then says.
-
-        Raises:
-            Refusal: 503, the line's redaction cannot be applied, or takes too long.
-            DatabaseUnavailable: the quarantine could not be written.
-        """
-        try:
-            rules = redactions.of(call.line)
-            if not rules:
-                return call
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, _captured, call, rules)
-        except InvalidSettings as error:
-            raise _unusable(str(error)) from error
-        except TimeoutError:
-            raise _unusable(f"the line's redaction took more than {PATIENCE_SECONDS:.0f} s") from None
-
-    def close(self) -> None:
-        """Take no more calls. A hook that hangs is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
-
-
-def _unusable(why: str) -> Refusal:
-    return unavailable("redaction_unavailable", f"nothing can be stored: {why}")
-
-
-def _captured(call: NewCall, rules: Rules) -> NewCall | None:
-    try:
-        return of_call(call, rules)
-    except InvalidRow as error:
-        row = Quarantined(source="capture", row=call.call_id, field=error.field, reason=error.remedy)
-        with transaction() as session:
-            recordings.quarantine(session, call.line, [row])
-        return None
-
-
-def of_events(events: Mapping[int, Event]) -> dict[int, Event | InvalidRow]:
-    """Every event as it may be stored, or why it may not.
+def rules_of(events: Mapping[int, Event]) -> dict[int, Rules]:
+    """What is to be applied to each event; events to which nothing is are left out.
 
     Raises:
-        Refusal: 503, a line's redaction cannot be applied.
+        InvalidSettings: a line's redaction is not understood.
         DatabaseUnavailable: the lines could not be read.
     """
     with transaction(READ_SECONDS) as session:
         redactions = redacting.of_lines(session)
         if not redactions.is_set:
-            return dict(events)
+            return {}
         owners = redacting.owners_of(session, [key for one in events.values() if (key := _call_id(one))])
         ids = {_trajectory_id(one, owners) for one in events.values()}
         known = redacting.lines_of(session, sorted(ids))
     begun = {one.trajectory_id: one.line for one in events.values() if isinstance(one, Start)}
     lines = begun | known
-    try:
-        return {
-            index: _of_event(one, redactions, lines.get(_trajectory_id(one, owners))) for index, one in events.items()
-        }
-    except InvalidSettings as error:
-        raise _unusable(str(error)) from error
+    found = {
+        index: redactions.of(lines.get(_trajectory_id(one, owners)))
+        for index, one in events.items()
+        if not (isinstance(one, Start) and one.consent is False)  # nothing of it is stored, whatever a hook does
+    }
+    return {index: one for index, one in found.items() if one}
 
 
 def of_rejected(bad: Sequence[Rejected]) -> list[Rejected]:
     """Events that cannot be used as they may be told of: their type and the names of their fields may be anything.
 
     Raises:
-        Refusal: 503, a line's redaction is not understood.
+        InvalidSettings: a line's redaction is not understood.
         DatabaseUnavailable: the lines could not be read.
     """
     with transaction(READ_SECONDS) as session:
         redactions = redacting.of_lines(session)
-    try:
-        return [_told(one, redactions.of(one.line)) for one in bad]
-    except InvalidSettings as error:
-        raise _unusable(str(error)) from error
+    return [_told(one, redactions.of(one.line)) for one in bad]
 
 
 def _told(one: Rejected, rules: Rules) -> Rejected:
@@ -135,12 +82,14 @@ def _trajectory_id(event: Event, owners: Mapping[str, str]) -> str:
     return event.trajectory_id or ""
 
 
-def _of_event(event: Event, redactions: Redactions, line: str | None) -> Event | InvalidRow:
-    if isinstance(event, Start) and event.consent is False:
-        return event  # nothing of it is stored, and no hook may stand in its way
-    rules = redactions.of(line)
+def changed(event: Event, rules: Rules) -> Event | InvalidRow:
+    """The event as it may be stored, or why it may not.
+
+    Raises:
+        InvalidSettings: a hook is not there.
+    """
     try:
-        return _changed(event, rules) if rules else event
+        return _changed(event, rules)
     except InvalidRow as error:
         return error
 

@@ -1,4 +1,4 @@
-"""Events over HTTP: read within bounds, stored in a thread with few at a time, answered after the commit."""
+"""Events over HTTP: read within bounds, redacted, stored in a thread with few at a time, answered after the commit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import logging
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -19,9 +20,10 @@ from db.session import transaction
 from gateway import access
 from gateway.errors import RETRY_AFTER_SECONDS, Refusal, bad_request
 from gateway.ingest import Rejected, decode, parse, rejected
-from gateway.redaction import of_events, of_rejected
+from gateway.redaction import Rules, of_rejected, rules_of
+from gateway.redactor import Redactor, unusable
 from gateway.settings import GatewaySettings
-from rl.errors import DatabaseUnavailable, InvalidRow
+from rl.errors import DatabaseUnavailable, InvalidRow, InvalidSettings
 from rl.records import Quarantined
 
 SCHEMA = 1
@@ -31,28 +33,28 @@ AT_ONCE = 4
 PATIENCE_SECONDS = 15.0
 """Less than a recorder waits for its answer."""
 
-T = TypeVar("T")
-
 log = logging.getLogger(__name__)
 
 
 class Reports:
     """Takes what agents report. At most ``ingest_waiting`` requests are held, beyond that a caller comes again."""
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    def __init__(self, settings: GatewaySettings, redactor: Redactor) -> None:
         self.keys, self.most = settings.keys, settings.ingest_waiting
+        self._redactor = redactor
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ingest")
-        self._held = 0
+        self._held: set[asyncio.Task[dict[str, Any]]] = set()
 
     async def close(self) -> None:
         """Store what is waiting, then end the threads."""
+        await asyncio.gather(*self._held, return_exceptions=True)
         await asyncio.to_thread(self._threads.shutdown)
 
     async def ingest(self, request: Request) -> JSONResponse:
         """Many events: which were stored, which were there, and which cannot be used.
 
         Raises:
-            Refusal: 400, 401, 413, 415 or 429.
+            Refusal: 400, 401, 413, 415, 429, or 503 where a line's redaction cannot be applied.
             DatabaseUnavailable: nothing was stored, or it is not known whether it was.
         """
         raw, encoding = await self._body(request)
@@ -62,7 +64,7 @@ class Reports:
         """One event of that kind, with the ids that its path names. 422 when it cannot be used.
 
         Raises:
-            Refusal: 400, 401, 413, 415 or 429.
+            Refusal: 400, 401, 413, 415, 429 or 503, as for ``ingest``.
             DatabaseUnavailable: as for ``ingest``.
         """
         raw, encoding = await self._body(request)
@@ -79,7 +81,7 @@ class Reports:
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", "gzip"):
             raise Refusal(415, "unknown_encoding", "Content-Encoding: send gzip, or leave it out")
-        if self._held >= self.most:
+        if len(self._held) >= self.most:
             raise _full()
         raw = bytearray()
         async for chunk in request.stream():
@@ -88,19 +90,47 @@ class Reports:
                 raise _too_large(f"more than {MOST_BYTES} bytes")
         return bytes(raw), encoding
 
-    async def _run(self, work: Callable[[], T]) -> T:
-        """Do the work in a thread. A caller that goes away meanwhile does not free its place before it is done."""
-        if self._held >= self.most:
+    async def _run(self, read: Callable[[], Report]) -> dict[str, Any]:
+        """The answer. A caller that goes away meanwhile does not free its place before it is done."""
+        if len(self._held) >= self.most:
             raise _full()
-        self._held += 1
-        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        running = asyncio.create_task(self._taken(read))
+        self._held.add(running)
         running.add_done_callback(self._done)
         return await asyncio.shield(running)
 
-    def _done(self, running: asyncio.Future[Any]) -> None:
-        self._held -= 1
+    async def _taken(self, read: Callable[[], Report]) -> dict[str, Any]:
+        """Read and store in the threads of reports. Rules and hooks run elsewhere and keep none of them waiting."""
+        loop = asyncio.get_running_loop()
+        report = await loop.run_in_executor(self._threads, _with_rules, read)
+        if report.answer is not None:
+            return report.answer
+        report.take(await self._redactor.reported(report.good, report.rules))
+        return await loop.run_in_executor(self._threads, _stored, report)
+
+    def _done(self, running: asyncio.Task[dict[str, Any]]) -> None:
+        self._held.discard(running)
         if not running.cancelled():
             running.exception()  # seen, also where the caller is gone
+
+
+@dataclass
+class Report:
+    """Events that can be used and that cannot, by their place. ``rules`` are to be applied before any is stored."""
+
+    events: Sequence[object]
+    good: dict[int, Event]
+    bad: list[Rejected]
+    rules: dict[int, Rules] = field(default_factory=dict)
+    answer: dict[str, Any] | None = None
+
+    def take(self, redacted: Mapping[int, Event | InvalidRow]) -> None:
+        """The events as they may be stored. Those that may not be join the bad ones."""
+        self.good = {index: one for index, one in redacted.items() if not isinstance(one, InvalidRow)}
+        for index, one in redacted.items():
+            if isinstance(one, InvalidRow):
+                self.bad.append(rejected(index, self.events[index], one.field, one.remedy))
+        self.bad.sort(key=lambda one: one.index)
 
 
 def _full() -> Refusal:
@@ -112,11 +142,11 @@ def _too_large(what: str) -> Refusal:
     return Refusal(413, "too_large", f"{what}; send at most {MOST_EVENTS} events and {MOST_BYTES} bytes at once")
 
 
-def ingest(raw: bytes, encoding: str) -> dict[str, Any]:
-    """Store the events in a body. Returns the answer.
+def ingest(raw: bytes, encoding: str) -> Report:
+    """The events in a body.
 
     Raises:
-        Refusal: 400, 413, or 503 where a line's redaction cannot be applied.
+        Refusal: 400 or 413.
     """
     body = _decoded(raw, encoding)
     if not isinstance(body, dict) or body.get("schema") != SCHEMA or set(body) != {"schema", "events"}:
@@ -125,18 +155,18 @@ def ingest(raw: bytes, encoding: str) -> dict[str, Any]:
         raise bad_request("events", "must be a list")
     if len(body["events"]) > MOST_EVENTS:
         raise _too_large(f"{len(body['events'])} events")
-    return _store(body["events"])
+    return _parsed(body["events"])
 
 
-def one(raw: bytes, encoding: str, named: dict[str, str]) -> dict[str, Any]:
-    """Store the event in a body that lacks what the path names. Returns the answer, as for many."""
+def one(raw: bytes, encoding: str, named: dict[str, str]) -> Report:
+    """The event in a body that lacks what the path names, as for many."""
     body = _decoded(raw, encoding)
     if not isinstance(body, dict):
         raise bad_request("body", "must be a JSON object")
     if twice := sorted(body.keys() & named.keys()):
-        bad = rejected(0, named, twice[0], "leave it out: the path says it")
-        return _answer([], [bad])
-    return _store([body | named])
+        bad = [rejected(0, named, twice[0], "leave it out: the path says it")]
+        return Report([named], {}, bad, answer=_answer([], bad))
+    return _parsed([body | named])
 
 
 def _decoded(raw: bytes, encoding: str) -> Any:
@@ -157,37 +187,45 @@ def _unpacked(raw: bytes) -> bytes:
     return found
 
 
-def _store(events: Sequence[object]) -> dict[str, Any]:
-    good: dict[int, Event] = {}
-    bad: list[Rejected] = []
+def _parsed(events: Sequence[object]) -> Report:
+    report = Report(events, {}, [])
     for index, event in enumerate(events):
         try:
-            good[index] = parse(event)
+            report.good[index] = parse(event)
         except InvalidRow as error:
-            bad.append(rejected(index, event, error.field, error.remedy))
-    bad = of_rejected(bad) if bad else bad
-    good = _redacted(events, good, bad) if good else good
+            report.bad.append(rejected(index, event, error.field, error.remedy))
+    return report
+
+
+def _with_rules(read: Callable[[], Report]) -> Report:
+    """The report with the rules that are to be applied to it; where there are none, it is stored and answered."""
+    report = read()
+    if report.answer is not None:
+        return report
+    try:
+        report.bad = of_rejected(report.bad) if report.bad else []
+        report.rules = rules_of(report.good) if report.good else {}
+    except InvalidSettings as error:
+        raise unusable(str(error)) from error
+    if not report.rules:
+        report.answer = _stored(report)
+    return report
+
+
+def _stored(report: Report) -> dict[str, Any]:
+    """Store the events. Returns the answer."""
+    good, bad = report.good, report.bad
     try:
         return _answer(_commit(list(good.values()), bad), bad)
     except DatabaseUnavailable:
         raise
+    except InvalidRow as error:
+        log.info("%s; each event is stored by itself", error)
     except Exception:
         if len(good) < 2:
             raise
         log.exception("%d events cannot be stored together; each is stored by itself", len(good))
-    return _one_by_one(events, good, bad)
-
-
-def _redacted(events: Sequence[object], good: Mapping[int, Event], bad: list[Rejected]) -> dict[int, Event]:
-    """The events as they may be stored. Those that may not be join the bad ones."""
-    kept: dict[int, Event] = {}
-    for index, one in of_events(good).items():
-        if isinstance(one, InvalidRow):
-            bad.append(rejected(index, events[index], one.field, one.remedy))
-        else:
-            kept[index] = one
-    bad.sort(key=lambda one: one.index)
-    return kept
+    return _one_by_one(report.events, good, bad)
 
 
 def _commit(good: list[Event], bad: Sequence[Rejected]) -> list[bool]:
@@ -211,6 +249,8 @@ def _one_by_one(events: Sequence[object], good: dict[int, Event], bad: list[Reje
             stored += _commit([event], [])
         except DatabaseUnavailable:
             raise
+        except InvalidRow as error:
+            bad.append(rejected(index, events[index], error.field, error.remedy))
         except Exception as error:
             failed = error
             bad.append(rejected(index, events[index], "event", "the database cannot hold it"))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from gpu.checkpoints import write_full
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, RlfleetError
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -47,6 +48,33 @@ def build(texts: Iterable[str], out: Path, seed: int, vocabulary: int = 512) -> 
     write_full(new, random_model(tokenizer, seed), None)
     new.rename(out)
     return out
+
+
+def read_texts(path: Path) -> Iterator[str]:
+    """The strings in a file of JSON lines; empty lines are none.
+
+    Raises:
+        InvalidInput: the file cannot be read, or a line is not a JSON string.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise InvalidInput("texts", str(path), f"cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InvalidInput("texts", str(path), "is not text in UTF-8") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield _string(line, f"line {number} of texts")
+
+
+def _string(line: str, field: str) -> str:
+    try:
+        text = json.loads(line)
+    except ValueError:
+        raise InvalidInput(field, line, 'is not JSON; each line is one string, such as "turn left"') from None
+    if not isinstance(text, str):
+        raise InvalidInput(field, line, 'is no string; each line is one, such as "turn left"')
+    return text
 
 
 def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenizerFast:
@@ -105,8 +133,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    with args.texts.open(encoding="utf-8") as file:
-        build((json.loads(line) for line in file if line.strip()), args.out, args.seed)
+    try:
+        build(read_texts(args.texts), args.out, args.seed)
+    except RlfleetError as error:
+        sys.stderr.write(f"gpu.starter: {error}\n")
+        raise SystemExit(2 if isinstance(error, InvalidInput) else 1) from None
 
 
 if __name__ == "__main__":

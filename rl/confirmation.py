@@ -17,10 +17,10 @@ LEAST = 0.005
 class Confirmation(Record):
     """Fresh scenarios for the tie set. Sizes are paired scenarios for a two-sided 5 % test with 80 % power.
 
-    ``difference`` is the pick's score minus step 0's, ``scenarios`` what would show it; None where it is below
-    half a point. ``scenarios_wanted`` would show a difference of 0.10. ``decidable`` is the smallest difference that
-    the present ``n`` scenarios would show; None where they would show none. ``flattery`` is how much the best of so
-    many equal checkpoints exceeds its true rate on average.
+    ``difference`` is the pick's score minus step 0's, both posterior means; ``scenarios`` is what would show it; None
+    where it is below half a point. ``scenarios_wanted`` would show a difference of 0.10. ``decidable`` is the smallest
+    difference that the present ``n`` scenarios would show; None where they would show none. ``flattery`` is how much
+    the best of so many equal checkpoints exceeds its true rate on average.
     """
 
     steps: list[int]
@@ -61,7 +61,7 @@ def _statement(found: Confirmation, trained: int) -> str:
     several = "steps " if len(found.steps) > 1 else "step "
     words = [f"before promoting, evaluate {several}{', '.join(map(str, found.steps))} and step 0 on fresh scenarios"]
     if found.scenarios is not None:
-        words.append(f"{found.scenarios} would show the {found.difference:.2g} over step 0 that was seen here")
+        words.append(f"{found.scenarios} would show the {found.difference:.2g} over step 0 that is estimated here")
     words.append(f"{found.scenarios_wanted} would show {WANTED:g}")
     if found.decidable is None:
         words.append(f"the {found.n} here show no difference up to {DISCORDANCE:g}")

@@ -21,6 +21,7 @@ RlfleetError
 ├── Fenced                    another holder has the job; stop and write nothing
 ├── Drained                   this worker is going down; the job goes back uncharged
 ├── Cancelled                 a person asked for it; stop and write nothing
+├── Tomorrow                  the day's budget is spent; the job goes back uncharged until the next UTC day
 └── StartError                a process of the fleet could not be started; says what to do
 """
 
@@ -129,6 +130,10 @@ class Drained(RlfleetError):
 
 class Cancelled(RlfleetError):
     """The job was cancelled."""
+
+
+class Tomorrow(RlfleetError):
+    """The budget of this UTC day is spent."""
 
 
 class StartError(RlfleetError):

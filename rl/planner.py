@@ -121,7 +121,7 @@ def collect(line: LineState, window: WindowState, *, rows: int | None = None, af
 def score(line: LineState, window: WindowState, known: int | None = None) -> Want:
     """Give every trajectory of the window the number it is trained with: rounds of a run their reward.
 
-    It is done again for rows that came late, and for what became ``known`` since: so many outcomes and ratings.
+    It is done again for rows that came late, and for what became ``known`` since: a number that stands for it.
     """
     chosen = Scoring() if window.run is not None else line.config.scoring
     plain = {"method": "reward", "method_version": "1"}

@@ -52,6 +52,9 @@ def _check_columns(columns: list[str]) -> None:
     if twice := {name for name in columns if columns.count(name) > 1}:
         raise InvalidInput("columns", sorted(twice), "name each column once")
     if "type" not in columns:
+        if parts := [name for name in OF_CELL if name in columns]:
+            remedy = "of which type? Add a column type, one line a step and type, or name them as in retrieval.k"
+            raise InvalidInput("columns", parts, remedy)
         return
     for name in columns:
         if name not in ("step", "type", *OF_CELL, *OF_STEP):
@@ -62,7 +65,7 @@ def _check_columns(columns: list[str]) -> None:
 def _long(lines: Iterable[tuple[int, Mapping[str, str]]]) -> list[Row]:
     rows: dict[int, Row] = {}
     for number, line in lines:
-        step = whole(_number(line["step"], f"line {number}: step"), f"line {number}: step")
+        step = _step(line["step"], number)
         row = rows.setdefault(step, {"step": step, "types": {}})
         _once(row, _values(line, OF_STEP, number), number)
         cell = _values(line, OF_CELL, number)
@@ -75,7 +78,7 @@ def _long(lines: Iterable[tuple[int, Mapping[str, str]]]) -> list[Row]:
 
 
 def _wide(number: int, line: Mapping[str, str]) -> Row:
-    row: Row = {"step": _number(line["step"], f"line {number}: step"), "types": {}}
+    row: Row = {"step": _step(line["step"], number), "types": {}}
     row |= _values(line, OF_STEP, number)
     for column, text in line.items():
         name, _, part = column.rpartition(".")
@@ -107,6 +110,14 @@ def _number(text: str, place: str) -> int | float:
         return int(text) if WHOLE.fullmatch(text.strip()) else float(text)
     except ValueError:
         raise InvalidInput(place, text, "give a number; leave the cell empty where there is none") from None
+
+
+def _step(text: str, number: int) -> int:
+    place = f"line {number}: step"
+    try:
+        return whole(_number(text, place), place)
+    except InvalidInput:
+        raise InvalidInput(place, text, "give a whole number, 0 or more") from None
 
 
 def _once(known: Row, said: Row, number: int, *, again: bool = False) -> None:

@@ -4,12 +4,14 @@ The rule, in this order; the first that does not hold is the reason:
 1. enough trajectories are scored and not yet trained on. Unscored ones do not count: they become scored;
 2. enough scenario groups have several of them, where the objective compares within groups;
 3. enough of the rows that came lately could be used. Where none came, nothing is held against the line;
-4. the last training is long enough ago. A line that was never trained has waited long enough.
+4. the last training is long enough ago. A line that was never trained has waited long enough;
+5. of what a training would use (``rl.usable``) there are as many trajectories and groups.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
@@ -17,6 +19,8 @@ from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 from rl.training import Config
 
 READY = "Ready to train!"
+SHOWN = 3
+"""Reasons that are named where many are left out."""
 UNGROUPED = frozenset({"sft", "weighted_sft", "ppo"})
 """Objectives that learn from a trajectory that is alone in its scenario: by itself, or from its head of values."""
 
@@ -88,6 +92,27 @@ def readiness(stats: Stats, thresholds: Thresholds, objective: str | None = None
     """Whether to train now. ``objective`` is what the line trains with; all but those in ``UNGROUPED`` need groups."""
     missing = _missing(stats, thresholds, grouped=objective not in UNGROUPED)
     return Readiness(ready=missing is None, reason=missing or READY, stats=stats)
+
+
+def shortage(groups: Mapping[str, int], reasons: Mapping[str, int], least: Thresholds, objective: str) -> str | None:
+    """What is missing of what a training would use, None if nothing is.
+
+    ``groups`` has the size of each group that would be used, ``reasons`` how many are left out for each reason.
+    """
+    kept, large = sum(groups.values()), sum(size >= least.min_group_size for size in groups.values())
+    if kept < least.min_trajectories:
+        return f"Need more usable trajectories ({kept}/{least.min_trajectories}): {_words(reasons)}"
+    if objective not in UNGROUPED and large < least.min_groups:
+        return f"Need more usable scenario groups ({large}/{least.min_groups}): {_words(reasons)}"
+    return None
+
+
+def _words(reasons: Mapping[str, int]) -> str:
+    """The most frequent reasons; each group has its own words, so that there may be many."""
+    ordered = sorted(reasons.items(), key=lambda item: -item[1])
+    rest = sum(count for _, count in ordered[SHOWN:])
+    told = [f"{count} {reason}" for reason, count in ordered[:SHOWN]] + ([f"{rest} more left out"] if rest else [])
+    return ", ".join(told) or "the other windows are yet to be scored"
 
 
 def _missing(stats: Stats, least: Thresholds, *, grouped: bool) -> str | None:

@@ -132,6 +132,14 @@ class Sequence(Record):
     turns: list[int] = Field(default_factory=list)
 
 
+SYNTHETIC, EVALUATION, NOT_TRAINING = "synthetic id", "an evaluation", "not training data"
+ON_PURPOSE_REASONS = frozenset({SYNTHETIC, EVALUATION, NOT_TRAINING})
+"""Why a row that is sound is left out: it was not made to learn from."""
+ON_PURPOSE_SOURCES = frozenset({"consent", "ids", "ingest", "redaction"})
+"""What ``Quarantined.source`` says of a row that is left out because its owner refused, because another window has its
+id, or because the line's redaction does not let it be stored; and of a report's event, which is no row."""
+
+
 class ScenarioRef(Record):
     """A scenario of an environment, addressed by (environment, split, seed)."""
 

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import fsum
-from typing import Any
+from typing import Any, Literal
 
 from rl.config import digest
 from rl.heuristics import VERSION, Scored, Unscored, heuristic_scores
@@ -19,6 +19,8 @@ from rl.records import Trajectory
 from rl.scoring_config import Scoring, Term, Variant
 
 COMPOSITE_VERSION = "1"
+Chance = Literal["later", "tomorrow", "mended"]
+"""When there may be a score: on asking again, when the next day's budget begins, once a person mended something."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +54,17 @@ class ScoreRow:
 
 @dataclass(frozen=True)
 class NoScore:
-    """A trajectory that the method gave no score. With ``transient``, asking again later may give one."""
+    """A trajectory that the method gave no score, and when there may be one; see ``Chance``."""
 
     trajectory_id: str
     method: str
     reason: str
-    transient: bool = False
+    chance: Chance | None = None
+
+    @property
+    def transient(self) -> bool:
+        """Whether asking again may give a score, without anybody doing something."""
+        return self.chance in ("later", "tomorrow")
 
 
 def by_reward(trajectory_id: str, reward: float) -> dict[str, Any]:

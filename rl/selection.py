@@ -137,7 +137,7 @@ def rank(candidates: Sequence[Candidate], base: Candidate | None, by: Comparison
         posterior={c.step: by.score(c) for c in candidates},
         probability=probability,
         vetoed=vetoed,
-        reason=_reason(pick, tied),
+        reason=_reason(pick, tied, [c for c in survivors if c is not pick]),
     )
 
 
@@ -177,14 +177,24 @@ def shown(count: tuple[int, int]) -> str:
     return f"{count[0]}/{count[1]}"
 
 
-def _reason(pick: Candidate, tied: list[Candidate]) -> str:
+def _reason(pick: Candidate, tied: list[Candidate], others: list[Candidate]) -> str:
     if len(tied) == 1:
-        return f"step {pick.step} ({shown(pick.overall)}) is credibly better than every other"
+        return f"step {pick.step} ({shown(pick.overall)}) is {_better(pick, others)}"
     steps = ", ".join(str(step) for step in sorted(c.step for c in tied))
     return (
         f"the data do not tell steps {steps} apart; step {pick.step} ({shown(pick.overall)}) by macro mean, "
         "weakest type, turns, then earliest"
     )
+
+
+def _better(pick: Candidate, others: list[Candidate]) -> str:
+    """Another comparison can tell apart what the exact probability of the overall counts does not: both are said."""
+    if not others:
+        return "credibly better than every other"
+    least = min(probability_better(*pick.overall, *one.overall) for one in others)
+    if least < CREDIBLE:
+        return f"better than every other by the rule, and by the counts alone with P {least:.3f}, below {CREDIBLE:g}"
+    return f"credibly better than every other (P {least:.3f} or more by the counts)"
 
 
 def _comparable(candidates: Sequence[Candidate]) -> Candidate:

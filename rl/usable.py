@@ -1,13 +1,14 @@
 """Which trajectories of a training's windows are used, and why the others are not.
 
 The rule, in this order; the first that holds is the reason why one is left out:
-1. it has no score, or one below the objective's ``min_score``;
-2. a version of the line learned from it already;
-3. the objective compares within groups, and all of its group have the same score: there is nothing to prefer;
-4. it is alone in its group, and the line's rule for lone trajectories is ``skip``, or the objective compares.
+1. its owner refused consent after it was stored;
+2. it has no score, or one below the objective's ``min_score``;
+3. a version of the line learned from it already;
+4. the objective compares within groups, and all of its group have the same score: there is nothing to prefer;
+5. it is alone in its group, and the line's rule for lone trajectories is ``skip``, or the objective compares.
 
 Groups are trajectories of one window and scenario whose scores can be compared. Under ``batch_baseline`` all lone ones
-of a window whose scores can be compared are one group. Rounds of a run pass 2 to 4: they were played for this
+of a window whose scores can be compared are one group. Rounds of a run pass 3 to 5: they were played for this
 training, and what their objective does with such groups is its own setting.
 """
 
@@ -22,6 +23,7 @@ from rl.readiness import UNGROUPED
 from rl.scoring_config import Lone
 from rl.windows import ROUND
 
+REFUSED = "its owner refused consent"
 NOT_SCORED, BELOW, ALONE = "not scored", "below min_score", "alone in its group"
 LONE = "lone"
 """What the group of a window's lone trajectories is called in place of a scenario."""
@@ -40,6 +42,8 @@ class Candidate(Protocol):
     def comparison(self) -> str: ...
     @property
     def score(self) -> float | None: ...
+    @property
+    def is_refused(self) -> bool: ...
 
 
 Row = TypeVar("Row", bound=Candidate)
@@ -116,6 +120,8 @@ def is_round(window: str) -> bool:
 
 
 def _unfit(row: Candidate, rule: Rule, learned: Mapping[str, str]) -> str | None:
+    if row.is_refused:
+        return REFUSED
     if row.score is None:
         return NOT_SCORED
     if rule.min_score is not None and row.score < rule.min_score:

@@ -22,6 +22,9 @@ KINDS = {
 }
 """URL scheme to the module that reads it; each has ``connect(url) -> Source``."""
 
+PLACING = frozenset({"babylon", "recorded", "table"})
+"""Kinds whose unusable rows belong to a window, as usable ones do; others report them with every window."""
+
 
 class Source(Protocol):
     """A place that holds trajectories of many windows."""

@@ -21,9 +21,10 @@ from db.foreign_conditions import EVERY_ROW, Among, Condition, Relation
 from rl.errors import InvalidInput, InvalidRow
 from rl.records import Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
-from sources.babylon_rows import COLUMNS, REQUIRED, Draft, draft, finish
+from sources.babylon_rows import COLUMNS, REQUIRED, Draft, consent_of, draft, finish
 from sources.babylon_windows import in_window, named_between, spellings, unnamed_between, window_of
-from sources.values import decode, number, overlaps, quarantined
+from sources.consent import unusable
+from sources.values import decode, number, overlaps
 
 TRAJECTORIES, LOGS, OUTCOMES = "trajectories", "llm_call_logs", "market_outcomes"
 LOG_COLUMNS = (
@@ -192,8 +193,9 @@ def _tried(row: Row, attempt: Callable[[], Found]) -> Found | Quarantined:
         return attempt()
     except InvalidRow as error:
         text = row.values.get(error.field.partition(".")[0])
-        own = row.values.get("trajectoryId") or row.values.get("id") or "no id"
-        return quarantined("babylon", own, error, text)
+        trajectory_id, consent = row.values.get("trajectoryId"), consent_of(row.values)
+        own = trajectory_id or row.values.get("id") or "no id"
+        return unusable("babylon", own, error, text, consent=consent, trajectory_id=trajectory_id)
 
 
 def _natural(text: str) -> list[tuple[int, str]]:

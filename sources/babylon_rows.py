@@ -17,7 +17,7 @@ from rl.records import Trajectory, Turn
 from rl.windows import WindowId, hour_of
 from sources import steps
 from sources.babylon_windows import window_of
-from sources.values import Reason, clean, decode, flag, invalid, moment, number
+from sources.values import Reason, clean, decode, flag, invalid, members, moment, number
 
 Values = Mapping[str, str | None]
 Json = Mapping[str, Any]
@@ -124,9 +124,19 @@ def finish(one: Draft, logged: Sequence[Json], markets: Sequence[Json]) -> Traje
         calls=found.calls,
         turns=_with_markets(found.turns, markets),
         archetype=values.get("archetype") or _text(one, "archetype"),
-        consent=flag((one.metadata.get("more") or {}).get("consent")),
+        consent=consent_of(values),
         metadata=_later_apart(one, markets),
     )
+
+
+def consent_of(values: Values) -> bool | None:
+    """What the row's metadata say of consent, as far as they can be read."""
+    text = values.get("metadataJson") or "null"
+    try:
+        body, _ = decode(text, "metadataJson")
+    except InvalidRow:
+        body = members(text)
+    return flag(body.get("consent")) if isinstance(body, dict) else None
 
 
 def _started(one: Draft) -> datetime:

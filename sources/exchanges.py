@@ -27,7 +27,7 @@ from rl.records import Call, Record
 from sources import exchange_fields as fields
 from sources.calls import call_of
 from sources.exchange_fields import Json, decoded, facts, identity, one_of
-from sources.values import Reason, clean, decode, flag, invalid, moment, whole
+from sources.values import Reason, clean, decode, flag, invalid, members, moment, whole
 
 REQUESTS = ("request", "request_body", "requestBody", "reqPayload", "body", "input")
 RESPONSES = ("response", "response_body", "responseBody", "respPayload", "output")
@@ -81,6 +81,20 @@ def parse(line: str) -> Exchange:
         consent=flag(one_of(fields.CONSENT, found)),
         usage=_usage(response),
     )
+
+
+def refusal(line: str) -> tuple[bool | None, str | None]:
+    """Of a line that cannot be used: what it says of consent, and the trajectory that it would have been of."""
+    try:
+        value, _ = decode(line, "line")
+    except InvalidRow:
+        value = members(line)
+    logged: Json = clean(value) if isinstance(value, dict) else {}
+    response = _response(logged)
+    found = facts(logged, *_outer(logged), _request(logged), response)
+    own = identity(response.get("id")) or ""
+    session = identity(one_of(fields.TRAJECTORY, found)) or (own if len(own) >= OWN_ID else None)
+    return flag(one_of(fields.CONSENT, found)), session
 
 
 def is_exchange(line: Json) -> bool:

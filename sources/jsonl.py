@@ -14,8 +14,9 @@ from pydantic import ValidationError
 from rl.errors import InvalidRow
 from rl.records import Call, Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
+from sources.consent import unusable
 from sources.lines import file_of, opened
-from sources.values import overlaps
+from sources.values import flag, members, overlaps
 
 EXCERPT = 200
 
@@ -39,8 +40,7 @@ class JsonLines:
                 try:
                     trajectory = parse(line)
                 except InvalidRow as error:
-                    row, excerpt = f"{self.path.name}:{number}", _storable(line.rstrip("\n")[:EXCERPT])
-                    yield Quarantined(source="jsonl", row=row, field=error.field, reason=error.remedy, excerpt=excerpt)
+                    yield _unusable(f"{self.path.name}:{number}", line.rstrip("\n"), error)
                     continue
                 if window is None or hour_of(trajectory.ended_at).text == window.text:
                     yield trajectory
@@ -62,6 +62,12 @@ def connect(url: str) -> JsonLines:
         InvalidInput: there is no such file.
     """
     return JsonLines(file_of(url))
+
+
+def _unusable(row: str, line: str, error: InvalidRow) -> Quarantined:
+    told = members(line)
+    consent, own = flag(told.get("consent")), told.get("trajectory_id")
+    return unusable("jsonl", row, error, line, consent=consent, trajectory_id=own)
 
 
 def parse(line: str) -> Trajectory:

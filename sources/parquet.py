@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 from rl.errors import InvalidInput, InvalidRow
 from rl.records import Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
+from sources.consent import unusable
 from sources.jsonl import parse
 from sources.values import Reason, decode, flag, invalid, moment, overlaps, quarantined
 
@@ -93,10 +94,17 @@ def _one(row: str, values: dict[str, Any], window: WindowId | None) -> Iterator[
     try:
         found = _trajectory(values)
     except InvalidRow as error:
-        yield quarantined("parquet", row, error, json.dumps(values, default=str))
+        yield _unusable(row, values, error)
         return
     if window is None or hour_of(found.ended_at).text == window.text:
         yield found
+
+
+def _unusable(row: str, values: dict[str, Any], error: InvalidRow) -> Quarantined:
+    consent, own = (_plain(values.get(name), name) for name in ("consent", "trajectory_id"))
+    own = str(own) if isinstance(own, int) else own
+    said = json.dumps(values, default=str)
+    return unusable("parquet", row, error, said, consent=flag(consent), trajectory_id=own)
 
 
 def _trajectory(values: dict[str, Any]) -> Trajectory:

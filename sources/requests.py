@@ -20,10 +20,11 @@ from typing import Any
 from rl.errors import InvalidRow
 from rl.records import Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
-from sources.exchanges import Exchange, parse
+from sources.consent import unusable
+from sources.exchanges import Exchange, parse, refusal
 from sources.lines import file_of, opened
 from sources.sessions import MOST_CALLS, Sessions
-from sources.values import Reason, invalid, overlaps, quarantined
+from sources.values import Reason, invalid, overlaps
 
 NOBODY = "unknown"
 
@@ -46,7 +47,8 @@ class RequestLog:
                 try:
                     one = parse(line)
                 except InvalidRow as error:
-                    yield quarantined("requests", row, error, line)
+                    consent, own = refusal(line)
+                    yield unusable("requests", row, error, line, consent=consent, trajectory_id=own)
                     continue
                 if one.session is not None:
                     sessions.add(one.session, number, one)
@@ -69,8 +71,8 @@ class RequestLog:
                 continue
             calls = sessions.calls(session)
             if len(calls) > MOST_CALLS:
-                error = invalid("session", Reason.TOO_LARGE)
-                yield quarantined("requests", f"{self.path.name}:{number}", error, session)
+                error, row = invalid("session", Reason.TOO_LARGE), f"{self.path.name}:{number}"
+                yield unusable("requests", row, error, session, consent=_consent(calls), trajectory_id=session)
             else:
                 yield trajectory(calls, session)
 

@@ -14,9 +14,10 @@ from db.foreign_conditions import EVERY_ROW, Condition, During, Listed, Relation
 from rl.errors import InvalidInput, InvalidRow
 from rl.records import Quarantined, Trajectory
 from rl.windows import WindowId, hour_of
+from sources.consent import unusable
 from sources.table_mapping import Mapping, load
 from sources.table_rows import Rows
-from sources.values import Reason, invalid, overlaps, quarantined
+from sources.values import Reason, invalid, overlaps
 
 MOST_CALLS = 10_000
 """Rows of one trajectory; more are not held at once."""
@@ -107,8 +108,9 @@ class Table:
             return rows.trajectory(group)
         except InvalidRow as error:
             texts = (row.values.get(error.field) for row in group)
-            own = group[0].values[self.mapping.columns.trajectory] or "no id"
-            return quarantined("table", own, error, next(filter(None, texts), None))
+            own, text = group[0].values[self.mapping.columns.trajectory], next(filter(None, texts), None)
+            consent = rows.consent(group)
+            return unusable("table", own or "no id", error, text, consent=consent, trajectory_id=own)
 
     def _of(self, group: Sequence[Row], rows: Rows, window: WindowId) -> bool:
         """Whether the last of the rows is of that hour; a row alone was chosen by the database."""

@@ -64,7 +64,7 @@ class Rows:
             calls=steps.calls,
             turns=self._turns(rewards),
             archetype=self._text(values, self.columns.archetype),
-            consent=self._consent(rows),
+            consent=self.consent(rows),
             metadata=metadata | ({"calls_left_out": steps.left_out} if steps.left_out else {}),
         )
 
@@ -121,7 +121,7 @@ class Rows:
             return []
         return [Turn(turn=place, reward=reward or 0.0) for place, reward in enumerate(rewards)]
 
-    def _consent(self, rows: Sequence[Row]) -> bool | None:
+    def consent(self, rows: Sequence[Row]) -> bool | None:
         """What the rows say; one that says no counts for all."""
         name = self.columns.consent
         said = [flag(row.values.get(name)) for row in rows] if name else []

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from rl import records
 from rl.errors import InvalidRow
 from rl.records import Quarantined
 from rl.windows import WindowId
@@ -32,10 +33,10 @@ class Reason(StrEnum):
     NOT_A_NUMBER = "not a finite number"
     NOT_A_MOMENT = "not a moment"
     NOT_A_WINDOW = "not an hour window"
-    SYNTHETIC = "synthetic id"
+    SYNTHETIC = records.SYNTHETIC
     """The id is of rows that were made up to try the system out."""
-    EVALUATION = "an evaluation"
-    NOT_TRAINING = "not training data"
+    EVALUATION = records.EVALUATION
+    NOT_TRAINING = records.NOT_TRAINING
 
 
 EXCERPT = 200
@@ -100,6 +101,34 @@ def decode(text: str, field: str) -> tuple[Any, bool]:
     if _too_deep(value):
         raise invalid(field, Reason.TOO_DEEP)
     return value, "\\u" in text and TO_CLEAN.search(text) is not None
+
+
+MEMBERS = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)
+SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def members(text: str) -> dict[str, Any]:
+    """What the JSON object in ``text`` holds before the place from which on it is none; numbers stay text."""
+    found: dict[str, Any] = {}
+    place, expected = _after_space(text, 0), "{"
+    try:
+        while text[place : place + 1] == expected:
+            name, place = MEMBERS.raw_decode(text, _after_space(text, place + 1))
+            place = _after_space(text, place)
+            if text[place : place + 1] != ":":
+                break
+            value, place = MEMBERS.raw_decode(text, _after_space(text, place + 1))
+            if not _too_deep(value):
+                found[tidy(str(name))] = value
+            place, expected = _after_space(text, place), ","
+    except (ValueError, RecursionError):
+        pass  # what follows cannot be read
+    return found
+
+
+def _after_space(text: str, place: int) -> int:
+    found = SPACE.match(text, place)
+    return found.end() if found else place
 
 
 def _float(text: str) -> float | str:

@@ -23,6 +23,7 @@ from rl.errors import (
     OutOfMemory,
     PermanentError,
     RlfleetError,
+    Tomorrow,
     TransientError,
 )
 from worker.crash import crash_point
@@ -169,6 +170,9 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any] | None
         jobs.end_cancelled(claim)
     except Drained as error:
         jobs.release(claim, str(error), error.resume)
+    except Tomorrow as error:
+        jobs.release(claim, str(error), tomorrow=True)
+        log.warning("job %s fence %s waits until tomorrow: %s", claim.job_id, claim.fence, error)
     except SystemExit:
         jobs.release(claim, "the worker is going down")
         raise

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from rl.errors import EngineUnavailable
 from worker.settings import settings
@@ -34,7 +35,7 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
     its trajectories since. What is stored is never changed.
     """
     window, url = str(claim.inputs["window"]), str(claim.config["source"])
-    good, bad, found = asyncio.run(lease.during(asyncio.to_thread(_read, url, window, _redaction(claim))))
+    good, bad, found, held = asyncio.run(lease.during(asyncio.to_thread(_read, url, window, _redaction(claim))))
 
     def effect(session: Session) -> dict[str, Any]:
         from db import late, lines, trajectories, windows, withdrawals
@@ -54,7 +55,7 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
         _insert_calls(session, claim, [one for one in mine if one.trajectory_id not in known])
         bad_ones = trajectories.insert_quarantine(session, claim.line_id, row.id, unusable)
         if takes:
-            windows.note_rows(session, row.id, max(len(good), claim.inputs.get("rows", 0)))
+            windows.note_rows(session, row.id, max(held, claim.inputs.get("rows", 0)))
         if is_first and mine:
             windows.move(session, row.id, "collected")
         elif is_first:
@@ -89,9 +90,10 @@ def _redaction(claim: Claim) -> Redaction:
         return redacting.of_line(session, claim.line_id)
 
 
-def _read(url: str, window: str, redaction: Redaction) -> tuple[list[Trajectory], list[Quarantined], Counter[str]]:
-    """The window's usable rows, the others, and how often something was taken out of the usable ones.
+def _read(url: str, window: str, redaction: Redaction) -> tuple[list[Trajectory], list[Quarantined], Counter[str], int]:
+    """The window's usable rows, the others, how often something was taken out of the usable ones, and all its rows.
 
+    Of rows that a source reports with every window nobody knows whose they are: they are not among all its rows.
     On a thread of its own, as rows of other windows may be many.
     """
     import sources
@@ -103,7 +105,9 @@ def _read(url: str, window: str, redaction: Redaction) -> tuple[list[Trajectory]
     good: list[Trajectory] = []
     bad: list[Quarantined] = []
     found: Counter[str] = Counter()
+    held, is_placing = 0, urlsplit(url).scheme in sources.PLACING
     for row in sources.connect(url).read(parse(window)):
+        held += is_placing or isinstance(row, Trajectory)
         if not isinstance(row, Trajectory):
             bad.append(unused(row, redaction))
         elif row.consent is False:
@@ -116,7 +120,7 @@ def _read(url: str, window: str, redaction: Redaction) -> tuple[list[Trajectory]
                 continue
             found += counts
             good.append(cleaned)
-    return good, bad, found
+    return good, bad, found, held
 
 
 def _refused(trajectory_id: str) -> Quarantined:

@@ -13,7 +13,7 @@ from rl.config import digest
 from rl.errors import InvalidInput, InvalidRow
 from rl.judging import VERSION, Group, View, split
 from rl.redaction import Redaction
-from rl.scoring import NoScore, ScoreRow, heuristic_rows
+from rl.scoring import Chance, NoScore, ScoreRow, heuristic_rows
 from rl.scoring_config import Judge, Scoring
 from tasks.judge_client import Failure, JudgeClient, Judged, Ledger
 from tasks.judge_settings import judge_settings
@@ -109,7 +109,7 @@ async def _all(work: Sequence[Awaitable[Judged | Failure]], beat: Beat) -> list[
 
 def _rows(group: Group, members: Sequence[Trajectory], outcome: Judged | Failure, config: Scoring) -> Rows:
     if isinstance(outcome, Failure):
-        return _unjudged(members, outcome.reason, config, outcome.transient)
+        return _unjudged(members, outcome.reason, config, outcome.chance)
     return [
         ScoreRow(
             trajectory_id,
@@ -138,13 +138,13 @@ def _lone(views: Iterable[View], by_id: dict[str, Any], config: Scoring) -> Rows
     return _unjudged(members, f"its scenario has less than {least} different trajectories", config)
 
 
-def _unjudged(members: Sequence[Trajectory], reason: str, config: Scoring, transient: bool = False) -> Rows:
+def _unjudged(members: Sequence[Trajectory], reason: str, config: Scoring, chance: Chance | None = None) -> Rows:
     """No score for any of them; or where the config says so, the heuristic's for all of them, or for none."""
     if config.fallback is None or config.variant is None:
-        return [NoScore(one.trajectory_id, config.method, reason, transient) for one in members]
+        return [NoScore(one.trajectory_id, config.method, reason, chance) for one in members]
     rows = heuristic_rows(members, config.variant, f"in place of {config.method}, which gave no score ({reason})")
     if all(isinstance(row, ScoreRow) for row in rows):
         return rows
     without = next(row for row in rows if isinstance(row, NoScore))
     both = f"{reason}; and no heuristic for the whole group: {without.reason}"
-    return [NoScore(one.trajectory_id, config.method, both, transient) for one in members]
+    return [NoScore(one.trajectory_id, config.method, both, chance) for one in members]

@@ -4,8 +4,8 @@
 429, 408, 5xx, no answer, a time-out     asked again after a back-off, ``attempts`` times in all
 an answer that cannot be used            asked again in another order, ``answers`` times in all
 400 and other refusals of one request    no score for that group
-401, 403, 404                            no score, and nothing more is asked: the key or the model is wrong
-the day's budget has no room             no score, and no request
+401, 403, 404                            nothing more is asked: the key or the model is wrong, and the job fails
+the day's budget has no room             no request; the job goes on when the next day's budget begins
 =======================================  ===================================================================
 """
 
@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from rl.judge_answers import Malformed, Verdict, parse
 from rl.judge_prompt import Request, request
 from rl.judging import Group
+from rl.scoring import Chance
 from rl.scoring_config import Judge
 
 if TYPE_CHECKING:
@@ -67,10 +68,19 @@ class Judged:
 
 @dataclass(frozen=True)
 class Failure:
-    """A group has no score, and why. With ``transient``, asking later may give one."""
+    """A group has no score, why, and when it may have one."""
 
     reason: str
-    transient: bool = False
+    chance: Chance | None = None
+
+
+def no_room(judge: Judge, most: float) -> Failure:
+    """The day's budget has no room for a call that costs ``most``; it never has where that is more than a day's."""
+    budget = judge.daily_budget or 0.0
+    reason = f"the daily budget of {budget:g} for {judge.model} has no room for a call of at most {most:.6g}"
+    if most > budget:
+        return Failure(f"{reason}; raise judge.daily_budget, or lower judge.max_tokens or max_characters", "mended")
+    return Failure(reason, "tomorrow")
 
 
 @dataclass(frozen=True)
@@ -144,8 +154,7 @@ class JudgeClient:
                 self._ledger.reserve, self._judge.model, most, self._judge.daily_budget
             )
             if reservation is None:
-                budget = f"the daily budget of {self._judge.daily_budget:g} for {self._judge.model}"
-                return Failure(f"{budget} has no room for a call of at most {most:.6g}", transient=True)
+                return no_room(self._judge, most)
             reply = await self._post(asked)
             if reply.status == 200:
                 return await self._read(group, asked, reservation, reply.body, most)
@@ -153,15 +162,13 @@ class JudgeClient:
                 await asyncio.to_thread(self._ledger.give_back, reservation)
             if reply.status and reply.status not in AGAIN and reply.status < 500:
                 return self._refused(reply)
-        return Failure(f"{reply.said}, {self._judge.attempts} times", transient=True)
+        return Failure(f"{reply.said}, {self._judge.attempts} times", "later")
 
     def _refused(self, reply: _Reply) -> Failure:
-        failure = Failure(
-            f"{reply.said}; check RLFLEET_JUDGE_URL, RLFLEET_JUDGE_KEY and judge.model = {self._judge.model}"
-        )
+        reason = f"{reply.said}; check RLFLEET_JUDGE_URL, RLFLEET_JUDGE_KEY and judge.model = {self._judge.model}"
         if reply.status in WRONG_FOR_ALL:
-            self._closed = failure
-        return failure
+            self._closed = Failure(reason, "mended")
+        return self._closed or Failure(reason)
 
     async def _read(
         self, group: Group, asked: Request, reservation: str, body: bytes, most: float

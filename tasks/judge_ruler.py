@@ -14,7 +14,7 @@ from rl.judge_answers import Verdict
 from rl.judge_prompt import encoded, request, told
 from rl.judging import Group
 from rl.scoring_config import Judge
-from tasks.judge_client import Failure, Judged, Ledger
+from tasks.judge_client import Failure, Judged, Ledger, no_room
 
 if TYPE_CHECKING:
     from backends.ruler import Failed, Scores
@@ -68,8 +68,7 @@ def _known(
     most = judge.cost(request(group, judge).most_prompt_tokens, judge.max_tokens)
     reservation = ledger.reserve(judge.model, most, judge.daily_budget)
     if reservation is None:
-        budget = f"the daily budget of {judge.daily_budget:g} for {judge.model}"
-        return Failure(f"{budget} has no room for a call of at most {most:.6g}", transient=True)
+        return no_room(judge, most)
     reserved[group.sha256] = reservation, group, most
     return None
 
@@ -86,7 +85,7 @@ def _taken(
             ledger.give_back(reservation)
         else:
             ledger.refuse(reservation, outcome.reason, Usage(0, 0, most))
-        return Failure(outcome.reason, outcome.transient)
+        return Failure(outcome.reason, "mended" if outcome.closed else "later" if outcome.transient else None)
     known = outcome.prompt_tokens is not None and outcome.completion_tokens is not None
     prompt, completion = outcome.prompt_tokens or 0, outcome.completion_tokens or 0
     usage = Usage(prompt, completion, judge.cost(prompt, completion) if known else most)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from celery.utils.log import get_task_logger
 
 from rl.errors import InvalidSettings
+from tasks.prune import sweep_refused
 from tasks.ring import advance, ring
 from tasks.settings import AlertSettings, alert_settings
 from worker.app import app
@@ -27,6 +28,8 @@ def plan(stage: str, period_seconds: int) -> str:
     from tasks.again import scores_again
     from tasks.requests import daily_training
 
+    if stage == "train":
+        sweep_refused()
     # Before the slot is taken, because asking twice is harmless and a day that is not asked for is lost.
     asked = daily_training() if stage == "train" else []
     if not take_slot(stage, period_seconds):

@@ -41,7 +41,6 @@ class Found:
 def prune(period_seconds: int = 0) -> str:
     """Remove old rows, old trajectories and old folders. With a period, only the first of that tick does."""
     from db import prune as rows
-    from db import withdrawals
     from db.slots import take_slot
 
     if period_seconds and not take_slot("prune", period_seconds):
@@ -50,15 +49,31 @@ def prune(period_seconds: int = 0) -> str:
     counts = ", ".join(f"{count} {table}" for table, count in rows.old_rows().items())
     kept, all_kept = rows.old_trajectories(deadline)
     counts += "".join(f", {count} {name}" for name, count in kept.items() if count)
-    gone, waiting = withdrawals.sweep(partial(remove_dataset_files, settings().artifacts.resolve()))
+    gone, all_gone = sweep_refused()
     counts += f", {gone} refused trajectories" if gone else ""
-    for why in waiting:
-        log.warning("a trajectory without consent stays until later: %s", why)
     crash_point("before-folders", "prune")
     removed, over = remove_folders(settings().artifacts.resolve(), deadline)
-    if not all_kept or (removed and not over):
+    if not all_kept or (removed and not over) or (gone and not all_gone):
         prune.apply_async(expires=3600)
-    return f"removed {counts}, {removed} folders{'' if over and all_kept else '; more follow'}"
+    return f"removed {counts}, {removed} folders{'' if over and all_kept and all_gone else '; more follow'}"
+
+
+def sweep_refused() -> tuple[int, bool]:
+    """Erase what is stored of trajectories without consent. How many went, and whether all were tried.
+
+    What fails here is looked for again by the next pass, and holds up nothing else.
+    """
+    from db import withdrawals
+
+    try:
+        remove = partial(remove_dataset_files, settings().artifacts.resolve())
+        done = withdrawals.sweep(remove, time.monotonic() + BUDGET_SECONDS)
+    except Exception:  # the database's, or of a file that cannot be removed
+        log.exception("what is stored without consent was not erased; the next pass tries again")
+        return 0, True
+    for why in done.waiting:
+        log.warning("trajectories without consent stay until later: %s", why)
+    return done.gone, done.is_over
 
 
 def remove_folders(artifacts: Path, deadline: float) -> tuple[int, bool]:

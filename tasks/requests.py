@@ -48,20 +48,39 @@ def request_together(window_ids: Sequence[str], line: str = "main", message_id: 
     from db import dispatch, lines
     from db.session import transaction
 
+    held = _held_by_source(line, window_ids)
     with transaction(patience=PATIENCE_SECONDS) as session:
-        job_id = _request(session, lines.named(session, line), window_ids)
+        job_id = _request(session, lines.named(session, line), window_ids, held)
         if message_id is not None:
             dispatch.note(session, message_id, job_id)
     return job_id
 
 
-def _request(session: Session, row: Line, window_ids: Sequence[str]) -> int:
+def _held_by_source(line: str, window_ids: Sequence[str]) -> frozenset[str]:
+    """Those of the hours that are no windows yet and have a row in the line's source. It is asked in no transaction."""
+    import sources
+    from db import lines, windows
+    from db.session import transaction
+    from rl.windows import parse
+
+    with transaction(patience=PATIENCE_SECONDS) as session:
+        row = lines.named(session, line)
+        url = lines.config_of(row).source
+        hours = {one.text: one for one in map(parse, window_ids) if one.ends_at is not None}
+        unknown = [one for one in hours.values() if windows.find(session, row.id, one.text) is None]
+    if not unknown or url is None:
+        return frozenset()
+    source = sources.connect(url)
+    return frozenset(one.text for one in unknown if source.holds(one))
+
+
+def _request(session: Session, row: Line, window_ids: Sequence[str], held: frozenset[str]) -> int:
     from db import planning
     from rl import planner
 
     if not window_ids:
         raise InvalidInput("window_id", [], "name at least one window")
-    found = {window.name: window for window in (_window(session, row, one) for one in window_ids)}
+    found = {window.name: window for window in (_window(session, row, one, held) for one in window_ids)}
     if len(found) != 1 and (rounds := [name for name, window in found.items() if window.run_id is not None]):
         raise InvalidInput("window_id", rounds[0], "a round of a run is trained on alone; ask for it by itself")
     state = planning.line_state(session, row)
@@ -80,10 +99,14 @@ def _request(session: Session, row: Line, window_ids: Sequence[str]) -> int:
 
 
 def _live(session: Session, row: Line, window: WindowState) -> int | None:
-    """The training job on the window that was not given up. Rows that came late to a trained one want another."""
+    """The training job on the window that was not given up. Rows that came late to a trained one want another.
+
+    A window that is scored does not wait with others for a job that ended without success.
+    """
     from db import job_views
 
-    return job_views.live_training_of(session, row.id, window.name, ended=window.state == "trained")
+    ended, in_vain = window.state == "trained", window.state != "scored"
+    return job_views.live_training_of(session, row.id, window.name, ended=ended, in_vain=in_vain)
 
 
 def _before(
@@ -101,16 +124,14 @@ def _before(
     return after
 
 
-def _window(session: Session, line: Line, window_id: str) -> Window:
-    """The window's row; an hour that only the source knows of is opened here, closed already when it is over."""
-    import sources
-    from db import lines, windows
+def _window(session: Session, line: Line, window_id: str, held: frozenset[str]) -> Window:
+    """The window's row; an hour that only the source has (``held``) is opened here, closed already when it is over."""
+    from db import windows
     from rl.windows import parse
 
     parsed = parse(window_id)
     found = windows.find(session, line.id, parsed.text)
-    url = lines.config_of(line).source
-    if found is None and parsed.ends_at is not None and url is not None and sources.connect(url).holds(parsed):
+    if found is None and parsed.ends_at is not None and parsed.text in held:
         over = parsed.ends_at <= windows.database_now(session)
         windows.ensure(session, line.id, parsed, state="closed" if over else "open")
     return found or windows.named(session, line.id, parsed.text)

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Any
 
-from rl.errors import EngineUnavailable
+from rl.errors import EngineUnavailable, InvalidSettings, Tomorrow
 from tasks.carry import carry_out
 from worker.app import app
 
@@ -43,8 +43,7 @@ def _work(claim: Claim, lease: Lease) -> Effect:
     results = _scored(claim, lease, found, config, given)
     rows = [one.row() for one in results if isinstance(one, ScoreRow)]
     without = [one for one in results if not isinstance(one, ScoreRow)]
-    if found and not rows and any(one.transient for one in without):
-        raise EngineUnavailable(f"no trajectory of {claim.inputs['window']} got a score: {without[0].reason}")
+    _check_final(claim, len(rows), without)
 
     def effect(session: Session) -> dict[str, Any]:
         from db import trajectories
@@ -60,6 +59,29 @@ def _work(claim: Claim, lease: Lease) -> Effect:
         return {"scored": len(rows), "new": added} | ({"without": dict(reasons)} if reasons else {})
 
     return effect
+
+
+def _check_final(claim: Claim, scored: int, without: list[NoScore]) -> None:
+    """Make sure that asking again would not give those a score that have none; what a judge said is kept meanwhile.
+
+    What fails again and again is given up with the last attempt, unless nothing has a score.
+
+    Raises:
+        InvalidSettings: the judge turns everything down until a person mends something.
+        Tomorrow: the judge's budget of the day is spent.
+        EngineUnavailable: there may be a score in a moment.
+    """
+    by_chance = {one.chance: one.reason for one in without}
+    lacking = f"{len(without)} of {scored + len(without)} trajectories of {claim.inputs['window']} have no score"
+    if (reason := by_chance.get("mended")) is not None:
+        remedy = f"{reason}; mend it, start the score workers again, then `rlfleet jobs requeue {claim.job_id}`"
+        raise InvalidSettings("scoring.judge", claim.config["scoring"]["judge"]["model"], f"{lacking}: {remedy}")
+    transient = [one.reason for one in without if one.transient]
+    # A budget may only look spent: what others have set aside comes back when they know what a call did cost.
+    if transient and (claim.attempt < claim.max_attempts or (not scored and "tomorrow" not in by_chance)):
+        raise EngineUnavailable(f"{lacking}: {transient[0]}")
+    if (reason := by_chance.get("tomorrow")) is not None:
+        raise Tomorrow(f"{lacking}: {reason}")
 
 
 def _scored(

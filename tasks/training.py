@@ -107,6 +107,7 @@ def _prepare(claim: Claim) -> Plan:
 
     names, config = list(claim.inputs["windows"]), claim.config | (claim.adjust or {})
     choice = choose(backend_settings().backend, config)
+    resume = None if _thaw(claim) else (claim.resume or {}).get("path")
     dataset = _freeze(claim, names)
     with transaction() as session:
         line = lines.named(session, claim.line)
@@ -118,7 +119,6 @@ def _prepare(claim: Claim) -> Plan:
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
     path, written = frozen.write(folder, kept)
     beside = frozen.curate(folder, config["ptx"]["source"], own) if config.get("ptx") else None
-    resume = (claim.resume or {}).get("path")
     command = frozen.command_for(
         claim.job_id,
         claim.fence,
@@ -132,6 +132,19 @@ def _prepare(claim: Claim) -> Plan:
     )
     hashes = {"dataset": dataset.sha256, "dataset_file": written} | ({"curated_file": beside[1]} if beside else {})
     return Plan(dataset.id, names, hashes, start, command, choice)
+
+
+def _thaw(claim: Claim) -> bool:
+    """Whether what an earlier attempt froze and saved may not be used any more. Its dataset files are gone then."""
+    from db import freezing
+    from db.session import transaction
+    from tasks.prune import remove_dataset_files
+
+    with transaction() as session:
+        is_gone = freezing.thaw(session, claim.job_id)
+        if is_gone:
+            remove_dataset_files(settings().artifacts.resolve(), [claim.job_id])
+    return is_gone
 
 
 def _freeze(claim: Claim, names: Sequence[str]) -> Dataset:
@@ -188,11 +201,10 @@ def _nothing(names: Sequence[str], manifest: Mapping[str, Any]) -> str:
 def goes_on_from(session: Session, line_id: int, first: Window | None, config: Mapping[str, Any]) -> str | None:
     """The name of the version that training on ``first`` and others goes on from; None for the line's base model.
 
-    A round goes on from the version that played it; an hour from the line's newest version when it trains an
-    adapter, and from the base model when it trains full weights.
+    A round goes on from the version that played it; of hours see ``db.freezing.goes_on_from``.
     """
-    from db import planning, versions
+    from db import freezing, planning
 
     if first is not None and first.run_id:
         return planning.policy_of(session, first)
-    return versions.stable_name(session, line_id) if config.get("lora") is not None else None
+    return freezing.goes_on_from(session, line_id, config)

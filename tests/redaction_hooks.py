@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 from rl.records import Call, Message, Trajectory
 
 SECRET = "hunter2"
@@ -60,3 +62,13 @@ def sees(given: Trajectory) -> Trajectory:
     """Writes down what it was given."""
     shown: list[Call] = given.calls
     return given.model_copy(update={"metadata": {"seen": [one.response.content for one in shown]}})
+
+
+LET_GO, ENTERED = threading.Event(), threading.Semaphore(0)
+
+
+def hang(given: Trajectory) -> Trajectory:
+    """Waits until it is let go."""
+    ENTERED.release()
+    LET_GO.wait()
+    return given

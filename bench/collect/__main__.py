@@ -74,8 +74,9 @@ def bounds(report: Mapping[str, Any]) -> dict[str, bool]:
 
 
 def _reading(ground: Ground, size: Size, seed: int) -> dict[str, Any]:
-    small, large = fill(size.rows // 10, 10, seed), fill(size.rows, 11, seed)
-    return decode.measure(large, size.rounds) | memory.measure(ground, small, large)
+    found = decode.measure(fill(size.rows, 11, seed), size.rounds)
+    few, many = (fill(rows, hour, seed, is_uneven=True) for rows, hour in ((size.rows // 10, 12), (size.rows, 13)))
+    return found | memory.measure(ground, few, many)
 
 
 def _ingest(ground: Ground, size: Size, _: int) -> dict[str, Any]:

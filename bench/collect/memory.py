@@ -1,5 +1,7 @@
 """The peak memory of a fresh process that writes a dataset's file, at a number of rows and at ten times as many.
 
+The last of the rows are many times as large as those before, so that what was read says nothing of what comes.
+
 ``python -m bench.collect.memory DATASET FOLDER`` is that process; it prints its peak in bytes and the file's SHA-256.
 """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import text
 
+from db import migrate
 from db.partitions import PARTITION
 from db.session import engine
 from db.tables import SCHEMA, Base
@@ -22,6 +23,8 @@ def run() -> None:
     """Bring the schema to the newest revision."""
     with engine().begin() as connection:
         connection.execute(text("select pg_advisory_xact_lock(:lock)"), {"lock": LOCK})
+        # Whoever waits for a table's lock holds up all that come after: better to give up and be run again.
+        connection.execute(text(f"set local lock_timeout = {round(1000 * migrate.LOCK_SECONDS)}"))
         connection.execute(text(f"create schema if not exists {SCHEMA}"))
         context.configure(
             connection=connection,

@@ -40,7 +40,7 @@ class Window(Base):
     """A bucket of trajectories: ``open -> closed -> collected -> scored -> trained | skipped``.
 
     ``again`` counts how often rows that came late were added to it. ``rows_read`` is how many rows its source had for
-    it when it was last read; ``known`` is how many rows of feedback and outcomes its scores take into account.
+    it when it was last read; ``known`` stands for the feedback and outcomes that its scores heed (``db.late``).
     ``removed_at`` is when retention removed its trajectories.
     """
 
@@ -59,7 +59,7 @@ class Window(Base):
     round: Mapped[int | None]
     again: Mapped[int] = mapped_column(Integer, server_default="0")
     rows_read: Mapped[int | None] = mapped_column(Integer)
-    known: Mapped[int] = mapped_column(Integer, server_default="0")
+    known: Mapped[int] = mapped_column(server_default="0")
     removed_at: Mapped[Moment | None]
     created_at: Mapped[CreatedAt]
     starts_at: Mapped[Moment] = mapped_column(server_default=func.now())

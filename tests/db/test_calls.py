@@ -55,6 +55,10 @@ def test_a_call_comes_back_as_it_was(session: Session) -> None:
     ]
 
 
+def test_no_trajectories_have_no_calls(session: Session) -> None:
+    assert calls.of_trajectories(session, []) == {}
+
+
 def test_a_call_of_another_model_has_no_tokens(session: Session) -> None:
     fields = {"prompt_token_ids": None, "token_ids": None, "logprobs": None, "temperature": None, "agent_id": None}
     calls.insert(session, [call("c1", model="base/gpt", **fields)])

@@ -10,7 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db import datasets, dispatch, freezing, lineage, lines, trajectories, versions, windows
+from db import datasets, dispatch, freezing, lineage, lines, releases, trajectories, versions, windows, withdrawals
 from db.session import transaction
 from db.tables import Dataset, Line, Version, Window
 from rl.config import LineConfig, digest
@@ -18,7 +18,8 @@ from rl.errors import DatabaseUnavailable
 from rl.scoring import by_reward
 from tests.db.test_lineage import HOUR, NEXT, add_window, episode
 
-SFT, GRPO = {"objective": "sft"}, {"objective": "grpo"}
+SFT, GRPO = {"objective": "sft", "lora": {"rank": 4}}, {"objective": "grpo", "lora": {"rank": 4}}
+FULL = {"objective": "sft"}
 
 
 @pytest.fixture
@@ -57,9 +58,17 @@ def made(session: Session, line: Line, dataset: Dataset) -> Version:
         "fence": 1,
         "checkpoints": [checkpoint],
     }
-    version = versions.add(session, **about, parent_id=None, base_model="b", manifest={})
+    stable = versions.stable_name(session, line.id)
+    parent = versions.named(session, stable)[0].id if stable else None
+    version = versions.add(session, **about, parent_id=parent, base_model="b", manifest={})
     freezing.mark_trained(session, dataset.id, f"made {version.name}")
     return version
+
+
+def release(session: Session, line: Line, version: Version) -> None:
+    versions.set_state(session, [version.id], "ready", "better")
+    session.flush()
+    releases.replace_stable(session, line.id, version.id, None, 100, "by a test")
 
 
 def reopen(window_id: int) -> None:
@@ -127,18 +136,22 @@ def test_a_trained_window_that_rows_were_added_to_gives_the_new_ones_alone(sessi
     line = put(session)
     window = scored(session, line, HOUR, a1=0.25, a2=0.75)
     version = made(session, line, froze(session, line, HOUR))
+    release(session, line, version)
     assert states(session) == {HOUR: ("trained", f"made {version.name}")}
     add_window(session, line, HOUR, [episode("a3"), episode("a4")])
     windows.reopen(session, window.id, "2 rows came late")
     trajectories.insert_scores(session, [by_reward("a3", 0.0), by_reward("a4", 1.0)])
     windows.move(session, window.id, "scored")
-    second = froze(session, line, HOUR, again={HOUR: 1})
+    whole = froze(session, line, HOUR, again={HOUR: 1}, config=FULL)  # full weights begin at the base model
+    assert [one for _, one in frozen_rows(session, whole)] == ["a1", "a2", "a3", "a4"]
+    second = froze(session, line, HOUR, again={HOUR: 1}, number=2)
     assert [one for _, one in frozen_rows(session, second)] == ["a3", "a4"]
     assert second.manifest["skipped"] == {f"already learned from by {version.name}": 2}
     assert second.manifest["again"] == {HOUR: 1}
     later = made(session, line, second)
     assert states(session) == {HOUR: ("trained", f"made {later.name}")}
-    assert freezing.learned_from(session, line.id, [window.id]) == {
+    release(session, line, later)
+    assert freezing.learned_from(session, line.id, [window.id], SFT) == {
         "a1": version.name,
         "a2": version.name,
         "a3": later.name,
@@ -151,9 +164,13 @@ def test_what_another_line_or_a_failed_training_took_was_not_learned_from(sessio
     window = scored(session, line, HOUR, a1=0.25, a2=0.75)
     froze(session, line, HOUR)
     other = lines.put(session, "other", LineConfig(base_model="b"))
-    assert freezing.learned_from(session, line.id, [window.id]) == {}
-    made(session, line, froze(session, line, HOUR, n=2))
-    assert freezing.learned_from(session, other, [window.id]) == {}
+    assert freezing.learned_from(session, line.id, [window.id], SFT) == {}
+    rejected = made(session, line, froze(session, line, HOUR, n=2))
+    assert freezing.learned_from(session, other, [window.id], SFT) == {}
+    assert freezing.learned_from(session, line.id, [window.id], SFT) == {}, "nothing goes on from it"
+    release(session, line, rejected)
+    assert set(freezing.learned_from(session, line.id, [window.id], SFT)) == {"a1", "a2"}
+    assert freezing.learned_from(session, line.id, [window.id], FULL) == {}
 
 
 def test_a_window_that_moved_meanwhile_is_not_marked(session: Session) -> None:
@@ -205,3 +222,40 @@ def test_who_only_looks_cannot_write(session: Session) -> None:
     freezing.only_look(session)
     with pytest.raises(DBAPIError, match="read-only transaction"), session.begin_nested():
         put(session)
+
+
+def refuse(session: Session, line: Line, *ids: str) -> None:
+    withdrawals.refuse(session, line.id, line.name, ids)
+
+
+def test_what_was_refused_after_a_training_read_it_is_in_no_dataset_after(fresh: str) -> None:
+    with transaction() as session:
+        line = put(session)
+        scored(session, line, HOUR, a1=0.1, a2=0.9)
+        first = job(session, line, HOUR)
+        freezing.freeze(session, line, first, [HOUR], SFT)
+        session.execute(text("update rlfleet.jobs set state = 'dead', resume = '{\"path\": \"/s\"}'"))
+    with transaction() as session:
+        line = lines.named(session, "main")
+        refuse(session, line, "a1")
+        scored(session, line, NEXT, b1=0.5)
+        second = freezing.freeze(session, line, job(session, line, HOUR, NEXT), [HOUR, NEXT], SFT)
+        assert [one.trajectory_id for one in datasets.rows_of(session, second.id)] == ["a2", "b1"]
+        assert second.manifest["skipped"] == {"its owner refused consent": 1}
+        again = freezing.freeze(session, line, first, [HOUR], SFT)
+        assert [one.trajectory_id for one in datasets.rows_of(session, again.id)] == ["a2"]
+        assert session.execute(text("select resume from rlfleet.jobs where id = :id"), {"id": first}).scalar() is None
+        ids = [windows.named(session, line.id, name).id for name in (HOUR, NEXT)]
+        assert freezing.usable_of(session, line, ids, SFT).reasons == {"its owner refused consent": 1}
+
+
+def test_a_dataset_that_a_version_was_made_of_is_never_dropped(fresh: str) -> None:
+    with transaction() as session:
+        line = put(session)
+        scored(session, line, HOUR, a1=0.1, a2=0.9)
+        dataset = froze(session, line, HOUR)
+        session.execute(text("update rlfleet.jobs set state = 'succeeded'"))
+    with transaction() as session:
+        refuse(session, lines.named(session, "main"), "a1")
+        assert not freezing.thaw(session, dataset.job_id)
+        assert len(datasets.rows_of(session, dataset.id)) == 2

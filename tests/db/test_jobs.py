@@ -347,6 +347,30 @@ def test_a_job_goes_on_once_everything_before_it_has_succeeded() -> None:
     assert claimed(last).attempt == 1
 
 
+@pytest.mark.parametrize("end", ["failed", "dead", "cancelled"])
+def test_a_job_that_waits_in_vain_says_for_what_and_how_to_go_on(end: str) -> None:
+    line = line_id()
+    first, sound = asked(line, max_attempts=1), asked(line)
+    second = asked(line, after=(first,))
+    third = asked(line, after=(second, sound))
+    assert _summary(third).blocked_by == {}
+    END[end](claimed(first))
+    for waiting in (second, third):
+        assert _summary(waiting).blocked_by == {str(first): end}
+        assert str(_summary(waiting)).endswith(
+            f"; waits for job {first}, which is {end}: `rlfleet jobs requeue {first}`"
+        )
+    assert (_summary(first).blocked_by, _summary(sound).blocked_by) == ({}, {})
+    jobs.requeue(first)
+    assert _summary(third).blocked_by == {}
+
+
+def _summary(job_id: int) -> job_views.Summary:
+    found = job_views.summary(job_id)
+    assert found is not None
+    return found
+
+
 def test_a_job_is_not_done_before_its_time() -> None:
     line, now = line_id(), datetime.now(UTC)
     early = asked(line, not_before=now + timedelta(hours=1))

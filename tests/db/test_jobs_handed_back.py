@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -82,6 +83,17 @@ def test_drains_are_free_until_there_were_too_many(line: int) -> None:
     assert row(job).finished_at is not None
     assert jobs.requeue(job)
     assert row(job).interruptions == 0
+
+
+def test_what_waits_until_tomorrow_has_all_attempts_then(line: int) -> None:
+    job = asked(line, max_attempts=2)
+    jobs.fail(claimed(job), "away", retry=True)
+    assert jobs.release(claimed(job), "the budget is spent", tomorrow=True)
+    assert (row(job).state, row(job).attempt, row(job).interruptions) == ("queued", 0, 1)
+    due = row(job).run_at.astimezone(UTC)
+    assert due.time() == time(0)
+    assert timedelta(0) < due - datetime.now(UTC) <= timedelta(days=1)
+    assert jobs.claim(job, "me", 60) is None
 
 
 def test_an_attempt_that_changes_the_config_is_not_charged(line: int) -> None:

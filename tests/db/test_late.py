@@ -108,7 +108,7 @@ def _state(session: Session, line: int, window: Window) -> tuple[str, int, int, 
     return row.state, row.again, row.known, row.reason
 
 
-def test_ratings_and_outcomes_are_counted_where_they_are_heeded(session: Session, line: int) -> None:
+def test_other_ratings_and_outcomes_where_they_are_heeded_are_another_mark(session: Session, line: int) -> None:
     window, quiet = add_window(session, line, 2), add_window(session, line, 3)
     at = datetime(2025, 1, 15, tzinfo=UTC)
     for one, key in ((window, "a"), (quiet, "b")):
@@ -121,13 +121,56 @@ def test_ratings_and_outcomes_are_counted_where_they_are_heeded(session: Session
         NewFeedback(f"f{n}", "a", None, name, 1.0) for n, name in enumerate(("rating", "rating", "rating", "tone"))
     ]
     feedback.insert(session, given, at)
-    counts = [late.known(session, window.id, heeded) for heeded in (BOTH, RATINGS, OUTCOMES, Heeds(False, False))]
-    assert counts == [5, 3, 2, 0]
-    assert late.known(session, quiet.id, BOTH) == 0
+    both, rated, learned = (late.known(session, window.id, heeded) for heeded in (BOTH, RATINGS, OUTCOMES))
+    assert len({both, rated, learned, 0}) == 4
+    assert max(abs(mark) for mark in (both, rated, learned)) < 2**53, "exact in any JSON"
+    assert late.known(session, window.id, Heeds(False, False)) == late.known(session, quiet.id, BOTH) == 0
 
-    assert late.changed(session, line, RATINGS) == {window.name: 3}
-    windows.scored(session, window.id, 0, 3)
+    assert late.changed(session, line, RATINGS) == {window.name: rated}
+    windows.scored(session, window.id, 0, rated)
     assert late.changed(session, line, RATINGS) == {}
-    assert late.changed(session, line, BOTH) == {window.name: 5}
+    assert late.changed(session, line, BOTH) == {window.name: both}
+
+    session.execute(text("delete from rlfleet.feedback where feedback_id = 'f0'"))
+    feedback.insert(session, [NewFeedback("f9", "a", None, "rating", 1.0)], at)
+    assert late.changed(session, line, RATINGS) == {window.name: late.known(session, window.id, RATINGS)}
     windows.move(session, window.id, "collected")
     assert late.changed(session, line, BOTH) == {}, "it is scored in any case"
+
+
+@pytest.mark.parametrize(("state", "hours"), [("scored", 1), ("trained", 24)])
+def test_a_window_that_is_being_scored_or_was_just_now_is_left_alone(
+    session: Session, line: int, state: str, hours: float
+) -> None:
+    window = add_window(session, line, 2, state)
+    at = datetime(2025, 1, 15, tzinfo=UTC)
+    episode = Trajectory(
+        trajectory_id="a", scenario_id="s", agent_id="a", started_at=at, ended_at=at, reward=0.0, calls=[]
+    )
+    trajectories.insert_trajectories(session, line, window.id, "jsonl", [episode])
+    feedback.insert(session, [NewFeedback("f0", "a", None, "rating", 1.0)], at)
+    job = dispatch.request(session, dispatch.Spec("score", line, {"window": window.name}, {}, "score"))
+
+    def seen(job_state: str, minutes_more: float) -> bool:
+        session.execute(
+            text("""
+                update rlfleet.jobs set state = :state, finished_at = case when :state <> 'queued'
+                       then now() - make_interval(secs => :seconds) end where id = :id
+            """),
+            {"state": job_state, "seconds": hours * 3600 + minutes_more * 60, "id": job},
+        )
+        return window.name in late.changed(session, line, RATINGS)
+
+    assert [seen("queued", 0), seen("succeeded", -1), seen("failed", -1)] == [False, False, False]
+    assert [seen("succeeded", 1), seen("failed", 1)] == [True, True]
+
+
+def test_a_training_that_waits_in_vain_is_not_about_to_use_a_window(session: Session, line: int) -> None:
+    window = add_window(session, line, 2)
+    collect = dispatch.request(session, dispatch.Spec("collect", line, {"window": "x"}, {}, "collect"))
+    score = dispatch.request(session, dispatch.Spec("score", line, {"window": "x"}, {}, "score", (collect,)))
+    inputs = {"windows": [window.name, "x"]}
+    dispatch.request(session, dispatch.Spec("train", line, inputs, {}, "gpu", (score,)))
+    for state, training in (("queued", "live"), ("dead", None), ("failed", None), ("cancelled", None)):
+        session.execute(text("update rlfleet.jobs set state = :state where id = :id"), {"state": state, "id": collect})
+        assert [one.training for one in late.hours(session, line, Late())] == [training]

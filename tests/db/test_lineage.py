@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db import calls, datasets, dispatch, lineage, lines, trajectories, versions, windows
+from db.calls import NewCall
 from db.session import transaction
 from db.tables import Decision, Line, Version
 from rl.errors import InvalidInput, UnknownWindow
@@ -116,6 +118,8 @@ def test_a_version_is_explained_back_to_every_score(session: Session) -> None:
     assert score == ["judge", "1", "gpt-4o-mini", "r" * 64, 0.125, "group-a"]
     assert (first["agent_id"], first["source"], first["models"]) == ("agent-a1", "jsonl:///logs", ["gpt-4o"])
     assert found.quarantined == {"must be a number": 2}
+    example = {"source": "f", "row": "0"}
+    assert found.quarantined_rows == [{"count": 2, "field": "reward", "reason": "must be a number", **example}]
     assert found.left_out == {"not scored, or below min_score": 1, "too long": 1}
     assert [(one["stable"], one["released"]) for one in found.decisions] == [("babylon-agent-v1.0.0", True)]
     assert [(one["version"], one["share"], one["ended_at"]) for one in found.releases] == [(version.name, 100, None)]
@@ -184,6 +188,50 @@ def test_an_unknown_name_is_answered_with_those_there_are(
     fill(session)
     with pytest.raises(error, match=words):
         lineage.explain(session, name)
+
+
+def test_a_reason_of_several_fields_is_one_count_and_one_row_each(session: Session) -> None:
+    line = add_line(session)
+    window = add_window(session, line, HOUR, [])
+    wrong = [("25", "agent_id"), ("7", "reward"), ("9", "agent_id")]
+    told = {"source": "jsonl", "reason": "Field required"}
+    bad = [Quarantined(row=f"shop.jsonl:{n}", field=field, **told) for n, field in wrong]
+    trajectories.insert_quarantine(session, line.id, window, bad)
+    found = lineage.explain(session, HOUR)
+    assert found.quarantined == {"Field required": 3}
+    assert [(one["count"], one["field"], one["row"]) for one in found.quarantined_rows] == [
+        (2, "agent_id", "shop.jsonl:25"),
+        (1, "reward", "shop.jsonl:7"),
+    ]
+
+
+def test_calls_that_were_reported_elsewhere_in_the_week_name_their_model(session: Session) -> None:
+    line = add_line(session)
+    for name, moment in (("a1", "2025-01-13T00:00Z"), ("b1", "2025-01-19T23:59Z")):
+        said = episode(name)
+        new = NewCall.of(said.calls[0], trajectory_id=name, line="main", agent_id="")
+        calls.insert(session, [replace(new, at=datetime.fromisoformat(moment))])
+        window = add_window(session, line, HOUR, [said.model_copy(update={"calls": []})])
+    assert window
+    spoken = {one["trajectory_id"]: one["models"] for one in lineage.explain(session, HOUR).trajectories}
+    assert spoken == {"a1": ["gpt-4o"], "b1": ["gpt-4o"]}
+
+
+@pytest.mark.parametrize("state", ["failed", "dead"])
+def test_a_window_whose_newest_job_ended_in_vain_says_which(session: Session, state: str) -> None:
+    line = add_line(session)
+    add_window(session, line, HOUR, [], state="closed")
+    add_window(session, line, NEXT, [], state="trained")
+    alone = dispatch.request(session, dispatch.Spec("collect", line.id, {"window": HOUR}, {}, "default"))
+    session.execute(text("update rlfleet.jobs set state = :state"), {"state": state})
+    assert lineage.window_rows(session, line.id)[0]["reason"] == f"job {alone} {state}: rlfleet jobs show {alone}"
+    both = dispatch.request(session, dispatch.Spec("train", line.id, {"windows": [HOUR, NEXT]}, {}, "gpu"))
+    assert [one["reason"] for one in lineage.window_rows(session, line.id)] == [None, None]
+    session.execute(text("update rlfleet.jobs set state = :state"), {"state": state})
+    windows.move(session, windows.named(session, line.id, HOUR).id, "scored", "late rows")
+    told = f"late rows; job {both} {state}: rlfleet jobs show {both}"
+    assert [one["reason"] for one in lineage.window_rows(session, line.id)] == [told, None]
+    assert lineage.explain(session, HOUR).windows[0]["reason"] == told
 
 
 def test_windows_are_listed_oldest_first_with_their_versions(session: Session) -> None:

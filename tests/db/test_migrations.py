@@ -13,7 +13,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from db import calls
@@ -107,6 +107,29 @@ def test_a_server_that_is_away_is_said_so(monkeypatch: pytest.MonkeyPatch) -> No
         migrate()
     assert "secret" not in str(caught.value)
     forget()
+
+
+def test_indexes_are_built_before_anything_keeps_readers_away(nothing: str) -> None:
+    """Revision 0005, on a database that is in use."""
+    command.upgrade(alembic_config(), "0004")
+    said: list[str] = []
+    event.listen(db_session.engine(), "before_cursor_execute", lambda *heard: said.append(heard[2].strip().lower()))
+    command.upgrade(alembic_config(), "0005")
+    made = [place for place, one in enumerate(said) if one.startswith("create index")]
+    altered = [place for place, one in enumerate(said) if one.startswith("alter table")]
+    assert len(made) == 4
+    assert max(made) < min(altered)
+
+
+def test_a_migration_gives_up_where_somebody_holds_a_table(nothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    command.upgrade(alembic_config(), "0004")
+    monkeypatch.setattr("db.migrate.LOCK_SECONDS", 0.1)
+    with db_session.transaction() as session:
+        session.execute(text("select count(*) from rlfleet.scores"))  # as a backup does
+        with pytest.raises(DatabaseUnavailable, match=r"holds a table for longer than 0\.1 s.*run `python -m db"):
+            migrate()
+    migrate()
+    assert differences() == []
 
 
 BEFORE_PARTITIONS = """

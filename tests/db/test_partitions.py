@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from threading import Barrier, Thread
 
 import pytest
@@ -54,6 +54,27 @@ def test_several_processes_may_make_the_same_week(fresh: str) -> None:
     for thread in threads:
         thread.join()
     assert raised == []
+    assert names() == ["calls_2025w10", "trajectories_2025w10", "turns_2025w10"]
+
+
+def test_a_process_that_lived_in_a_week_makes_it_again_once_it_was_dropped(
+    fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a worker that has run for a month and reads an hour of then, after retention."""
+    partitions.forget()
+
+    class Then(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Then:
+            return cls(2025, 3, 5, tzinfo=tz)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(partitions, "datetime", Then)
+        partitions.ensure([MONDAY])
+    with transaction() as session:
+        for name in names():
+            session.execute(text(f"drop table rlfleet.{name}"))
+    partitions.ensure([MONDAY])
     assert names() == ["calls_2025w10", "trajectories_2025w10", "turns_2025w10"]
 
 

@@ -1,18 +1,21 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import dispatch, lines, readiness, readiness_settings, trajectories, windows
+from db import dispatch, jobs, lines, partitions, readiness, readiness_settings, trajectories, windows
 from db.session import transaction
 from db.tables import Line
-from rl.config import LineConfig
+from rl.config import GrpoTrain, LineConfig, Optimizer
 from rl.errors import InvalidSettings
 from rl.readiness import Stats, Thresholds
-from rl.records import Quarantined
+from rl.records import ON_PURPOSE_REASONS, ON_PURPOSE_SOURCES, Quarantined
 from tests.conftest_database import add_line
 from tests.db.test_lineage import HOUR, NEXT, add_window, episode, fill, judged
 from tests.db.trained import add_version
@@ -158,3 +161,95 @@ def test_a_window_that_is_to_be_trained_on_waits_no_longer(session: Session, pai
     assert readiness.stats_of(session, pair.id) == Stats(quality=1.0)
     session.execute(text("update rlfleet.jobs set state = 'failed' where id = :id"), {"id": job})
     assert readiness.stats_of(session, pair.id).scored == 2
+
+
+def test_rows_that_were_left_out_on_purpose_say_nothing_of_the_quality(session: Session) -> None:
+    line = add_line(session)
+    window = add_window(session, line, HOUR, [episode("a1"), episode("a2"), episode("a3")])
+    told = [(source, "y") for source in sorted(ON_PURPOSE_SOURCES)]
+    told += [("babylon", reason) for reason in sorted(ON_PURPOSE_REASONS)] + [("babylon", "not JSON")]
+    rows = [Quarantined(source=source, row=source + why, field="f", reason=why) for source, why in told]
+    trajectories.insert_quarantine(session, line.id, window, rows)
+    assert len(rows) == 8
+    assert readiness.stats_of(session, line.id).quality == 0.75
+
+
+def test_a_training_that_waits_in_vain_takes_nothing_away(session: Session, pair: Line) -> None:
+    collect = dispatch.request(session, dispatch.Spec("collect", pair.id, {"window": NEXT}, {}, "collect"))
+    dispatch.request(session, dispatch.Spec("train", pair.id, {"windows": [HOUR, NEXT]}, {}, "gpu", (collect,)))
+    assert readiness.stats_of(session, pair.id).scored == 0
+    session.execute(text("update rlfleet.jobs set state = 'dead' where id = :id"), {"id": collect})
+    assert readiness.stats_of(session, pair.id).scored == 2
+
+
+GRPO = GrpoTrain(optimizer=Optimizer(learning_rate=1e-3))
+FEW = Thresholds(min_trajectories=4, min_groups=2, min_quality=0.0, min_hours_between=0.0)
+
+
+@pytest.fixture
+def equal(session: Session) -> Line:
+    """A line that compares, with two groups of two, all with one score."""
+    lines.put(session, "main", LineConfig(base_model="b", train=GRPO, readiness=FEW))
+    line = lines.named(session, "main")
+    names = ("a1", "a2", "b1", "b2")
+    add_window(session, line, HOUR, [episode(one) for one in names])
+    trajectories.insert_scores(session, [judged(one, 0.5) for one in names])
+    return line
+
+
+def test_what_the_freeze_would_not_use_is_not_ready(session: Session, equal: Line) -> None:
+    expected = "Need more usable trajectories (0/4): 4 its group has no variance: all 2 scores are 0.5"
+    assert readiness.readiness_of(session, equal).reason == expected
+    trajectories.insert_scores(session, [judged(one, 1.0, "2") for one in ("a1", "b1")])
+    assert readiness.readiness_of(session, equal).ready
+    windows.move(session, windows.named(session, equal.id, HOUR).id, "collected")
+    expected = "Need more usable trajectories (0/4): the other windows are yet to be scored"
+    assert readiness.readiness_of(session, equal).reason == expected
+
+
+def test_a_training_that_failed_is_not_asked_for_again_before_something_is_scored(fresh: str) -> None:
+    with transaction() as session:
+        lines.put(session, "main", LineConfig(base_model="b", train=GRPO, readiness=FEW))
+        line = lines.named(session, "main")
+        for name, first in ((HOUR, "ab"), (NEXT, "cd")):
+            names = [f"{letter}{n}" for letter in first for n in range(2)]
+            add_window(session, line, name, [episode(one) for one in names])
+            trajectories.insert_scores(session, [judged(one, float(one[1])) for one in names])
+        spec = dispatch.Spec("train", line.id, {"windows": [HOUR]}, GRPO.model_dump(mode="json"), "gpu")
+        job = dispatch.request(session, spec)
+    claim = jobs.claim(job, "a test", 60)
+    assert claim is not None
+    jobs.fail(claim, "OffPolicyRefused: no", retry=False)
+    expected = f"Need new scores, or `rlfleet jobs requeue {job}`: job {job} failed on what waits"
+    assert _reason() == expected
+    with transaction() as session:
+        other = json.dumps(GRPO.model_dump(mode="json") | {"steps": 77})
+        session.execute(text("update rlfleet.jobs set config = cast(:other as jsonb)"), {"other": other})
+    assert _reason() == "Ready to train!", "another config may do better"
+    with transaction() as session:
+        same = json.dumps(GRPO.model_dump(mode="json"))
+        session.execute(text("update rlfleet.jobs set config = cast(:same as jsonb)"), {"same": same})
+    assert _reason() == expected
+    with transaction() as session:
+        trajectories.insert_scores(session, [judged("d0", 0.25, "2")])
+    assert _reason() == "Ready to train!"
+
+
+def _reason() -> str:
+    with transaction() as session:
+        return readiness.readiness_of(session, lines.named(session, "main")).reason
+
+
+def test_only_the_weeks_of_the_windows_that_wait_are_read(fresh: str) -> None:
+    began = datetime(2025, 1, 15, 10, tzinfo=UTC)
+    partitions.ensure([began + timedelta(days=7 * n) for n in range(-3, 4)])
+    with transaction() as session:
+        line = add_line(session)
+        add_window(session, line, HOUR, [episode("a1"), episode("a2")])
+        values: dict[str, Any] = {"line_id": line.id, "min_group_size": 1} | readiness.ON_PURPOSE
+        values |= session.execute(text(readiness.SPAN), values).one()._asdict()
+        assert (values["since"], values["until_lately"]) == (began, began)
+        for query in (readiness.WAITING, readiness.LATELY):
+            plan = "\n".join(session.scalars(text("explain " + query), values))
+            named = [one for one in (f"trajectories_2025w{n:02}" for n in range(1, 53)) if one in plan]
+            assert named == ["trajectories_2025w03"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,6 +14,7 @@ from db.feedback import NewFeedback
 from db.recordings import End, Event, Start, Step
 from db.session import transaction
 from rl import records
+from rl.errors import InvalidRow
 from rl.windows import parse
 from tests.conftest_database import add_line
 
@@ -64,11 +66,11 @@ def test_the_order_of_arrival_does_not_matter(fresh: str, order: tuple[int, ...]
 
 
 def test_the_first_writer_wins_within_a_request_and_across(fresh: str) -> None:
-    other = Start("t1", "other")
+    other = replace(START, scenario_id="other")
     assert store(START, other, step(reward=1.0), step(reward=9.0)) == [True, False, True, False]
     assert store(other, step(reward=9.0), END, End("t1", status="late")) == [False, False, True, False]
     head, turns, spoken = read()
-    assert (head.agent_id, head.status, [one.reward for one in turns], len(spoken)) == ("a1", "completed", [1.0], 1)
+    assert (head.scenario_id, head.status, [one.reward for one in turns], len(spoken)) == ("s1", "completed", [1.0], 1)
 
 
 def test_a_line_that_is_named_late_is_the_calls_line(fresh: str) -> None:
@@ -102,7 +104,7 @@ def test_what_was_erased_does_not_come_back(fresh: str) -> None:
 
 def test_a_late_step_lies_beside_the_trajectory_that_was_collected(fresh: str) -> None:
     _collect()
-    assert store(step(5)) == [True]
+    assert store(START, step(5)) == [True, True]
     assert store(step(5)) == [False]
     hour = datetime(2025, 1, 15, 10, tzinfo=UTC)
     assert rows("select at from rlfleet.turns where turn = 5") == [(hour,)]
@@ -118,6 +120,34 @@ def _collect() -> None:
             trajectory_id="t1", scenario_id="s", agent_id="a", started_at=AT, ended_at=AT, reward=0, calls=[]
         )
         trajectories.insert_trajectories(session, line.id, window, "jsonl", [one])
+
+
+def test_an_id_belongs_to_the_line_and_agent_that_said_it_first(fresh: str) -> None:
+    assert store(START, step(0)) == [True, True]
+    with pytest.raises(InvalidRow):
+        store(replace(START, trajectory_id="t2"), replace(START, trajectory_id="t2", agent_id="a2"))
+    for other in (replace(START, agent_id="a2"), replace(START, line="shop")):
+        with pytest.raises(InvalidRow, match="trajectoryId = 't1': another line or agent has a trajectory of this id"):
+            store(other)
+    assert store(START) == [False]
+    assert store(replace(START, agent_id="a2", line="shop", consent=False)) == [True], "a refusal holds"
+    assert rows("select consent from rlfleet.recordings") == [(False,)]
+
+
+def test_nothing_is_added_to_a_trajectory_that_came_from_elsewhere(fresh: str) -> None:
+    collected = records.Trajectory(
+        trajectory_id="t1", scenario_id="s", agent_id="b", started_at=AT, ended_at=AT, reward=0.0, calls=[]
+    )
+    with transaction() as session:
+        line = add_line(session, "shop")
+        window_id = windows.ensure(session, line.id, parse("2025-01-15T10:00"))
+        trajectories.insert_trajectories(session, line.id, window_id, "jsonl:///x", [collected])
+    for events in ([START], [step(0)], [END], [START, step(0), END]):
+        with pytest.raises(InvalidRow, match="ids are global"):
+            store(*events)
+    assert rows("select count(*) from rlfleet.turns") == [(0,)]
+    assert rows("select count(*) from rlfleet.recordings") == [(0,)]
+    assert store(replace(START, line="shop"), step(0)) == [True, True]
 
 
 def test_an_abandoned_episode_ends_and_goes_on_when_it_is_heard_of_again(fresh: str) -> None:

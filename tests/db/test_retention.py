@@ -6,6 +6,7 @@ import pytest
 
 from db import lines, releases, windows
 from db.session import transaction
+from db.weeks import OLD_WEEKS
 from rl.windows import round_of
 from tests.db.kept import (
     HOUR,
@@ -31,9 +32,10 @@ pytestmark = pytest.mark.usefixtures("fresh")
 def test_a_window_of_long_ago_goes_with_all_that_its_trajectories_said() -> None:
     window = old("a", "b")
     assert left() == {"a", "b"}
+    weeks_to_go = len(run(str(OLD_WEEKS)))  # with those that other modules left empty
     assert removed() == {
         "windows": 1,
-        "weeks": 1,
+        "weeks": weeks_to_go,
         "call keys": 2,
         "judgements": 1,
         "explanations": 2,
@@ -76,6 +78,18 @@ def test_a_job_that_names_the_window_holds_it_until_it_ends(kind: str, state: st
     holder = job(kind, state, **named)
     assert removed() == {}
     set_state(holder, "succeeded")
+    removed()
+    assert left() == set()
+
+
+@pytest.mark.parametrize("state", ["failed", "dead", "cancelled"])
+def test_a_job_that_waits_in_vain_holds_nothing_until_the_other_runs_again(state: str) -> None:
+    old("a")
+    collect = job("collect", "queued", window=NEXT)
+    job("train", windows=[HOUR, NEXT])
+    run("update rlfleet.jobs set after = array[:first] where kind = 'train'", first=collect)
+    assert removed() == {}
+    set_state(collect, state)
     removed()
     assert left() == set()
 

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from db import session as db_session
 from db import settings as db_settings
@@ -106,6 +106,14 @@ def test_a_statement_that_takes_longer_than_its_caller_has_patience_is_given_up(
         session.execute(text("select pg_sleep(5)"))
     with transaction() as session:
         assert session.execute(text("select pg_sleep(0.3), 7")).one()[1] == 7
+
+
+def test_a_database_without_our_tables_says_what_makes_them(database: str) -> None:
+    said = "the database has no table rlfleet.of_tomorrow: `rlfleet up` and `python -m db.migrate` make it"
+    with pytest.raises(DatabaseUnavailable, match=f"^{said}$"), transaction() as session:
+        session.execute(text("select 1 from rlfleet.of_tomorrow"))
+    with pytest.raises(ProgrammingError), transaction() as session:  # a week that was dropped, and no table of ours
+        session.execute(text("select 1 from rlfleet.calls_1999w01"))
 
 
 def test_a_signal_is_heard_while_the_database_is_waited_for(database: str) -> None:

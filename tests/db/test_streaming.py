@@ -132,7 +132,10 @@ def _random_call(chance: random.Random, trajectory: str, turn: int) -> NewCall:
 
 
 def test_a_batch_is_as_large_as_memory_allows(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many bytes are aimed at; it grows twofold at most, and never past the most trajectories."""
+    """So many bytes are aimed at; it grows twofold at most, and never past the most trajectories.
+
+    Eight that are more than twice as many bytes are let go by, and read again one by one.
+    """
     sizes: list[int] = []
     read = streaming._read
 
@@ -150,7 +153,44 @@ def test_a_batch_is_as_large_as_memory_allows(fresh: str, monkeypatch: pytest.Mo
     monkeypatch.setattr(streaming, "BATCH_BYTES", 20_000)
     with streaming.snapshot() as session:
         assert len(list(streaming.of_dataset(session, dataset))) == 40
-    assert sizes == [2, 4, 8, 8, 8, *[1] * 10]
+    assert sizes == [2, 4, 8, 8, 8, *[1] * 8, *[1] * 10]
+
+
+@pytest.mark.parametrize("order", ["small first", "large first", "mixed"])
+def test_what_is_held_is_bounded_whatever_the_order_of_sizes(
+    fresh: str, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """At most twice what is aimed at, or one trajectory; and each has the calls that it has."""
+    chance = random.Random(7)
+    sizes = {f"t{number:03}/a": 40_000 if number < 20 else 10 for number in range(200)}
+    if order == "small first":
+        sizes = dict(zip(sizes, reversed(sizes.values()), strict=True))
+    elif order == "mixed":
+        sizes = dict(zip(sizes, chance.sample(list(sizes.values()), len(sizes)), strict=True))
+    spoken = [
+        said(name, f"{name}{turn}", turn, messages=[{"role": "user", "content": "x" * size}])
+        for name, size in sizes.items()
+        for turn in range(2)
+    ]
+    dataset = add_dataset(dict.fromkeys(sizes, HOURS[0]), spoken)
+    held: list[tuple[int, int]] = []
+    read = streaming._read
+
+    def weighed(session: Any, some: Any) -> Any:
+        found = read(session, some)
+        held.append((len(found.calls), sum(len(call.body) for calls in found.calls.values() for call in calls)))
+        return found
+
+    monkeypatch.setattr(streaming, "_read", weighed)
+    monkeypatch.setattr(streaming, "BATCH_BYTES", 100_000)
+    with streaming.snapshot() as session:
+        found = [
+            (one.trajectory_id, [call.call_id for call in calls])
+            for one, calls in streaming.of_dataset(session, dataset)
+        ]
+    assert found == [(name, [f"{name}0", f"{name}1"]) for name in sorted(sizes)]
+    assert all(size <= 200_000 or number == 1 for number, size in held), held
+    assert len(held) < 60
 
 
 def test_a_snapshot_only_reads(fresh: str) -> None:

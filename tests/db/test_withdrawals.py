@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 import pytest
 from sqlalchemy import select, text
 
-from db import dispatch, episodes, jobs, lines, withdrawals
+from db import dispatch, episodes, erasure, jobs, lines, withdrawals
 from db.dispatch import Spec
 from db.jobs import Claim
 from db.recordings import Start
 from db.session import transaction
 from db.tables import Dataset, DatasetTrajectory, Line, Window
 from tests.conftest_database import add_line
+from tests.db.test_lineage import HOUR, add_window, episode
 from tests.db.test_recordings import START, _collect, rows, step, store
 from tests.planted import tables_with
 
@@ -22,7 +24,7 @@ WORD = "hunter2"
 def collected(fresh: str) -> str:
     """t1 was collected, with a call and feedback that say the word."""
     _collect()
-    store(step(7, said=WORD))
+    store(START, step(7, said=WORD))
     return fresh
 
 
@@ -55,8 +57,9 @@ def swept() -> tuple[int, list[str], list[int]]:
         removed.extend(job_ids)
         return 1
 
-    gone, waiting = withdrawals.sweep(remove)
-    return gone, waiting, removed
+    done = withdrawals.sweep(remove, time.monotonic() + 60)
+    assert done.is_over
+    return done.gone, list(done.waiting), removed
 
 
 def test_what_a_source_takes_back_goes_at_once_and_stays_away(collected: str) -> None:
@@ -89,7 +92,7 @@ def test_a_source_cannot_take_back_what_is_another_lines(fresh: str, what: str) 
         add_line(session, "other")
     if what == "collected":
         _collect()
-        store(step(7, said=WORD))
+        store(START, step(7, said=WORD))
     else:
         store(START, step(said=WORD))
     before = tables_with(WORD)
@@ -145,7 +148,76 @@ def test_a_sweep_that_is_killed_is_finished_by_the_next(collected: str) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        withdrawals.sweep(killed)
+        withdrawals.sweep(killed, time.monotonic() + 60)
     assert tables_with(WORD) != []
     assert swept() == (1, [], [claim.job_id])
     assert tables_with(WORD) == []
+
+
+def read_and_refused(number: int, monkeypatch: pytest.MonkeyPatch, batch: int) -> Claim:
+    """So many trajectories that were refused after a training read them; its job has ended."""
+    monkeypatch.setattr(erasure, "BATCH", batch)
+    with transaction() as session:
+        line = add_line(session)
+        names = [f"t{index}" for index in range(number)]
+        add_window(session, line, HOUR, [episode(name) for name in names])
+    claim = trained()
+    with transaction() as session:
+        dataset = session.scalars(select(Dataset.id)).one()
+        rest = [DatasetTrajectory(dataset_id=dataset, trajectory_id=name, group="g", score=1.0) for name in names]
+        session.add_all(one for one in rest if one.trajectory_id != "t1")
+    with transaction() as session:
+        jobs.finish(session, claim, lambda _: {})
+    with transaction() as session:
+        withdrawals.refuse(session, lines.named(session, "main").id, "main", names)
+    return claim
+
+
+def left() -> list[str]:
+    return [row[0] for row in rows("select trajectory_id from rlfleet.trajectories order by 1")]
+
+
+def test_a_sweep_erases_in_batches_and_stops_at_its_deadline(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = read_and_refused(5, monkeypatch, batch=2)
+    removed: list[Sequence[int]] = []
+
+    def remove(job_ids: Sequence[int]) -> int:
+        removed.append(job_ids)
+        return 1
+
+    first = withdrawals.sweep(remove, time.monotonic())
+    assert (first.gone, first.is_over, removed) == (2, False, [[claim.job_id]])
+    assert left() == ["t2", "t3", "t4"]
+    second = withdrawals.sweep(remove, time.monotonic() + 60)
+    assert (second.gone, second.is_over, len(removed)) == (3, True, 3), "one transaction a batch"
+    assert left() == []
+
+
+def test_those_that_somebody_holds_stay_and_the_others_of_their_batch_go(
+    fresh: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_and_refused(5, monkeypatch, batch=100)
+    with transaction() as session:
+        session.execute(text("select 1 from rlfleet.trajectory_keys where trajectory_id = 't3' for update")).all()
+        gone, [why], _ = swept()
+        assert (gone, left()) == (4, ["t3"])
+        assert "could not obtain lock" in why
+    assert swept()[0] == 1
+    assert left() == []
+
+
+def test_what_a_running_job_trains_on_stays_and_the_others_go(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    claim = read_and_refused(3, monkeypatch, batch=100)
+    with transaction() as session:
+        spec = Spec("train", session.scalars(select(Line.id)).one(), inputs={"n": 2}, config={}, queue="gpu")
+        job_id = dispatch.request(session, spec)
+        dataset = Dataset(line_id=spec.line_id, job_id=job_id, sha256="0" * 64, manifest={})
+        session.add(dataset)
+        session.flush()
+        session.add_all(
+            DatasetTrajectory(dataset_id=dataset.id, trajectory_id=name, group="g", score=1.0) for name in ("t1", "t2")
+        )
+    assert jobs.claim(job_id, "a test", 60) is not None
+    gone, [why], removed = swept()
+    assert (gone, left(), removed) == (1, ["t1", "t2"], [claim.job_id])
+    assert f"job {job_id} of line main is training on" in why

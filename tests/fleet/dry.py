@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import select, text
 
-from db import lines, planning, windows
+from db import lines, planning, releases, versions, windows
 from db.session import transaction
+from db.tables import Version
 from rl import planner
 from rl.config import LineConfig
 from rl.records import Call, Message, Trajectory
@@ -163,3 +164,14 @@ def asked(name: str, kind: str) -> int:
 def as_json(printed: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(printed)
     return found
+
+
+def release(line: int) -> None:
+    """Make the line's newest version its stable one."""
+    with transaction() as session:
+        newest = session.scalars(
+            select(Version.id).where(Version.line_id == line).order_by(Version.number.desc())
+        ).first()
+        assert newest is not None
+        versions.set_state(session, [newest], "ready", "by a test")
+        releases.replace_stable(session, line, newest, None, 100, "by a test")

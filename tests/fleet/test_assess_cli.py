@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from fleet.assess_cli import VARIABLE, source_url
+from fleet.home import Endpoints, Home
+from fleet.terminal import NO_FLEET
 from rl.errors import InvalidInput
 from tests.conftest_database import database_url, postgres_url
 from tests.sources.babylon import SENTINEL, VERSION, build, checksums, reader
@@ -186,6 +188,17 @@ def test_a_database_that_is_away_is_said_without_its_password(where: str) -> Non
     assert "rlfleet: " in done.stderr
     assert "Traceback" not in done.stderr
     assert "verysecret" not in done.stderr
+
+
+def test_what_agents_reported_is_found_by_the_home_of_the_fleet(postgres_url: str, tmp_path: Path) -> None:
+    environ = {"RLFLEET_HOME": str(tmp_path / "home")}
+    refused = assess("recorded://main", **environ)
+    assert (refused.returncode, refused.stderr) == (1, f"rlfleet: {NO_FLEET}\n")
+    with Home.open(environ) as home:
+        home.write_endpoints(Endpoints(postgres_url, "redis://127.0.0.1:9/0"))
+        found = assess("recorded://main", **environ)
+    assert found.returncode == 1
+    assert found.stderr.startswith("rlfleet: the database has no table rlfleet.")
 
 
 def test_a_database_is_named_by_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:

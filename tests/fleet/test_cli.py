@@ -53,6 +53,42 @@ def test_a_line_is_made_from_a_file_and_shown(fleet: CliRunner, tmp_path: Path) 
     assert {"line": "support", "windows": {}, "versions": 0, "stable": None, "share": 0} in shown["lines"]
 
 
+def test_a_line_says_what_cannot_work_yet(fleet: CliRunner, tmp_path: Path) -> None:
+    lone = fleet.invoke(cli.app, ["line", "first", _file(tmp_path, LINE.replace("agent.jsonl", "first.jsonl"))])
+    assert lone.stderr.splitlines() == [
+        "rlfleet: line first: base_model = '/srv/models/base': there is no such folder on this machine",
+        "rlfleet: line first: line.source = 'jsonl:///srv/logs/first.jsonl': no such file; "
+        "give an absolute path after jsonl://",
+    ]
+    (tmp_path / "a.jsonl").touch()
+    bare = f"base_model = '{tmp_path}'\nsource = 'jsonl://{tmp_path}/a.jsonl'\n"
+    alone = fleet.invoke(cli.app, ["line", "second", _file(tmp_path, bare)])
+    assert alone.stderr == "rlfleet: line second: it has no [train]: its windows are scored and never trained on\n"
+    shared = fleet.invoke(cli.app, ["line", "third", _file(tmp_path, bare)])
+    assert shared.exit_code == 0
+    assert shared.stderr.splitlines()[1] == (
+        "rlfleet: line third: line second reads the same source: ids are global over lines; "
+        "rows are stored for the line that reads them first"
+    )
+
+
+@pytest.mark.parametrize("name", ["Support", "-a", "a b", "a/b", "", "a" * 65, "ä", "a\n"])
+def test_a_line_has_a_plain_name(fleet: CliRunner, tmp_path: Path, name: str) -> None:
+    refused = fleet.invoke(cli.app, ["line", "--", name, _file(tmp_path, LINE)])
+    assert isinstance(refused.exception, InvalidInput)
+    assert refused.exception.field == "line"
+
+
+def test_a_line_that_has_another_name_is_changed(fleet: CliRunner, tmp_path: Path) -> None:
+    from db import lines
+    from db.session import transaction
+    from rl.config import LineConfig
+
+    with transaction() as session:
+        lines.put(session, "Old Name", LineConfig(base_model="x"))
+    assert fleet.invoke(cli.app, ["line", "Old Name", _file(tmp_path, LINE)]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("text", "field"),
     [
@@ -85,6 +121,13 @@ def test_jobs_are_listed_cancelled_and_queued_again(fleet: CliRunner, tmp_path: 
     assert fleet.invoke(cli.app, ["jobs", "cancel", job]).stdout == f"job {job}: cancelled\n"
     listed = json.loads(fleet.invoke(cli.app, ["jobs", "list", "--state", "cancelled", "--json"]).stdout)
     assert [one["job_id"] for one in listed["jobs"]] == [int(job)]
+    over = fleet.invoke(cli.app, ["jobs", "cancel", job])
+    assert (over.exit_code, over.stdout) == (0, f"job {job}: it was over already (cancelled)\n")
+    for verb in ("requeue", "cancel", "show"):
+        missing = fleet.invoke(cli.app, ["jobs", verb, "99999"])
+        assert str(missing.exception) == "job = 99999: no such job; `rlfleet jobs list` shows them"
+    nowhere = fleet.invoke(cli.app, ["jobs", "list", "--line", "nope"])
+    assert "no such line" in str(nowhere.exception)
     again = fleet.invoke(cli.app, ["jobs", "requeue", job])
     assert again.exit_code == 0
     assert again.stdout.startswith(f"job {job}: queued")

@@ -34,6 +34,7 @@ from tests.fleet.dry import (
     gpu_worker,
     open_window,
     put,
+    release,
     source,
 )
 from tests.tasks.conftest import broker, database, database_url, fresh, postgres_url, redis_url
@@ -120,6 +121,8 @@ def test_what_is_shown_is_what_the_training_freezes(line: int) -> None:
     ]
     assert dataset.manifest["skipped"] == shown["sums"]["reasons"]
     assert names == ["babylon-agent-v1.0.0"]
+    assert [one["trajectory_id"] for one in looked(HOURS[0])["trajectories"]] == ["10/s/0", "10/s/1"], "not released"
+    release(line)
     again = looked(HOURS[0])
     assert {reasons(again)[f"10/s/{n}"] for n in (0, 1)} == {"already learned from by babylon-agent-v1.0.0"}
     assert (again["trajectories"], again["exit_code"]) == ([], 1)
@@ -128,6 +131,7 @@ def test_what_is_shown_is_what_the_training_freezes(line: int) -> None:
 def test_a_training_on_a_window_that_rows_were_added_to_takes_the_new_ones(line: int) -> None:
     first = request(HOURS[0])
     do_all()
+    release(line)
     late = [episode(HOURS[0], "late", 0.0, 0), episode(HOURS[0], "late", 1.0, 1)]
     with transaction() as session:
         window = windows.named(session, line, HOURS[0])
@@ -280,8 +284,22 @@ def test_people_get_tables(line: int) -> None:
         "  1 not scored",
         "objective: dpo, going on from the base model",
         "allowed on these trajectories",
-        "readiness: Need 94 more trajectories",
+        "the daily training waits for: Need 94 more trajectories",
     ]
+
+
+def test_people_are_told_of_an_hour_that_was_not_opened(line: int) -> None:
+    lines = CliRunner().invoke(app, [HOURS[3], "--dry-run"]).stdout.splitlines()
+    cells = [[cell.strip() for cell in one.strip("│").split("│")] for one in lines if one.startswith("│")]
+    assert cells[0][:3] == [HOURS[3], "not opened", "source"]
+
+
+def test_people_are_told_that_nothing_is_left(line: int, tmp_path: Path) -> None:
+    with transaction() as session:
+        session.execute(text("delete from rlfleet.scores"))
+    result = CliRunner().invoke(app, [HOURS[0], "--dry-run"])
+    assert result.exit_code == 1
+    assert result.stdout.splitlines()[-2] == "no version would come of it: nothing is left"
 
 
 def test_a_round_that_was_not_played_has_nothing_to_show(line: int) -> None:

@@ -55,7 +55,7 @@ def test_a_version_as_a_tree(runner: CliRunner) -> None:
         "windows",
         f"{HOUR} trained: 4 trajectories, 3 groups, 3 scored, 2 quarantined",
         "quarantined: 2",
-        "2 must be a number",
+        "2 reward: must be a number (0)",
         "left out: 2",
         "1 not scored, or below min_score",
         "1 too long",

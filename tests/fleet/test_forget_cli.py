@@ -9,7 +9,9 @@ from typer.testing import CliRunner, Result
 from db import lineage, lines
 from db.session import transaction
 from fleet import cli, reproduce
-from rl.errors import InvalidInput, TransientError
+from fleet.forget_cli import _plain
+from fleet.terminal import NO_FLEET
+from rl.errors import InvalidInput, StartError, TransientError
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_database import empty
 from tests.db.kept import HOUR, add_line, everything, frozen, job, left, old, removed, run, version
@@ -44,15 +46,16 @@ def test_what_went_and_what_was_made_of_it_is_said(runner: CliRunner, tmp_path: 
     result = forget(runner, "alice", "--yes")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [
-        "erased of agent alice: 1 judgements, 2 explanations, 2 feedback, 2 outcomes, 2 call keys, 2 calls, 2 turns, "
+        "erased of agent alice: 1 judgement, 2 explanations, 2 feedback, 2 outcomes, 2 call keys, 2 calls, 2 turns, "
         "2 trajectories",
-        f"datasets that had some of it, marked: {dataset}",
-        f"versions that had some of it, marked: {name}",
+        f"marked: dataset {dataset}",
+        f"marked: version {name}",
         f"jobs whose next attempt freezes its dataset anew: {waiting}",
         "dataset files removed: 1",
     ]
     assert (path.exists(), left()) == (False, set())
-    assert forget(runner, "alice", "--yes").stdout == "erased of agent alice: nothing is stored of it\n"
+    again = forget(runner, "alice", "--yes")
+    assert (again.exit_code, again.stdout) == (0, "no agent alice is known; nothing was erased\n")
 
 
 def test_one_object(runner: CliRunner, tmp_path: Path) -> None:
@@ -83,6 +86,23 @@ def test_one_object(runner: CliRunner, tmp_path: Path) -> None:
         "collecting": [],
     }
     assert dry == done | {"dry_run": True, "files": 0, "line": None}
+
+
+@pytest.mark.parametrize(
+    ("name", "one"),
+    [("trajectories", "trajectory"), ("call keys", "call key"), ("feedback", "feedback"), ("datasets", "dataset")],
+)
+def test_one_of_something_is_no_plural(name: str, one: str) -> None:
+    assert (_plain(name, 1), _plain(name, 2)) == (one, name)
+
+
+def test_without_a_fleet_no_servers_are_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.setenv("RLFLEET_HOME", str(tmp_path / "home"))
+    result = forget(CliRunner(), "alice", "--yes")
+    assert isinstance(result.exception, StartError)
+    assert str(result.exception) == NO_FLEET
+    assert not (tmp_path / "home").exists()
 
 
 def test_a_person_is_asked_first(runner: CliRunner, tmp_path: Path) -> None:

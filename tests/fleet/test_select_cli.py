@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,8 @@ def test_the_published_run_as_json_and_as_csv(tmp_path: Path) -> None:
 def test_the_table_for_people(tmp_path: Path) -> None:
     done = select(write(tmp_path / "run.json", published()))
     assert (done.returncode, done.stderr) == (0, "")
+    assert "paired scenarios" not in done.stdout
+    assert "paired scenarios" in select(str(tmp_path / "run.json"), "--power").stdout
     for words in (
         "13* ",
         "21* ",
@@ -105,21 +108,35 @@ def test_no_improvement_and_no_data(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.json", "{", "is not JSON"),
+        ("a.json", '{"rows":\n [secret]}', "a.json': is not JSON at line 2, column 3: Expecting value"),
         ("a.json", '{"rows": [], "rows": []}', "rows = []: the same object has this key already"),
         ("a.json", '{"rows": [{"step": 0, "types": {"a": {"k": 3, "n": 2}}}]}', "rows[0].types.a.k = 3"),
         ("a.json", '{"rows": [{"step": 0, "types": {"a": {"rate": NaN, "n": 2}}}]}', "rows[0].types.a.rate = nan"),
         ("a.json", "[" * 100_000, "is not JSON"),
         ("a.csv", "step,type\n0,a,1\n", "give as many cells as there are columns"),
         ("a.txt", "nonsense", "name a column step"),
-        ("a.json", "", "is not JSON"),
+        ("a.json", " \n", "the file is empty"),
+        ("a.csv", "", "the file is empty"),
+        ("a.csv", "step,k,n\n0,1,2\n", "add a column type".capitalize()),
+        ("a.csv", "step,type,k,n\nx,a,1,2\n", "line 2: step = 'x': give a whole number, 0 or more"),
+        ("a.csv", "step,a\n1.5,1/2\n", "line 2: step = '1.5': give a whole number, 0 or more"),
+        ("a.json", '{"rows": [{"step": "x", "types": {}}]}', "rows[0].step = 'x': give a whole number"),
     ],
 )
 def test_wrong_input_is_named(tmp_path: Path, name: str, text: str, words: str) -> None:
     found = CliRunner().invoke(cli.app, ["select", write(tmp_path / name, text), "--json"])
     assert isinstance(found.exception, InvalidInput)
     assert words in str(found.exception)
+    assert "secret" not in str(found.exception)
     assert found.stdout == ""
+
+
+def test_the_page_of_the_documentation_works(tmp_path: Path) -> None:
+    page = (ROOT / "docs/selection.md").read_text()
+    (results,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (weights,) = re.findall(r"--weights (\S+)", page.split("```")[1])
+    found = CliRunner().invoke(cli.app, ["select", write(tmp_path / "a.json", results), "--json", "--weights", weights])
+    assert (found.exit_code, json.loads(found.stdout)["pick"]) == (0, 13)
 
 
 def test_a_file_that_is_not_there() -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from db import jobs
 from db.session import transaction
 from fleet import cli
-from rl.errors import InvalidInput, InvalidSettings
+from rl.errors import DatabaseUnavailable, InvalidInput, InvalidSettings
 from rl.windows import hour_of
 from tests.conftest_database import database, database_url, empty, postgres_url
 from tests.conftest_redis import point_app_at
@@ -159,7 +159,32 @@ def test_continuous_says_what_is_new_and_nothing_twice(train: Train, monkeypatch
         "main: no scored window waits",
         "main: Need 1 more trajectories",
         f"job 1 train main {HOUR},{NEXT}: queued",
+        "main: Need new scores, or `rlfleet jobs requeue 1`: job 1 failed on what waits",
     ]
+
+
+def test_continuous_waits_for_a_database_that_is_away(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    import tasks.requests
+
+    add_scored(add_line(readiness=EAGER), HOUR, 1.0)
+    look = tasks.requests.train_when_ready
+    slept: list[int] = []
+
+    def away(line: str) -> object:
+        if len(slept) < 2:
+            raise DatabaseUnavailable("the server went away")
+        return look(line)
+
+    def sleep(_: float) -> None:
+        slept.append(1)
+        if len(slept) == 3:
+            raise InvalidInput("clock", 3, "stop here")
+
+    monkeypatch.setattr("tasks.requests.train_when_ready", away)
+    monkeypatch.setattr("fleet.train_cli.time.sleep", sleep)
+    result = train("--mode", "continuous")
+    assert result.stderr.count("main: the server went away; looking again") == 2
+    assert result.stdout == f"job 1 train main {HOUR}: queued\n"
 
 
 def test_what_does_not_go_together_is_refused(train: Train) -> None:

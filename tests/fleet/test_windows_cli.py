@@ -4,6 +4,7 @@ import json
 
 import pytest
 import typer
+from rich.console import Console
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -34,8 +35,7 @@ def runner(database: str, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
     return CliRunner()
 
 
-def test_a_table_and_the_readiness(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fleet.terminal.console.width", 140)
+def test_a_table_and_the_readiness(runner: CliRunner) -> None:
     result = runner.invoke(app, [])
     assert result.exit_code == 0, result.output
     printed = result.stdout.splitlines()
@@ -48,6 +48,25 @@ def test_a_table_and_the_readiness(runner: CliRunner, monkeypatch: pytest.Monkey
         "readiness: Need 98 more trajectories (2 scored, 1 not scored, 1 groups, 100.0% of the last 7 days' rows "
         "usable, 6.0 h since the last training)"
     )
+
+
+def test_no_name_is_broken_on_a_narrow_terminal(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Console(width=80, force_terminal=True, color_system=None)
+    monkeypatch.setattr("fleet.windows_cli.wide_console", lambda: screen)
+    printed = runner.invoke(app, []).stdout.splitlines()
+    assert max(map(len, printed[:-3])) <= 80
+    assert sum(line.startswith((f"│ {HOUR} │", f"│ {NEXT} │")) for line in printed) == 2
+    assert printed[-3:-1] == [f"{HOUR}: babylon-agent-v1.0.1", f"{NEXT}: [b]late"]
+
+
+def test_a_version_that_the_reason_names_has_no_column(runner: CliRunner) -> None:
+    with transaction() as session:
+        row = {"told": "job 1 made babylon-agent-v1.0.1", "name": HOUR}
+        session.execute(text("update rlfleet.windows set reason = :told where name = :name"), row)
+    printed = runner.invoke(app, []).stdout.splitlines()
+    cells = [[cell.strip() for cell in line.strip("┃│").split(line[0])] for line in printed if line[0] in "┃│"]
+    assert cells[0] == ["window", "state", "trajectories", "groups", "scored", "quarantined", "reason"]
+    assert cells[1] == [HOUR, "trained", "4", "3", "3", "2", row["told"]]
 
 
 def test_one_object(runner: CliRunner) -> None:

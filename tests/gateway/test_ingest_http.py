@@ -48,6 +48,18 @@ def test_an_episode_is_stored_and_a_repeat_is_a_duplicate(world: World) -> None:
     assert [call.response.content for call in world.calls()] == ["BUY"]
 
 
+def test_an_id_of_another_agent_is_refused_and_stops_nothing_else(world: World) -> None:
+    client = world.gateway()
+    assert send(client, START)["accepted"] == 1
+    other = {"type": "startTrajectory", "trajectoryId": "t2", "agentId": "a2"}
+    answer = send(client, START | {"agentId": "a2"}, other, STEP)
+    assert (answer["accepted"], answer["duplicate"]) == (2, 0)
+    assert [(one["index"], one["field"]) for one in answer["rejected"]] == [(0, "trajectoryId")]
+    assert "give each agent its own prefix" in answer["rejected"][0]["reason"]
+    alone = client.post("/v1/trajectories", json={"trajectoryId": "t1", "agentId": "a2"})
+    assert alone.status_code == 422, alone.text
+
+
 def test_a_bad_event_does_not_stop_the_good_ones_and_is_kept(world: World) -> None:
     answer = send(world.gateway(), START, STEP | {"stepNumber": -1}, {"type": "hello"}, END)
     assert (answer["accepted"], answer["duplicate"]) == (2, 0)

@@ -44,6 +44,36 @@ def test_a_starter_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mon
         build(TEXTS, out, 0)
 
 
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        (None, "texts.jsonl': cannot be read: No such file or directory"),
+        (b'"turn left"\nturn left\n', "line 2 of texts = 'turn left': is not JSON; each line is one string"),
+        (b'\n{"text": "turn left"}\n', 'line 2 of texts = \'{"text": "turn left"}\': is no string; each line is one'),
+        (b"\xff", "texts.jsonl': is not text in UTF-8"),
+        (b"\n", "give at least one text"),
+    ],
+)
+def test_texts_that_cannot_be_used_are_said_in_one_line(
+    written: bytes | None,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts, out = tmp_path / "texts.jsonl", tmp_path / "a"
+    if written is not None:
+        texts.write_bytes(written)
+    monkeypatch.setattr(sys, "argv", ["gpu.starter", "--texts", str(texts), "--out", str(out)])
+    with pytest.raises(SystemExit) as ended:
+        starter.main()
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err
+    assert said in printed
+    assert printed.count("\n") == 1
+    assert not out.exists()
+
+
 def test_no_texts_no_starter(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="at least one text"):
         build([], tmp_path, 0)

@@ -76,7 +76,7 @@ def test_the_confirmation_of_the_published_run() -> None:
     assert confirm.difference == pytest.approx(9 / 35)
     assert confirm.decidable == pytest.approx(0.258, abs=1e-3)
     assert "evaluate steps 13, 21 and step 0 on fresh scenarios" in confirm.statement
-    assert "33 would show the 0.26 over step 0 that was seen here; 233 would show 0.1;" in confirm.statement
+    assert "33 would show the 0.26 over step 0 that is estimated here; 233 would show 0.1;" in confirm.statement
 
 
 def test_a_row_with_two_impossible_cells_is_left_out() -> None:
@@ -139,7 +139,18 @@ def test_what_is_not_told_is_said() -> None:
     ]
     dropped = chosen(row(0, a=(5, 10), b=(0, 0)), row(21, a=(9, 10)))
     assert dropped.notes[-1] == "not ranked by b: no row that is ranked has verdicts of it"
-    assert dropped.reason == "step 21 (9/10) is credibly better than every other"
+    assert dropped.reason == "step 21 (9/10) is credibly better than every other (P 0.968 or more by the counts)"
+
+
+def test_what_only_the_pairs_tell_is_no_credible_difference_by_the_counts() -> None:
+    verdicts = [{"verdicts": {"a1": True, "a2": True, "a3": second}} for second in (False, True)]
+    found = chosen(*({"step": step, "types": {"a": one}} for step, one in enumerate(verdicts)))
+    p = probability_better(3, 3, 2, 3)
+    assert (found.paired, found.pick, round(p, 3)) == (True, 1, 0.786)
+    assert (
+        found.reason
+        == "step 1 (3/3) is better than every other by the rule, and by the counts alone with P 0.786, below 0.8"
+    )
 
 
 def test_turns_and_tokens_break_ties() -> None:

@@ -55,7 +55,7 @@ def test_counts_and_empty_cells() -> None:
         ("step,type,k,n\n0,a,1\n", "line 2 = 4: give as many cells"),
         ("step,type,k,n\n0,a,1,2,3\n", "line 2 = 4: give as many cells"),
         ("step,type,k,n\n0,a,1,two\n", "line 2: n = 'two': give a number"),
-        ("step,type,k,n\nx,a,1,2\n", "line 2: step = 'x': give a number"),
+        ("step,type,k,n\nx,a,1,2\n", "line 2: step = 'x': give a whole number"),
         ("step,type,k,n\n0,a,1,2\n0,a,1,2\n", "line 3: a = .*: an earlier line of this step says"),
         ("step,type,k,n\n0,,1,2\n", "line 2: type = '': name the type that k, n is of"),
         (LONG + "0,a,1,2,,.5,\n0,b,1,2,,.6,\n", "line 3: overall = 0.6: an earlier line of this step says 0.5"),

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rl.readiness import READY, Stats, Thresholds, readiness
+from rl.readiness import READY, Stats, Thresholds, readiness, shortage
 
 ENOUGH = Stats(total=120, scored=100, unscored=20, groups=10, quality=0.95, hours_since=20.0)
 STARVED = Stats(total=1000, scored=0, unscored=1000, groups=0, quality=0.5, hours_since=1.0)
@@ -71,3 +71,30 @@ def test_more_of_everything_never_makes_it_unready(
     )
     if readiness(stats, Thresholds(), objective).ready:
         assert readiness(more, Thresholds(), objective).ready
+
+
+@pytest.mark.parametrize(
+    ("groups", "objective", "reason"),
+    [
+        ({"a": 2, "b": 2}, "grpo", None),
+        (
+            {"a": 3},
+            "grpo",
+            "Need more usable trajectories (3/4): 7 not scored, 2 below, 1 x, 1 more left out",
+        ),
+        ({"a": 4, "b": 1}, "grpo", "Need more usable scenario groups (1/2): "),
+        ({"a": 4, "b": 1}, "sft", None),
+    ],
+)
+def test_what_a_training_would_not_use_does_not_count(
+    groups: dict[str, int], objective: str, reason: str | None
+) -> None:
+    least = Thresholds(min_trajectories=4, min_groups=2)
+    reasons = {"x": 1, "not scored": 7, "below": 2, "y": 1}
+    found = shortage(groups, reasons, least, objective)
+    assert found == reason or (reason is not None and found is not None and found.startswith(reason))
+
+
+def test_without_a_reason_the_other_windows_wait_for_scores() -> None:
+    expected = "Need more usable trajectories (0/100): the other windows are yet to be scored"
+    assert shortage({}, {}, Thresholds(), "sft") == expected

@@ -21,6 +21,7 @@ class Row:
     scenario_id: str = "s"
     window: str = HOUR
     apart: str = ""
+    is_refused: bool = False
 
     @property
     def comparison(self) -> str:
@@ -200,3 +201,8 @@ def test_what_is_compared_differs_and_can_be_compared(rows: list[Row], rule: Rul
         if rule.objective in UNGROUPED or is_round(group[0].window):
             continue
         assert len({row.score for row in group}) > 1 or (len(group) == 1 and rule.pools and rule.lone != "skip")
+
+
+def test_what_was_refused_is_left_out_whatever_else_it_is() -> None:
+    rows = [*PAIR, Row("c", None, is_refused=True), Row("d", 1.0, window=ROUND, is_refused=True)]
+    assert reasons(rows, GRPO, {"c": "v"}) == dict.fromkeys("cd", "its owner refused consent")

@@ -266,3 +266,12 @@ def test_a_mapping_that_does_not_fit_the_table_is_refused(
     with pytest.raises(InvalidInput) as caught:
         list(connect(RUNS.replace(old, new, 1)).read(None))
     assert remedy in str(caught.value)
+
+
+@pytest.mark.parametrize("broken", [{"talk": '"hunter2"'}, {"done": None}, {"test": True}])
+def test_a_refusal_is_heard_of_a_row_that_cannot_be_used(
+    connect: Connect, runs: Callable[..., None], broken: dict[str, Any]
+) -> None:
+    runs(7, **{"may learn": False}, **broken)
+    (found,) = connect(RUNS).read(None)
+    assert found == Quarantined(source="consent", row="7", field="consent", reason="its owner refused consent")

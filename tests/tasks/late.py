@@ -12,6 +12,7 @@ import tasks
 from db.session import transaction
 from rl.late import Late, Policy
 from rl.records import Trajectory, Turn
+from tasks.again import scores_again
 from tests.tasks.conftest import HOUR, trajectory
 from tests.tasks.rows import add_line, add_window, one, rows
 
@@ -59,6 +60,20 @@ def work(*kinds: str) -> None:
     for kind in kinds:
         for row in rows("select id from rlfleet.jobs where kind = :kind and state = 'queued' order by id", kind=kind):
             getattr(tasks, kind).run(row[0])
+
+
+def a_day_passes() -> None:
+    """Since every job that has ended."""
+    with transaction() as session:
+        session.execute(text("update rlfleet.jobs set finished_at = finished_at - interval '25 hours'"))
+
+
+def look() -> int:
+    """How many jobs a look of the next day asks for; they are done."""
+    a_day_passes()
+    asked = len(scores_again())
+    work("score")
+    return asked
 
 
 def first_read() -> None:

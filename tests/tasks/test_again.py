@@ -173,6 +173,18 @@ def test_a_row_that_is_there_twice_or_cannot_be_used_never_loops(log: Log) -> No
     assert window() == ("collected", 1, "1 row came late"), "bad lines of a file are not counted as rows of the hour"
 
 
+def test_a_row_whose_owner_refused_is_a_row_that_was_read(log: Log) -> None:
+    """Also where the redaction withholds it: neither makes an hour be read a second time."""
+    log.write(trajectory(0), trajectory(1).model_copy(update={"consent": False}))
+    with log.path.open("a") as file:
+        file.write("not JSON\n")
+    line_of(log)
+    first_read()
+    assert one("select rows_read from rlfleet.windows") == (2,)
+    assert look() == "late: asked for 0, rang 0"
+    assert [inputs for inputs, _ in jobs_of("collect")] == [{"window": HOUR}]
+
+
 def test_a_source_that_counts_what_it_does_not_give_is_read_once(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     line_of(log)
     first_read()

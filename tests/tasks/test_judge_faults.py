@@ -184,7 +184,7 @@ def test_a_windows_groups_have_the_right_scores_or_none(stand: Stand) -> None:
     store(line, [one for name in names for one in scenario(name)])
     judge = Judge(model="judge-1", timeout_seconds=4.0, attempts=2, answers=2, concurrency=8)
     config = {"scoring": Scoring(method="judge", judge=judge).model_dump(mode="json")}
-    job = rows.asked(line, inputs={"window": HOUR}, config=config)
+    job = rows.asked(line, inputs={"window": HOUR}, config=config, max_attempts=1)
     assert tasks.score.run(job).endswith("succeeded")
     stored = rows.rows("select trajectory_id, score, method, judge from rlfleet.scores")
     right = {f"{name} {one}": worth for name in (*RIGHT, "injected") for one, worth in WORTHS.items()}

@@ -16,7 +16,8 @@ from db import jobs, windows
 from db.session import transaction
 from rl.errors import InvalidInput
 from rl.readiness import Thresholds
-from rl.windows import hour_of, parse
+from rl.windows import WindowId, hour_of, parse
+from sources.jsonl import JsonLines
 from tasks.requests import backfill, daily_training, request, request_together, train_when_ready
 from tests.tasks.conftest import HOUR, trajectory
 from tests.tasks.rows import EAGER, add_line, add_scored, add_window, claimed, job, one, rows
@@ -217,3 +218,42 @@ def test_a_line_that_trains_only_when_asked_is_asked_by_name() -> None:
     assert job(asked).inputs == {"windows": [HOUR]}
     assert found is not None
     assert found.ready
+
+
+def test_a_backfill_of_which_one_hour_cannot_be_read_holds_up_none_of_the_others(tmp_path: Path) -> None:
+    add_line(source=source(tmp_path, *HOURS[:2]), readiness=EAGER)
+    (train,) = backfill("main", *ALL)
+    ids = {(kind, inputs.get("window")): job_id for job_id, kind, inputs, _ in chain()}
+    dead = ids["collect", HOURS[1]]
+    for task, kind in ((tasks.collect, "collect"), (tasks.score, "score")):
+        task(ids[kind, HOURS[0]])
+    assert daily_training() == []
+    jobs.fail(claimed(dead), "InvalidRow: no", retry=False)
+    assert request(HOURS[1]) == train, "that one waits for it by right"
+
+    (by_itself,) = daily_training()
+    assert job(by_itself).inputs == {"windows": HOURS[:1]}
+    assert request(HOURS[0]) == by_itself
+    assert backfill("main", *ALL) == [train, by_itself]
+    jobs.requeue(dead)
+    tasks.collect(dead)
+    tasks.score(ids["score", HOURS[1]])
+    jobs.cancel(by_itself)
+    assert jobs.claim(train, "a test", 60) is not None, "and goes on as before"
+
+
+def test_a_source_is_asked_in_no_transaction(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_line(source=source(tmp_path, HOUR))
+    holds, open_then = JsonLines.holds, []
+
+    def watched(self: JsonLines, window: WindowId) -> bool:
+        open_then.append(
+            rows("select 1 from pg_stat_activity where datname = current_database() and state like 'idle in tr%'")
+        )
+        return holds(self, window)
+
+    monkeypatch.setattr(JsonLines, "holds", watched)
+    request(HOUR)
+    assert open_then == [[]]
+    request(HOUR)
+    assert len(open_then) == 1, "its window is known"

@@ -21,15 +21,19 @@ NEWEST = {"scores": ["trajectory_id", "id"], "outcomes": ["trajectory_id", "turn
 
 
 def upgrade() -> None:
-    """Add the columns, and the indexes by which new feedback and outcomes are found."""
-    op.add_column("windows", sa.Column("rows_read", sa.Integer()), schema=SCHEMA)
-    op.add_column("windows", sa.Column("known", sa.Integer(), server_default="0", nullable=False), schema=SCHEMA)
-    op.add_column("windows", sa.Column("removed_at", sa.DateTime(timezone=True)), schema=SCHEMA)
+    """Add the columns, and the indexes by which new feedback and outcomes are found.
+
+    Indexes come first: tables can be read while they are built. What keeps readers away comes last and takes a moment.
+    """
     for table in ("feedback", "outcomes"):
         op.create_index(f"ix_{table}_created_at", table, ["created_at"], schema=SCHEMA)
+    for table, indexed in NEWEST.items():
+        op.create_index(f"ix_{table}_trajectory_id", table, indexed, schema=SCHEMA)
+    op.add_column("windows", sa.Column("rows_read", sa.Integer()), schema=SCHEMA)
+    op.add_column("windows", sa.Column("known", sa.BigInteger(), server_default="0", nullable=False), schema=SCHEMA)
+    op.add_column("windows", sa.Column("removed_at", sa.DateTime(timezone=True)), schema=SCHEMA)
     for table, columns in ONCE.items():
         op.drop_constraint(f"uq_{table}_{'_'.join(columns)}", table, schema=SCHEMA)
-        op.create_index(f"ix_{table}_trajectory_id", table, NEWEST[table], schema=SCHEMA)
 
 
 def downgrade() -> None:
