@@ -141,7 +141,7 @@ def train(line: LineState, *windows: WindowState) -> Want:
     run = windows[0].run
     config: TrainConfig | None = _run(line, run).config.train if run else line.config.train
     if config is None:
-        raise InvalidInput("line.train", None, f"line {line.name!r} does not say how to train; set [line.train]")
+        raise InvalidInput("line.train", None, f"line {line.name!r} does not say how to train; set [train] in its file")
     inputs: dict[str, Any] = {"windows": [window.name for window in windows]}
     if again := {window.name: window.again for window in windows if window.again}:
         inputs["again"] = again

@@ -270,38 +270,6 @@ def test_a_window_that_is_not_there_is_named_and_not_opened(
     assert every_row() == before
 
 
-def test_people_get_tables(line: int) -> None:
-    result = CliRunner().invoke(app, [HOURS[0], "--dry-run"])
-    assert result.exit_code == 0
-    lines = result.stdout.splitlines()
-    cells = [[cell.strip() for cell in one.strip("│").split("│")] for one in lines if one.startswith("│")]
-    assert [HOURS[0], "s", "10/s/0", "0.25", "reward"] in cells
-    assert [HOURS[0], "alone", "10/alone/0", "1", "reward", "alone in its group"] in cells
-    assert lines[-7:] == [
-        "sums: 2 trajectories in 1 groups, 5 left out, about 12 tokens",
-        "  3 its group has no variance: all 3 scores are 0.5",
-        "  1 alone in its group",
-        "  1 not scored",
-        "objective: dpo, going on from the base model",
-        "allowed on these trajectories",
-        "the daily training waits for: Need 94 more trajectories",
-    ]
-
-
-def test_people_are_told_of_an_hour_that_was_not_opened(line: int) -> None:
-    lines = CliRunner().invoke(app, [HOURS[3], "--dry-run"]).stdout.splitlines()
-    cells = [[cell.strip() for cell in one.strip("│").split("│")] for one in lines if one.startswith("│")]
-    assert cells[0][:3] == [HOURS[3], "not opened", "source"]
-
-
-def test_people_are_told_that_nothing_is_left(line: int, tmp_path: Path) -> None:
-    with transaction() as session:
-        session.execute(text("delete from rlfleet.scores"))
-    result = CliRunner().invoke(app, [HOURS[0], "--dry-run"])
-    assert result.exit_code == 1
-    assert result.stdout.splitlines()[-2] == "no version would come of it: nothing is left"
-
-
 def test_a_round_that_was_not_played_has_nothing_to_show(line: int) -> None:
     with transaction() as session:
         base = add_version(session, lines.named(session, "main"), state="ready")
