@@ -93,12 +93,16 @@ def _in_order(session: Session, some: Sequence[Member]) -> Generator[tuple[Membe
 
 
 def _parts(some: Sequence[Member], sizes: Counter[str]) -> Iterator[list[Member]]:
-    """The trajectories in their order, as many at once as are ``BATCH_BYTES`` together, or one."""
+    """The trajectories in their order, as many at once as are ``BATCH_BYTES`` together, or one; never all at once.
+
+    Sizes leave out the frame of each row, so that all of it may seem to fit.
+    """
+    most = min(BATCH_BYTES, sizes.total() // 2)
     part: list[Member] = []
     held = 0
     for member in some:
         size = sizes[member.trajectory_id]
-        if part and held + size > BATCH_BYTES:
+        if part and held + size > most:
             yield part
             part, held = [], 0
         part.append(member)

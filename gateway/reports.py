@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from db import recordings
-from db.recordings import Event
+from db.feedback import NewFeedback
+from db.recordings import Event, Start
 from db.session import transaction
 from gateway import access
 from gateway.errors import RETRY_AFTER_SECONDS, Refusal, bad_request
@@ -244,12 +245,18 @@ def _one_by_one(events: Sequence[object], good: dict[int, Event], bad: list[Reje
     """What the database refuses of one event must not hold up the others; when it refuses each, it is not theirs."""
     stored: list[bool] = []
     failed: Exception | None = None
-    for index, event in good.items():
+    foreign: set[str | None] = set()
+    # Starts first: what follows one that is refused must not go where another's start went.
+    for index, event in sorted(good.items(), key=lambda item: not isinstance(item[1], Start)):
+        if not isinstance(event, NewFeedback) and event.trajectory_id in foreign:
+            bad.append(rejected(index, events[index], "trajectoryId", recordings.OWNED))
+            continue
         try:
             stored += _commit([event], [])
         except DatabaseUnavailable:
             raise
         except InvalidRow as error:
+            foreign |= {event.trajectory_id} if isinstance(event, Start) else set()
             bad.append(rejected(index, events[index], error.field, error.remedy))
         except Exception as error:
             failed = error

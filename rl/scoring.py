@@ -19,8 +19,9 @@ from rl.records import Trajectory
 from rl.scoring_config import Scoring, Term, Variant
 
 COMPOSITE_VERSION = "1"
-Chance = Literal["later", "tomorrow", "mended"]
-"""When there may be a score: on asking again, when the next day's budget begins, once a person mended something."""
+Chance = Literal["later", "tomorrow", "mended", "other"]
+"""When there may be a score: on asking again, when the next day's budget begins, once a person mended something, or for
+another question, which this one says nothing of."""
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def write(folder: Path, frozen: Frozen) -> tuple[Path, str]:
 def curate(folder: Path, url: str, own: Container[str] = ()) -> tuple[Path, str]:
     """Write all usable rows of the source at ``url`` as a second such file, for ``ptx``; see ``write``.
 
-    Of calls that none of the models ``own`` spoke, only the text.
+    Of calls that none of the models ``own`` spoke, only the text. None of those whose owner refused consent.
 
     Raises:
         InvalidInput: there is no such source.
@@ -113,9 +113,14 @@ def curate(folder: Path, url: str, own: Container[str] = ()) -> tuple[Path, str]
         DiskFull: there is no room for it.
     """
     import sources
+    from db import withdrawals
+    from db.session import transaction
     from rl.records import Trajectory
 
-    rows = [one for one in sources.connect(url).read(None) if isinstance(one, Trajectory)]
+    rows = [one for one in sources.connect(url).read(None) if isinstance(one, Trajectory) and one.consent is not False]
+    with transaction() as session:
+        refused = withdrawals.refused(session, [one.trajectory_id for one in rows])
+    rows = [one for one in rows if one.trajectory_id not in refused]
     if not rows:
         raise NoTrainingData(f"no usable row in {url}, which config.ptx.source names")
     return _written(folder / CURATED, (_line(one, own) for one in rows))

@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 FIRST_BACKOFF_SECONDS = 0.5
 LONGEST_BACKOFF_SECONDS = 60.0
 MOST_BYTES = 4_000_000
-WRONG_FOR_ALL = frozenset({401, 403, 404})
+WRONG_FOR_ALL = frozenset({401, 404})
+FORBIDDEN = 403
+"""Said of a key, or by some servers of one question whose text they do not like."""
 AGAIN = frozenset({408, 429})
 
 
@@ -168,7 +170,7 @@ class JudgeClient:
         reason = f"{reply.said}; check RLFLEET_JUDGE_URL, RLFLEET_JUDGE_KEY and judge.model = {self._judge.model}"
         if reply.status in WRONG_FOR_ALL:
             self._closed = Failure(reason, "mended")
-        return self._closed or Failure(reason)
+        return self._closed or Failure(reason, "other" if reply.status == FORBIDDEN else None)
 
     async def _read(
         self, group: Group, asked: Request, reservation: str, body: bytes, most: float

@@ -73,7 +73,7 @@ def _check_final(claim: Claim, scored: int, without: list[NoScore]) -> None:
     """
     by_chance = {one.chance: one.reason for one in without}
     lacking = f"{len(without)} of {scored + len(without)} trajectories of {claim.inputs['window']} have no score"
-    if (reason := by_chance.get("mended")) is not None:
+    if (reason := by_chance.get("mended") or (None if scored else by_chance.get("other"))) is not None:
         remedy = f"{reason}; mend it, start the score workers again, then `rlfleet jobs requeue {claim.job_id}`"
         raise InvalidSettings("scoring.judge", claim.config["scoring"]["judge"]["model"], f"{lacking}: {remedy}")
     transient = [one.reason for one in without if one.transient]

@@ -110,6 +110,16 @@ def test_lines_are_those_of_the_records(fresh: str, monkeypatch: pytest.MonkeyPa
     assert streamed == expected
 
 
+def test_tiny_calls_whose_frames_are_the_most_of_them_are_read(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "FIRST_AT_ONCE", 64)
+    monkeypatch.setattr(streaming, "BATCH_BYTES", 1_000)
+    tiny: dict[str, Any] = {"messages": [], "response": {"role": "assistant", "content": ""}}
+    names = {f"t{number}/a": HOURS[0] for number in range(9)}
+    dataset = add_dataset(names, [NewCall(f"c-{one}", one, 0, "main", "m", None, **tiny) for one in names])
+    with streaming.snapshot() as session:
+        assert [len(several) for _, several in streaming.of_dataset(session, dataset)] == [1] * 9
+
+
 def _random_call(chance: random.Random, trajectory: str, turn: int) -> NewCall:
     fields: dict[str, Any] = {
         "messages": [

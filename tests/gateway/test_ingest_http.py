@@ -53,9 +53,10 @@ def test_an_id_of_another_agent_is_refused_and_stops_nothing_else(world: World) 
     assert send(client, START)["accepted"] == 1
     other = {"type": "startTrajectory", "trajectoryId": "t2", "agentId": "a2"}
     answer = send(client, START | {"agentId": "a2"}, other, STEP)
-    assert (answer["accepted"], answer["duplicate"]) == (2, 0)
-    assert [(one["index"], one["field"]) for one in answer["rejected"]] == [(0, "trajectoryId")]
+    assert (answer["accepted"], answer["duplicate"]) == (1, 0)
+    assert [(one["index"], one["field"]) for one in answer["rejected"]] == [(0, "trajectoryId"), (2, "trajectoryId")]
     assert "give each agent its own prefix" in answer["rejected"][0]["reason"]
+    assert rows("select turn from rlfleet.turns") == [], "nothing goes where another's start went"
     alone = client.post("/v1/trajectories", json={"trajectoryId": "t1", "agentId": "a2"})
     assert alone.status_code == 422, alone.text
 

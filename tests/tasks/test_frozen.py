@@ -208,6 +208,10 @@ def test_curated_rows_are_the_usable_ones_of_their_source(tmp_path: Path) -> Non
     assert [(one.trajectory_id, one.group, one.score) for one in read(path)] == [
         (one.trajectory_id, one.scenario_id, one.reward) for one in good
     ]
+    refused = good[1].model_copy(update={"consent": False})
+    source.write_text(good[0].model_dump_json() + "\n" + refused.model_dump_json() + "\n")
+    path, _ = frozen.curate(tmp_path / "job", f"jsonl://{source}")
+    assert [one.trajectory_id for one in read(path)] == [good[0].trajectory_id]
     source.write_text("not a row\n")
     with pytest.raises(NoTrainingData, match=r"no usable row in jsonl://.*config\.ptx\.source"):
         frozen.curate(tmp_path / "job", f"jsonl://{source}")

@@ -83,6 +83,14 @@ def requeue(job: int) -> None:
     assert jobs.requeue(job)
 
 
+def test_a_question_that_is_forbidden_leaves_its_group_alone_without(stand: Stand) -> None:
+    job = asked(concurrency=1)
+    stand.behaviour = lambda body, number: failing(403) if number == 1 else honest(body, number)
+    assert tried(job) == ("succeeded", 1, "", "scored")
+    assert len(stored()) == 3
+    assert stored().items() <= SIX.items()
+
+
 def test_a_key_that_stopped_working_halfway_leaves_no_half_scored_window(stand: Stand) -> None:
     """What was paid for before is kept."""
     job = asked(concurrency=1)
