@@ -31,7 +31,7 @@ from tests.db.kept import (
     weeks,
 )
 
-pytestmark = pytest.mark.usefixtures("fresh")
+pytestmark = pytest.mark.usefixtures("without_weeks")
 
 SAID = {"role": "assistant", "content": "left"}
 
