@@ -39,12 +39,14 @@ def lines_of(runner: CliRunner, *words: str) -> list[str]:
 def test_a_version_as_a_tree(runner: CliRunner) -> None:
     with transaction() as session:
         version, dataset = fill(session)
-        job, made, sha = (
+        job, made, sha, since = (
             version.job_id,
             utc(version.created_at),
             session.scalar(text("select sha256 from rlfleet.datasets")),
+            session.scalar(text("select created_at from rlfleet.releases where ended_at is null")),
         )
     assert sha is not None
+    assert since is not None
     assert lines_of(runner, version.name) == [
         "version babylon-agent-v1.0.1 of line main",
         "version babylon-agent-v1.0.1: ready (better)",
@@ -62,7 +64,7 @@ def test_a_version_as_a_tree(runner: CliRunner) -> None:
         "decisions",
         "babylon-agent-v1.0.1 released over babylon-agent-v1.0.0: better (by counts)",
         "releases",
-        f"babylon-agent-v1.0.1 stable 100 % {made} to now: released by a test",
+        f"babylon-agent-v1.0.1 stable 100 % {utc(since)} to now: released by a test",
         "trajectories: 3",
         f"group {HOUR} s/a judge group-a",
         *(trajectory(name, score, row) for name, score, row in (("a1", "0.25", 1), ("a2", "0.75", 2))),
