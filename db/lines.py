@@ -88,4 +88,31 @@ def start_run(session: Session, line_id: int, config: RunConfig, base_version_id
 def end_run(session: Session, run_id: int, state: str, reason: str) -> None:
     """The run is over: ``finished`` or ``stopped``, with the reason in words."""
     ended = {"state": state, "reason": reason, "finished_at": func.now()}
-    session.execute(update(Run).where(Run.id == run_id, Run.state == "running").values(ended))
+    session.execute(update(Run).where(Run.id == run_id, Run.state.in_(("running", "paused"))).values(ended))
+
+
+def pause_run(session: Session, run_id: int, reason: str) -> bool:
+    """The run opens no further round until a person says so. False when it was not running."""
+    statement = update(Run).where(Run.id == run_id, Run.state == "running").values(state="paused", reason=reason)
+    return session.execute(statement.returning(Run.id)).one_or_none() is not None
+
+
+def go_on(session: Session, run_id: int, *, patient_from: int | None = None, finishing: bool = False) -> bool:
+    """A run that is paused or running goes on; see ``Run`` for what is set. False when it has ended."""
+    values: dict[str, object] = {"state": "running", "reason": None, "finishing": finishing}
+    values |= {} if patient_from is None else {"patient_from": patient_from}
+    open_ones = (Run.id == run_id, Run.state.in_(("running", "paused")))
+    return session.execute(update(Run).where(*open_ones).values(values).returning(Run.id)).one_or_none() is not None
+
+
+def run_named(session: Session, name: str) -> Run:
+    """The run called ``name``.
+
+    Raises:
+        InvalidInput: there is none; the message lists the newest.
+    """
+    run = session.scalar(select(Run).where(Run.name == name))
+    if run is None:
+        known = ", ".join(session.scalars(select(Run.name).order_by(Run.id.desc()).limit(5))) or "none yet"
+        raise InvalidInput("run", name, f"no such run; the newest are: {known}")
+    return run

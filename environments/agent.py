@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -59,6 +59,7 @@ class ChatClient:
             "Content-Type": "application/json",
             "User-Agent": "rlfleet",
             "X-Agent-Id": agent_id,
+            "X-Capture": "committed",  # who plays reads the calls back as soon as the episode is over
         } | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
         limits = {"connect": CONNECT_SECONDS, "read": timeout_seconds, "write": timeout_seconds, "pool": None}
         self._extensions = {"timeout": limits}
@@ -91,12 +92,31 @@ class ChatClient:
         body: dict[str, Any] = {**self._request, "messages": [m.model_dump(exclude_none=True) for m in messages]}
         if seed is not None:
             body["seed"] = seed
-        status, answer = await self._persist(self._headers | headers, json.dumps(body).encode())
+        return str((await self._said(self._headers | headers, body)).get("content") or "")
+
+    async def answer(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        seed: int | None = None,
+    ) -> dict[str, Any]:
+        """The whole message that the model answers with, reasoning and tool calls too. Nothing records it.
+
+        Raises as ``complete`` does.
+        """
+        asked = {"messages": list(messages), "tools": tools or None, "seed": seed}
+        return await self._said(
+            self._headers, self._request | {name: value for name, value in asked.items() if value is not None}
+        )
+
+    async def _said(self, headers: dict[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
+        """The message of the completion."""
+        status, answer = await self._persist(headers, json.dumps(body).encode())
         if status == 404 and b"model_not_found" in answer:
             raise EngineUnavailable(f"{self._url} does not serve {self._request['model']}: {_explain(answer)}")
         if status != 200:
             raise PermanentError(f"{self._url} refused the call with {status}: {_explain(answer)}")
-        return _content(answer, str(self._url))
+        return _message(answer, str(self._url))
 
     async def _persist(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Status and body of the first answer that is not a busy or a failing server's."""
@@ -155,9 +175,9 @@ def _explain(answer: bytes) -> str:
         return answer[:200].decode(errors="replace")
 
 
-def _content(answer: bytes, url: str) -> str:
+def _message(answer: bytes, url: str) -> dict[str, Any]:
     try:
-        return str(json.loads(answer)["choices"][0]["message"].get("content") or "")
+        return dict(json.loads(answer)["choices"][0]["message"])
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise PermanentError(
             f"{url} answered 200 with something other than a chat completion: {answer[:120]!r}; "

@@ -1,7 +1,8 @@
 """What an environment is: scenarios addressed by (split, seed), played in turns of text.
 
 An environment keeps no state between episodes, so one instance may have any number of episodes open. An
-episode's rewards sum to a number in [0, 1]; 1 is success.
+episode's rewards sum to a number in [0, 1]; 1 is success. An episode whose class has a ``type`` says which kind of
+scenario it is: versions are compared by type too. Without one the type is the environment's name.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ class Assignment(NamedTuple):
 
 
 class Outcome(Record):
-    """How one episode went. ``success`` is the verdict: the rewards sum to 1."""
+    """How one episode went. ``success`` is the verdict: the rewards sum to 1. ``type`` is the kind of scenario."""
 
     scenario_id: str
     trajectory_id: str
@@ -29,6 +29,7 @@ class Outcome(Record):
     turns: int
     truncated: bool
     content_hash: str
+    type: str = ""
 
 
 def call_seed(seed: int, turn: int) -> int:
@@ -69,6 +70,7 @@ async def play(
         turns=turn,
         truncated=step.truncated,
         content_hash=episode.content_hash,
+        type=str(getattr(episode, "type", "") or environment.name),
     )
 
 

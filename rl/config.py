@@ -9,25 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from rl.errors import InvalidInput
+from rl.held_out import HeldOut
 from rl.late import Late
 from rl.objective_parts import Kl, refusal
 from rl.objectives import Cispo, Dapo, Dpo, DrGrpo, Gspo, Objective, Ppo, ReinforceBaseline, Rloo, WeightedSft
 from rl.objectives import Grpo as GrpoTrain
 from rl.objectives import Sft as SftTrain
+from rl.policies import Gate
 from rl.readiness import Thresholds
 from rl.redaction import Redaction
 from rl.retention import Retention
 from rl.scoring_config import Scoring
+from rl.sequential import Rules
+from rl.stages import Stages
 from rl.training import Config, Lora, Optimizer, Train
 
 __all__ = [
     "Config",
+    "EarlyStop",
     "GrpoTrain",
     "LineConfig",
     "Lora",
@@ -77,12 +82,24 @@ TrainConfig = Annotated[
 
 
 class TaskSet(Config):
-    """Scenarios to evaluate on: ``count`` seeds of a split from ``first_seed`` on, each played once, greedily."""
+    """Scenarios to evaluate on: ``count`` seeds of a split from ``first_seed`` on, each played once, greedily.
+
+    With several ``samples`` each is played so often, at ``temperature``.
+    """
 
     environment: str
     split: Literal["validation", "held_out"]
     first_seed: int = Field(0, ge=0)
     count: int = Field(ge=1)
+    samples: int = Field(1, ge=1, le=100, exclude_if=lambda samples: samples == 1)
+    temperature: float = Field(0.0, ge=0, le=2, exclude_if=lambda temperature: temperature == 0)
+
+    @model_validator(mode="after")
+    def _samples_differ(self) -> Self:
+        if (self.samples > 1) != (self.temperature > 0):
+            remedy = "several samples need a temperature above 0, and one sample is greedy"
+            raise refusal("temperature", self.temperature, remedy)
+        return self
 
 
 class Rollout(Config):
@@ -97,12 +114,30 @@ class Rollout(Config):
     concurrency: int = Field(64, ge=1)
 
 
-class Release(Config):
-    """When a version is released over the stable one: P(better) on held-out scenarios, and the share it gets."""
+class Release(Gate):
+    """When a version is released over the stable one, and how: ``Gate`` judges its held-out verdicts.
 
-    min_probability: float = Field(0.95, gt=0.5, lt=1)
-    min_scenarios: int = Field(200, ge=1)
+    ``share`` is the percentage of agents that the stable version has. A version that passes takes it over at once
+    (``immediate``), or as a canary that grows by ``stages`` while ``rules`` test it on live traffic (``gradual``).
+    With ``approval``, a person must agree first. The first version of a line has nothing to be compared with and is
+    never a canary.
+    """
+
     share: int = Field(100, ge=0, le=100)
+    strategy: Literal["gradual", "immediate"] = Field("gradual", exclude_if=lambda strategy: strategy == "gradual")
+    approval: bool = Field(False, exclude_if=lambda approval: not approval)
+    rules: Rules = Field(Rules(), exclude_if=lambda rules: rules == Rules())
+    stages: Stages = Field(Stages(), exclude_if=lambda stages: stages == Stages())
+
+
+class EarlyStop(Config):
+    """A run is over when ``patience`` versions in a row were not better than the best before them.
+
+    It then waits for a person (``pause``), or ends as if all rounds were played (``finish``).
+    """
+
+    patience: int = Field(2, ge=1)
+    then: Literal["pause", "finish"] = "pause"
 
 
 class RunConfig(Config):
@@ -115,6 +150,7 @@ class RunConfig(Config):
     validation: TaskSet
     held_out: TaskSet
     release: Release = Release()
+    early_stop: EarlyStop | None = Field(None, exclude_if=lambda early_stop: early_stop is None)
 
 
 PASSWORD = re.compile(r"^[^/?#]*//[^/?#@]*:[^/?#]*@")
@@ -132,7 +168,9 @@ class LineConfig(Config):
     and is trained on once a day; without it, only windows that somebody asks for exist. Hours are scored as ``scoring``
     says, rounds of a run by their reward. ``late`` says what becomes of rows that come after their hour was read,
     ``readiness`` what the daily training waits for, ``retention`` how long trajectories are kept, ``redaction`` what
-    is taken out of texts before they are stored.
+    is taken out of texts before they are stored. Versions are evaluated on the ``validation`` scenarios of an
+    environment, or on scenarios of the logs that are ``held_out``; ``shard`` is how many scenarios one job evaluates,
+    None is all.
     """
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -149,7 +187,15 @@ class LineConfig(Config):
     redaction: Redaction = Field(Redaction(), exclude_if=lambda taken_out: not taken_out.is_set)
     train: TrainConfig | None = None
     validation: TaskSet | None = None
+    held_out: HeldOut | None = Field(None, exclude_if=lambda held_out: held_out is None)
+    shard: int | None = Field(None, ge=1, exclude_if=lambda shard: shard is None)
     release: Release = Release()
+
+    @model_validator(mode="after")
+    def _is_evaluated_in_one_way(self) -> Self:
+        if self.validation is not None and self.held_out is not None:
+            raise refusal("held_out", "...", "the line has [validation] too; leave one of them out")
+        return self
 
     @field_validator("source")
     @classmethod

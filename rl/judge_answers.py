@@ -30,7 +30,7 @@ def parse(text: str, ids: Sequence[str]) -> dict[str, Verdict] | Malformed:
     """The verdict for each of ``ids``, in any order; words around the one JSON object are passed over."""
     if len(text) > LONGEST:
         return Malformed(f"the answer has {len(text)} characters, more than {LONGEST}")
-    found = [value for value in _objects(text) if "scores" in value]
+    found = [value for value in objects(text) if "scores" in value]
     if len(found) != 1:
         return Malformed(f"{len(found)} JSON objects with scores in the answer, not one")
     scores = found[0]["scores"]
@@ -66,7 +66,7 @@ def storable(text: str) -> str:
     return text.replace("\x00", "")[:EXPLANATION].encode("utf-8", "replace").decode()
 
 
-def _objects(text: str) -> list[dict[str, Any]]:
+def objects(text: str) -> list[dict[str, Any]]:
     """The JSON objects of a text, outermost only; none where there are too many places to look at."""
     decoder = json.JSONDecoder(object_pairs_hook=_once, parse_constant=_refuse)
     found: list[dict[str, Any]] = []

@@ -45,8 +45,13 @@ class Request:
 
     @property
     def most_prompt_tokens(self) -> int:
-        """A bound on the tokens of the prompt: a token is at least one byte of what is sent."""
-        return len(json.dumps(self.body, ensure_ascii=False).encode("utf-8", "replace")) + 256
+        """A bound on the tokens of the prompt."""
+        return most_tokens(self.body)
+
+
+def most_tokens(body: dict[str, Any]) -> int:
+    """A bound on the tokens of a request's prompt: a token is at least one byte of what is sent."""
+    return len(json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")) + 256
 
 
 def request(group: Group, judge: Judge, answer: int = 0) -> Request:
@@ -80,7 +85,7 @@ def told(group: Group, judge: Judge) -> tuple[list[dict[str, Any]], list[list[di
     """The messages that all views begin with, and those that are shown of the rest of each."""
     common = shared_length([view.messages for view in group.views])
     shared = _within(group.views[0].messages[:common], judge.max_characters)
-    rest = [_newest(view.messages[common:][-judge.last_messages :], judge.max_characters) for view in group.views]
+    rest = [newest(view.messages[common:][-judge.last_messages :], judge.max_characters) for view in group.views]
     return shared, rest
 
 
@@ -90,20 +95,21 @@ def _data(group: Group, judge: Judge, places: list[int], nonce: str) -> str:
     shared: dict[str, Any] = {"messages": begun} | ({"left_out": common - len(begun)} if len(begun) < common else {})
     if tools := sorted({name for view in group.views for name in view.tools}):
         shared["tools"] = tools
-    blocks = [_block(nonce, {"shared": shared})] if common or tools else []
+    blocks = [block(nonce, {"shared": shared})] if common or tools else []
     for number, place in enumerate(places, 1):
         view = group.views[place]
         left_out = len(view.messages) - common - len(rest[place])
         content = {"trajectory_id": str(number), "facts": view.facts, "messages": rest[place]}
-        blocks.append(_block(nonce, content | ({"left_out": left_out} if left_out else {})))
+        blocks.append(block(nonce, content | ({"left_out": left_out} if left_out else {})))
     return "\n\n".join(blocks)
 
 
-def _block(nonce: str, content: dict[str, Any]) -> str:
+def block(nonce: str, content: dict[str, Any]) -> str:
+    """Recorded data between the tags that its nonce closes."""
     return f'<data nonce="{nonce}">\n{encoded(content)}\n</data nonce="{nonce}">'
 
 
-def _newest(messages: list[dict[str, Any]], characters: int) -> list[dict[str, Any]]:
+def newest(messages: list[dict[str, Any]], characters: int) -> list[dict[str, Any]]:
     """The last messages that fit, in order; the one that does not fit wholly is cut in its middle."""
     return _within(messages[::-1], characters)[::-1]
 

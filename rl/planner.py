@@ -1,103 +1,71 @@
 """Which jobs are missing. Level-triggered and pure: it looks at what is, never at what happened.
 
-For every line: a closed window wants collecting, a collected one scoring, a version evaluating on the
-validation scenarios, an evaluated version outside a run a decision. A scored window of a run wants training;
-a scored hour waits for the daily training or for somebody who asks. A run opens its next round when the last
-one is trained; when all rounds are trained and all versions validated, the best by those verdicts and the stable
-version are evaluated on the held-out scenarios, and a decision ends the run.
+For every line: a closed window wants collecting, a collected one scoring, a version evaluating, an evaluated version
+outside a run a decision. A scored window of a run wants training; a scored hour waits for the daily training or for
+somebody who asks. A run opens its next round when the last one is trained, until its rounds are played or its versions
+do not improve any more; then those that did best on the validation scenarios are evaluated on the held-out ones, and a
+decision ends the run (``rl.deciding``).
 
 A wanted job that exists in any state is not created again, so a failed one stays failed until a person acts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
-from rl.config import LineConfig, Release, RunConfig, TaskSet, TrainConfig, digest
+from rl.choosing import Ranking
+from rl.config import TrainConfig
+from rl.deciding import alarms_outside_run, conclude, judged_in, judged_of, outside_run, points_of_run
 from rl.errors import InvalidInput
+from rl.evaluating import evaluate
+from rl.line_state import (
+    EVALUATE_LAST,
+    PLAIN,
+    TRAIN_FIRST,
+    Alarmed,
+    LineState,
+    OpenRound,
+    Part,
+    PauseRun,
+    Result,
+    RunState,
+    VersionState,
+    Want,
+    WindowState,
+)
 from rl.scoring_config import Scoring
-from rl.selection import Candidate, Selection, select
+from rl.selection import Selection
 from rl.windows import round_of
 
-TRAIN_FIRST, PLAIN, EVALUATE_LAST = 50, 100, 120
+__all__ = [
+    "EVALUATE_LAST",
+    "PLAIN",
+    "TRAIN_FIRST",
+    "Alarmed",
+    "LineState",
+    "OpenRound",
+    "Part",
+    "PauseRun",
+    "Planned",
+    "Result",
+    "RunState",
+    "VersionState",
+    "Want",
+    "WindowState",
+    "alarms",
+    "chain_of",
+    "choose",
+    "collect",
+    "evaluate",
+    "plan",
+    "score",
+    "stops",
+    "train",
+]
 
-
-@dataclass(frozen=True)
-class WindowState:
-    """A window as the planner sees it; ``again`` counts how often rows that came late were added to it."""
-
-    name: str
-    state: str
-    run: str | None
-    round: int | None
-    again: int = 0
-
-
-@dataclass(frozen=True)
-class Result:
-    """``k`` of ``n`` verdicts right, in ``turns`` turns on average."""
-
-    k: int
-    n: int
-    turns: float
-
-
-@dataclass(frozen=True)
-class VersionState:
-    """A version, the windows it was trained on, and its results by the digest of the task set."""
-
-    name: str
-    state: str
-    windows: tuple[str, ...]
-    results: Mapping[str, Result]
-
-    def on(self, task_set: TaskSet) -> Result | None:
-        """Its result on that task set, if it was evaluated there."""
-        return self.results.get(digest(task_set))
-
-
-@dataclass(frozen=True)
-class RunState:
-    """A run that has not ended, and the version it started from."""
-
-    config: RunConfig
-    base: str
-
-
-@dataclass(frozen=True)
-class LineState:
-    """Everything the planner needs to know of a line; windows and versions are oldest first.
-
-    ``stable`` names the version that has the line's traffic, if one was released.
-    """
-
-    name: str
-    config: LineConfig
-    windows: tuple[WindowState, ...]
-    versions: tuple[VersionState, ...]
-    runs: tuple[RunState, ...]
-    stable: str | None = None
-
-
-@dataclass(frozen=True)
-class Want:
-    """A job that should exist."""
-
-    kind: str
-    queue: str
-    inputs: Mapping[str, Any]
-    config: Mapping[str, Any]
-    priority: int = PLAIN
-
-
-@dataclass(frozen=True)
-class OpenRound:
-    """A round of a run that should exist as a closed window, ready to be played."""
-
-    run: str
-    window: str
+Planned = Want | OpenRound | PauseRun
 
 
 def collect(line: LineState, window: WindowState, *, rows: int | None = None, after_hours: float | None = None) -> Want:
@@ -109,7 +77,7 @@ def collect(line: LineState, window: WindowState, *, rows: int | None = None, af
         InvalidInput: an hour window on a line without a source.
     """
     if window.run is not None:
-        rollout = _run(line, window.run).config.rollout
+        rollout = line.run(window.run).config.rollout
         return Want("collect", "collect", {"window": window.name}, {"rollout": rollout.model_dump(mode="json")})
     if line.config.source is None:
         raise InvalidInput("line.source", None, f"line {line.name!r} has no source to collect {window.name} from")
@@ -139,7 +107,7 @@ def train(line: LineState, *windows: WindowState) -> Want:
         InvalidInput: an hour window on a line that does not say how to train.
     """
     run = windows[0].run
-    config: TrainConfig | None = _run(line, run).config.train if run else line.config.train
+    config: TrainConfig | None = line.run(run).config.train if run else line.config.train
     if config is None:
         raise InvalidInput("line.train", None, f"line {line.name!r} does not say how to train; set [train] in its file")
     inputs: dict[str, Any] = {"windows": [window.name for window in windows]}
@@ -148,13 +116,8 @@ def train(line: LineState, *windows: WindowState) -> Want:
     return Want("train", "gpu", inputs, config.model_dump(mode="json"), TRAIN_FIRST)
 
 
-def evaluate(version: str, task_set: TaskSet) -> Want:
-    """Verdicts for the version on the task set."""
-    return Want("evaluate", "gpu", {"version": version}, task_set.model_dump(mode="json"), EVALUATE_LAST)
-
-
-def plan(line: LineState) -> Iterator[Want | OpenRound]:
-    """Every job and round that should exist now, whether or not it does already; a round before what needs it."""
+def plan(line: LineState) -> Iterator[Planned]:
+    """Every job and change that should be made now, whether or not it is already; a round before what needs it."""
     for window in line.windows:
         if window.state == "closed" and (window.run is not None or line.config.source is not None):
             yield collect(line, window)
@@ -162,104 +125,67 @@ def plan(line: LineState) -> Iterator[Want | OpenRound]:
             yield score(line, window)
         elif window.state == "scored" and window.run is not None:
             yield train(line, window)
-    yield from _outside_runs(line)
+    before = 0
+    for version in reversed(_candidates(line)):
+        wants = list(outside_run(line, version))
+        yield from (_after(want, before) for want in wants)
+        before += sum(want.kind == "evaluate" for want in wants)
     for run in line.runs:
         yield from _plan_run(line, run)
 
 
-def _outside_runs(line: LineState) -> Iterator[Want]:
-    task_set = line.config.validation
-    if task_set is None:
-        return
-    for version in line.versions:
-        if version.state != "candidate" or any(name.startswith("run/") for name in version.windows):
-            continue
-        compared = [version, *(one for one in line.versions if one.name == line.stable)]
-        missing = [one for one in compared if one.on(task_set) is None]
-        for one in missing:
-            yield evaluate(one.name, task_set)
-        if not missing:
-            yield _decide(None, line.stable, version.name, task_set, line.config.release, {})
+def _after(want: Want, before: int) -> Want:
+    """The newest version is evaluated first."""
+    return replace(want, priority=want.priority + before) if want.kind == "evaluate" else want
 
 
-def _plan_run(line: LineState, run: RunState) -> Iterator[Want | OpenRound]:
+def alarms(line: LineState) -> Iterator[Alarmed]:
+    """What is wrong with versions that are not decided on yet, by their verdicts and training scores so far."""
+    for version in _candidates(line):
+        yield from alarms_outside_run(line, version)
+    for run in line.runs:
+        for one in judged_of(line, run)[1].alarms():
+            yield Alarmed(one.name, points_of_run(line, run)[one.step].label, one.evidence)
+
+
+def _candidates(line: LineState) -> list[VersionState]:
+    return [one for one in line.versions if one.state == "candidate" and one.run is None]
+
+
+def _plan_run(line: LineState, run: RunState) -> Iterator[Planned]:
     windows = [window for window in line.windows if window.run == run.config.name]
-    chain = chain_of(line, run)
     trained = all(window.state in ("trained", "skipped") for window in windows)
-    if trained and len(windows) < run.config.rounds:
+    judged, found = judged_of(line, run)
+    played, reason = len(windows) >= run.config.rounds or run.finishing, stops(run, found)
+    pauses = bool(reason) and run.config.early_stop is not None and run.config.early_stop.then == "pause"
+    over = played or (bool(reason) and not pauses)
+    if pauses and not over and not run.paused:
+        yield PauseRun(run.config.name, reason)
+    elif trained and not over and not run.paused:
         following = len(windows) + 1
         opened = WindowState(round_of(run.config.name, following).text, "closed", run.config.name, following)
         yield OpenRound(run.config.name, opened.name)
         yield collect(line, opened)  # else it waits for the next look, until some other job ends
-    unjudged = [version for version in chain if version.on(run.config.validation) is None]
-    for version in unjudged:
-        yield evaluate(version.name, run.config.validation)
-    if trained and len(windows) == run.config.rounds and not unjudged:
-        yield from _conclude(line, run, chain)
+    yield from judged.wants
+    if trained and over and judged.complete and not run.paused and line.canary is None:
+        yield from conclude(line, run, found)
 
 
-def _conclude(line: LineState, run: RunState, chain: list[VersionState]) -> Iterator[Want]:
-    selection = choose(run, chain)
-    pick = chain[selection.pick]
-    # The stable version is the one that the run started from, unless something else was released meanwhile.
-    rival = next((version for version in line.versions if version.name == line.stable), chain[0])
-    finalists = {version.name: version for version in (rival, pick)}
-    missing = [version for version in finalists.values() if version.on(run.config.held_out) is None]
-    for version in missing:
-        yield evaluate(version.name, run.config.held_out)
-    if not missing:
-        evidence = {
-            "tie_set": [chain[step].name for step in selection.tie_set],
-            "validation": {version.name: [*_counts(version, run.config.validation)] for version in chain},
-        }
-        yield _decide(run, rival.name, pick.name, run.config.held_out, run.config.release, evidence)
+def stops(run: RunState, found: Ranking) -> str:
+    """Why no further round is opened; empty when one is."""
+    stop = run.config.early_stop
+    place = None if stop is None else found.stopped(stop.patience, run.patient_from)
+    if stop is None or place is None:
+        return ""
+    counted = f"{stop.patience} evaluated versions in a row" if stop.patience > 1 else "the version"
+    return f"early stop at {found.points[place].label}: {counted} did not improve on the best before"
 
 
 def choose(run: RunState, chain: list[VersionState]) -> Selection:
-    """The choice among the run's versions by their validation verdicts; step i is ``chain[i]``, 0 the base.
-
-    A version that somebody rejected by hand is left out.
-    """
-    candidates = []
-    for step, version in enumerate(chain):
-        result = version.on(run.config.validation)
-        if result is not None and (step == 0 or version.state != "rejected"):
-            types = {run.config.validation.environment: (result.k, result.n)}
-            candidates.append(Candidate(step=step, types=types, turns=result.turns))
-    return select(candidates)
+    """The choice among the versions that have all their verdicts; step i is ``chain[i]``, 0 the base."""
+    return judged_in(run, chain, None)[1].select()
 
 
 def chain_of(line: LineState, run: RunState) -> list[VersionState]:
     """The run's versions in the order they were trained, the version it started from first."""
-    base = [version for version in line.versions if version.name == run.base]
-    prefix = f"run/{run.config.name}/"
-    return base + [one for one in line.versions if any(name.startswith(prefix) for name in one.windows)]
-
-
-def _decide(
-    run: RunState | None,
-    base: str | None,
-    candidate: str,
-    task_set: TaskSet,
-    release: Release,
-    evidence: Mapping[str, Any],
-) -> Want:
-    inputs = {"candidate": candidate, "run": run.config.name if run else None, "base": base}
-    config = {
-        "release": release.model_dump(mode="json"),
-        "task_set": task_set.model_dump(mode="json"),
-        "evidence": dict(evidence),
-    }
-    return Want("decide", "score", inputs, config)
-
-
-def _counts(version: VersionState, task_set: TaskSet) -> tuple[int, int]:
-    result = version.on(task_set)
-    return (result.k, result.n) if result else (0, 0)
-
-
-def _run(line: LineState, name: str) -> RunState:
-    for run in line.runs:
-        if run.config.name == name:
-            return run
-    raise InvalidInput("run", name, "this run has ended; start a new one")
+    return line.chain(run)

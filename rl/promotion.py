@@ -1,78 +1,43 @@
-"""Whether a version is released over the stable one, from held-out verdicts.
-
-A version is released when P(its success rate is higher than the stable version's) is at least the policy's
-minimum, with both judged on enough scenarios. The first version of a line has nothing to beat.
-"""
+"""Whether a candidate is released: as its gate's policy says, and without one where there is nothing to compare."""
 
 from __future__ import annotations
 
-from rl.config import Release
-from rl.intervals import check_count
-from rl.records import Record
-from rl.selection import probability_better
+from rl.policies import Gate, judge
+from rl.verdicts import EnvironmentVerdict, PolicyDecision, Verdicts
 
-POLICY = "probability-better"
-"""Independent rates, uniform priors."""
+NOTHING_TO_COMPARE = "the first version of its line: nothing to compare with"
 
 
-class Decision(Record):
-    """What was decided, with its evidence. ``probability`` is None where nothing was compared."""
-
-    released: bool
-    probability: float | None
-    policy: str
-    reason: str
-    would_change: str
-
-
-def decide(candidate: tuple[int, int], stable: tuple[int, int] | None, policy: Release) -> Decision:
-    """Compare successes and verdicts ``(k, n)`` of the candidate with the stable version's; None: there is none.
+def decide(verdicts: Verdicts, gate: Gate, *, is_first: bool = False) -> PolicyDecision:
+    """The decision about the candidate of ``verdicts``. The first version of a line is released without a comparison.
 
     Raises:
-        InvalidInput: not 0 <= k <= n.
+        InvalidInput: the versions have no environment in common, or scores that the policy cannot take.
     """
-    check_count(*candidate)
-    if stable is None:
-        return _decision(True, None, "the first version of its line", "a stable version that is not credibly worse")
-    check_count(*stable)
-    for name, (_, n) in (("candidate", candidate), ("stable", stable)):
-        if n < policy.min_scenarios:
-            reason = f"the {name} version was judged on {n} scenarios, fewer than {policy.min_scenarios}"
-            return _decision(False, None, reason, f"{policy.min_scenarios - n} more verdicts on the {name} version")
-    probability = probability_better(*candidate, *stable)
-    released = probability >= policy.min_probability
-    reason = (
-        f"{_shown(candidate)} against {_shown(stable)}: P(better) = {probability:.4f}, "
-        f"{'at least' if released else 'below'} {policy.min_probability:g}"
+    if not is_first:
+        return judge(verdicts, gate)
+    return _without_comparison(verdicts, gate, NOTHING_TO_COMPARE, "a stable version to compare with", released=True)
+
+
+def no_improvement(name: str, verdicts: Verdicts, gate: Gate) -> PolicyDecision:
+    """Of a run whose choice is the version called ``name``, with which it is to be compared: nothing is released."""
+    reason = f"no improvement: {name} itself did best on the validation scenarios"
+    change = "a later version that does better on the validation scenarios"
+    return _without_comparison(verdicts, gate, reason, change, released=False)
+
+
+def _without_comparison(
+    verdicts: Verdicts, gate: Gate, reason: str, would_change: str, *, released: bool
+) -> PolicyDecision:
+    found = []
+    for name in verdicts.environments:
+        candidate, stable = verdicts.tallies(name)
+        found.append(EnvironmentVerdict(environment=name, candidate=candidate, stable=stable, verdict="not compared"))
+    return PolicyDecision(
+        released=released,
+        probability=None,
+        policy=gate.policy,
+        reason=reason,
+        would_change=would_change,
+        environments=found,
     )
-    return _decision(released, probability, reason, _would_change(released, candidate[1], stable, policy))
-
-
-def successes_needed(n: int, stable: tuple[int, int], min_probability: float) -> int | None:
-    """The fewest successes of ``n`` that are better than ``stable`` with that probability; None: not even all."""
-    low, high = 0, n + 1
-    while low < high:
-        middle = (low + high) // 2
-        if probability_better(middle, n, *stable) >= min_probability:
-            high = middle
-        else:
-            low = middle + 1
-        if low > n:
-            return None
-    return low
-
-
-def _would_change(released: bool, n: int, stable: tuple[int, int], policy: Release) -> str:
-    needed = successes_needed(n, stable, policy.min_probability)
-    if needed is None:
-        return f"more scenarios: not even {n} of {n} would be enough"
-    return f"{needed - 1} successes of {n} or fewer" if released else f"{needed} successes of {n} or more"
-
-
-def _shown(count: tuple[int, int]) -> str:
-    k, n = count
-    return f"{k}/{n} ({k / n:.1%})"
-
-
-def _decision(released: bool, probability: float | None, reason: str, would_change: str) -> Decision:
-    return Decision(released=released, probability=probability, policy=POLICY, reason=reason, would_change=would_change)

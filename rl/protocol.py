@@ -27,6 +27,7 @@ TASK_QUEUES = {
     "rlfleet.reconcile": "maint",
     "rlfleet.alert": "maint",
     "rlfleet.prune": "maint",
+    "rlfleet.watch_releases": "maint",
 }
 """Task name to queue. The names are the wire format: one is never changed without an alias."""
 
@@ -112,7 +113,11 @@ class Progress(Line):
 
 
 class CheckpointWritten(Line):
-    """A complete checkpoint lies in ``path``; ``sha256`` is over its safetensors and config files."""
+    """A complete checkpoint lies in ``path``; ``sha256`` is over its safetensors and config files.
+
+    One command may say it several times, in the order of ``step``, which counts since the lineage began. ``metrics``
+    are those of that step. A checkpoint is said before a state that was saved at the same step.
+    """
 
     event: Literal["checkpoint"] = "checkpoint"
     job: int

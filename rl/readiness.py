@@ -66,9 +66,9 @@ class Stats(Config):
     """What waits in the hour windows of a line that are not trained yet.
 
     ``total`` = ``scored`` + ``unscored`` + ``trained``; ``trained`` counts those that a version learned from before
-    their window was opened again. ``groups`` counts those of at least ``min_group_size`` scored ones. ``quality`` is
-    the usable share, 0 to 1, of the rows of the last 7 days, None where there are none; ``hours_since`` is None before
-    the first training.
+    their window was opened again. ``held_out`` are those kept for evaluation, which no other number counts. ``groups``
+    counts those of at least ``min_group_size`` scored ones. ``quality`` is the usable share, 0 to 1, of the rows of the
+    last 7 days, None where there are none; ``hours_since`` is None before the first training.
     """
 
     total: int = Field(0, ge=0)
@@ -78,6 +78,7 @@ class Stats(Config):
     groups: int = Field(0, ge=0)
     quality: float | None = Field(None, ge=0, le=1)
     hours_since: float | None = None
+    held_out: int = Field(0, ge=0, exclude_if=lambda number: number == 0)
 
 
 class Readiness(Config):

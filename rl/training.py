@@ -51,6 +51,7 @@ class Train(Config):
 
     ``devices`` are taken all in one lease, or none. ``quantization`` keeps the frozen base in four bits; it needs
     ``lora``. ``checkpointing`` of ``auto`` takes as few layers as memory allows (``rl.memory_plan``), a number as many.
+    A checkpoint is written every ``checkpoint_every`` optimizer steps and after the last one; None: only then.
     """
 
     optimizer: Optimizer
@@ -60,4 +61,5 @@ class Train(Config):
     devices: int = Field(1, ge=1, exclude_if=lambda devices: devices == 1)
     quantization: Literal["4bit"] | None = Field(None, exclude_if=lambda quantization: quantization is None)
     checkpointing: Checkpointing = Field("auto", exclude_if=lambda checkpointing: checkpointing == "auto")
+    checkpoint_every: int | None = Field(None, ge=1, exclude_if=lambda every: every is None)
     seed: int = 0

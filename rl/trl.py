@@ -57,6 +57,7 @@ SILENT: dict[str, object] = {
     "devices": 1,
     "quantization": None,
     "checkpointing": "auto",
+    "checkpoint_every": None,
     "observation_weight": 0.0,
     "kl": None,
     "ptx": None,

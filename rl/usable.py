@@ -2,14 +2,15 @@
 
 The rule, in this order; the first that holds is the reason why one is left out:
 1. its owner refused consent after it was stored;
-2. it has no score, or one below the objective's ``min_score``;
-3. a version of the line learned from it already;
-4. the objective compares within groups, and all of its group have the same score: there is nothing to prefer;
-5. it is alone in its group, and the line's rule for lone trajectories is ``skip``, or the objective compares.
+2. its scenario is held out for evaluation;
+3. it has no score, or one below the objective's ``min_score``;
+4. a version of the line learned from it already;
+5. the objective compares within groups, and all of its group have the same score: there is nothing to prefer;
+6. it is alone in its group, and the line's rule for lone trajectories is ``skip``, or the objective compares.
 
 Groups are trajectories of one window and scenario whose scores can be compared. Under ``batch_baseline`` all lone ones
-of a window whose scores can be compared are one group. Rounds of a run pass 3 to 5: they were played for this
-training, and what their objective does with such groups is its own setting.
+of a window whose scores can be compared are one group. Rounds of a run pass 2 and 4 to 6: they were played for this
+training on scenarios of an environment, and what their objective does with such groups is its own setting.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+from rl.held_out import HeldOut, is_held_out
 from rl.readiness import UNGROUPED
 from rl.scoring_config import Lone
 from rl.windows import ROUND
 
 REFUSED = "its owner refused consent"
+HELD_OUT = "held out for evaluation"
 NOT_SCORED, BELOW, ALONE = "not scored", "below min_score", "alone in its group"
 LONE = "lone"
 """What the group of a window's lone trajectories is called in place of a scenario."""
@@ -51,22 +54,32 @@ Row = TypeVar("Row", bound=Candidate)
 
 @dataclass(frozen=True)
 class Rule:
-    """What an objective and a line's scoring say. ``pools`` is an objective that groups a batch's lone ones itself."""
+    """What an objective, a line's scoring and its evaluation say.
+
+    ``pools`` is an objective that groups a batch's lone ones itself.
+    """
 
     objective: str
     min_score: float | None = None
     lone: Lone = "score_alone"
     pools: bool = False
+    held_out: HeldOut | None = None
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], lone: Lone) -> Rule:
-        """The rule of a training job's config, and of the line's scoring."""
-        return cls(str(config["objective"]), config.get("min_score"), lone, config.get("lone") == "pooled")
+    def of(cls, config: Mapping[str, Any], lone: Lone, held_out: HeldOut | None = None) -> Rule:
+        """The rule of a training job's config, and of the line's scoring and evaluation."""
+        pools = config.get("lone") == "pooled"
+        return cls(str(config["objective"]), config.get("min_score"), lone, pools, held_out)
 
     @property
     def compares(self) -> bool:
         """Whether the objective learns from how trajectories of a group differ, and from nothing else."""
         return self.objective not in UNGROUPED
+
+    def holds_out(self, row: Candidate) -> bool:
+        """Whether the row's scenario is kept for evaluation."""
+        held = self.held_out
+        return held is not None and not is_round(row.window) and is_held_out(row.scenario_id, held.share, held.salt)
 
 
 @dataclass(frozen=True)
@@ -122,6 +135,8 @@ def is_round(window: str) -> bool:
 def _unfit(row: Candidate, rule: Rule, learned: Mapping[str, str]) -> str | None:
     if row.is_refused:
         return REFUSED
+    if rule.holds_out(row):
+        return HELD_OUT
     if row.score is None:
         return NOT_SCORED
     if rule.min_score is not None and row.score < rule.min_score:

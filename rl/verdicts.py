@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from scipy.special import betaincinv
 
-from rl.promotion import Decision
 from rl.records import Finite, Record
 
 Scores = dict[str, dict[str, Finite]]
@@ -25,6 +24,10 @@ class Verdicts(Record):
     def tallies(self, environment: str) -> tuple[Tally, Tally]:
         """Of the candidate and of the stable version; empty ones where a version was not judged."""
         return tally(self.candidate.get(environment, {})), tally(self.stable.get(environment, {}))
+
+    def overall(self) -> tuple[Tally, Tally]:
+        """The same over the scenarios of all environments."""
+        return _together(self.candidate), _together(self.stable)
 
 
 class Tally(Record):
@@ -58,9 +61,17 @@ class Cells(Record):
         return self.both + self.only_candidate + self.only_stable + self.neither
 
 
-class PolicyDecision(Decision):
-    """A decision with its evidence. ``difference`` is (low, mean, high) of the success rates', where it was judged."""
+class PolicyDecision(Record):
+    """What was decided, with its evidence. ``probability`` is None where nothing was compared or the policy has none.
 
+    ``difference`` is (low, mean, high) of the success rates' difference, where it was judged.
+    """
+
+    released: bool
+    probability: float | None
+    policy: str
+    reason: str
+    would_change: str
     environments: list[EnvironmentVerdict]
     cells: Cells | None = None
     difference: tuple[float, float, float] | None = None
@@ -70,6 +81,10 @@ def tally(scores: dict[str, float]) -> Tally:
     """Count, sum, mean and 80 % interval of one version's scores."""
     k, n = sum(scores.values()), len(scores)
     return Tally(k=k, n=n, mean=k / n if n else 0.0, interval=interval_80(k, n))
+
+
+def _together(scores: Scores) -> Tally:
+    return tally({f"{name}/{scenario}": one for name, found in scores.items() for scenario, one in found.items()})
 
 
 def interval_80(k: float, n: int) -> tuple[float, float]:

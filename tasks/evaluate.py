@@ -1,6 +1,7 @@
-"""Evaluate a version: the device's child serves its checkpoint on loopback, and this task plays the scenarios.
+"""Evaluate a checkpoint on one shard of a task set: the device's child serves it on loopback, and this task plays.
 
-Nothing of it passes the gateway, so nothing of it can become training data.
+Nothing of it passes the gateway, so nothing of it can become training data. Scenarios of logs are answered and judged
+in ``tasks.answers``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from rl.errors import EngineUnavailable
+from rl.errors import EngineUnavailable, TransientError
 from tasks.carry import carry_out
 from worker.app import app
 from worker.child import resident
@@ -17,89 +18,142 @@ from worker.settings import settings
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from db.evaluations import Shard
     from db.jobs import Claim
-    from environments.play import Outcome
+    from db.tables import Checkpoint, Version
+    from environments.play import Assignment, Outcome
     from rl.config import TaskSet
+    from rl.held_out import LoggedSet
     from tasks.carry import Effect, Lease
 
 JUDGE = "environment"
+CONCURRENCY = 64
 
 
 @app.task(name="rlfleet.evaluate")
 def evaluate(job_id: int) -> str:
-    """Store the version's verdicts on the task set; the answer says what became of the job."""
+    """Store the verdicts of the job's shard; the answer says what became of the job."""
     return carry_out(job_id, _work, leaves=True)
 
 
 def _work(claim: Claim, lease: Lease) -> Effect:
-    from db import versions
+    from db import evaluations, versions
     from db.session import transaction
-    from rl.config import TaskSet, digest
 
-    task_set = TaskSet.model_validate(claim.config)
+    task_set = _task_set(claim)
     with transaction() as session:
-        version, checkpoint = versions.named(session, claim.inputs["version"])
+        version = versions.named(session, claim.inputs["version"])[0]
+        checkpoint = evaluations.checkpoint_of(session, version, claim.inputs.get("step"))
     try:
-        outcomes, prompt_hash = asyncio.run(_play(claim, task_set, version.name, checkpoint.uri, lease))
+        shard = _shard(claim, task_set, version, checkpoint, lease)
     except EngineUnavailable:
         # A child that lives and does not answer hangs; the next attempt, here or elsewhere, gets another.
         resident().kill()
         raise
 
     def effect(session: Session) -> dict[str, Any]:
-        from db.tables import Evaluation
-        from rl.records import ids_sha256
-
-        k = sum(one.success for one in outcomes)
-        evaluation = Evaluation(
-            job_id=claim.job_id,
-            fence=claim.fence,
-            version_id=version.id,
-            checkpoint_id=checkpoint.id,
-            task_set=task_set.model_dump(mode="json"),
-            task_set_hash=digest(task_set),
-            judge=JUDGE,
-            prompt_hash=prompt_hash,
-            ids_sha256=ids_sha256([one.scenario_id for one in outcomes]),
-            k=k,
-            n=len(outcomes),
-            missing=0,
-        )
-        versions.add_evaluation(session, evaluation, [_verdict(one) for one in outcomes])
-        return {"version": version.name, "split": task_set.split, "k": k, "n": len(outcomes)}
+        counts = evaluations.store(session, claim, version, checkpoint, task_set, shard)
+        if counts.get("there_already"):
+            _check(claim, shard, counts)
+        return {"version": version.name, "split": task_set.split} | counts
 
     return effect
 
 
-async def _play(claim: Claim, task_set: TaskSet, version: str, uri: str, lease: Lease) -> tuple[list[Outcome], str]:
+def _check(claim: Claim, shard: Shard, counts: dict[str, Any]) -> None:
+    """Raises ``TransientError`` where what was asked for is not there: another prompt, or verdicts that are missing."""
+    asked, lacking = claim.inputs.get("prompt", shard.prompt_hash), int(claim.inputs.get("missing", 0))
+    if asked != shard.prompt_hash:
+        remedy = f"here it is {shard.prompt_hash}: start this worker from the code that has it"
+        raise TransientError(f"verdicts under the prompt {asked} were asked for, {remedy}")
+    if lacking and counts["missing"] >= lacking:
+        reasons = sorted({str(one["reason"]) for one in shard.verdicts if one["right"] is None})
+        raise TransientError(f"there is still no verdict on {counts['missing']} scenarios: {'; '.join(reasons)[:500]}")
+
+
+def _task_set(claim: Claim) -> TaskSet | LoggedSet:
+    from rl.config import TaskSet
+    from rl.held_out import LoggedSet
+
+    return (TaskSet if "environment" in claim.config else LoggedSet).model_validate(claim.config)
+
+
+def _shard(
+    claim: Claim, task_set: TaskSet | LoggedSet, version: Version, checkpoint: Checkpoint, lease: Lease
+) -> Shard:
+    """The verdicts, played or judged here; none where all are stored already."""
+    from db import evaluations
+    from db.evaluations import Shard
+    from db.session import transaction
+    from rl.held_out import LoggedSet
+
+    if isinstance(task_set, LoggedSet):
+        from tasks import answers
+
+        return asyncio.run(answers.shard(claim, task_set, version, checkpoint.uri, lease))
+    found = Shard(JUDGE, _prompt_hash(task_set), "")
+    with transaction() as session:
+        if evaluations.stored(session, checkpoint, task_set, found, *_place(claim)):
+            return found
+    outcomes = asyncio.run(_play(claim, task_set, version.name, checkpoint.uri, lease))
+    return Shard(found.judge, found.prompt_hash, "", [_verdict(one, _place(claim)[0]) for one in outcomes])
+
+
+def _place(claim: Claim) -> tuple[int, int]:
+    """The shard's sample, and its first scenario's place in the task set."""
+    return int(claim.inputs.get("sample", 0)), int(claim.inputs.get("first", 0))
+
+
+def _prompt_hash(task_set: TaskSet) -> str:
+    import environments
+    from rl.config import digest
+
+    return digest(environments.load(task_set.environment).system)
+
+
+async def _play(claim: Claim, task_set: TaskSet, version: str, uri: str, lease: Lease) -> list[Outcome]:
     import environments
     from environments.agent import ChatClient
-    from environments.play import Assignment, play_many
-    from rl.config import digest
-    from rl.records import ScenarioRef
+    from environments.play import play_many
     from tasks.engine import serve_version
 
     environment = environments.load(task_set.environment)
     url = await lease.during(serve_version(version, uri, lease.beat))
-    refs = [
-        ScenarioRef(environment=task_set.environment, split=task_set.split, seed=seed)
-        for seed in range(task_set.first_seed, task_set.first_seed + task_set.count)
-    ]
-    chosen = [Assignment(ref, f"evaluation/{claim.job_id}/{claim.fence}/{ref.id}", 0) for ref in refs]
-
-    about = {"stage": "evaluate", "version": version, "split": task_set.split}
-    beat = lease.count(about)
-
-    async with ChatClient(url, settings().engine_key, version, 0.0, environment.max_tokens, "evaluation") as chat:
-        outcomes = await lease.during(play_many(environment, chosen, chat, 64, beat))
-    return outcomes, digest(environment.system)
+    beat = lease.count({"stage": "evaluate", "version": version, "split": task_set.split})
+    limits = (task_set.temperature, environment.max_tokens, "evaluation")
+    async with ChatClient(url, settings().engine_key, version, *limits) as chat:
+        playing = play_many(environment, assignments(claim, task_set), chat, CONCURRENCY, beat)
+        return await lease.during(playing)
 
 
-def _verdict(outcome: Outcome) -> dict[str, Any]:
+def assignments(claim: Claim, task_set: TaskSet) -> list[Assignment]:
+    """The shard's episodes: those of one sample from place ``first`` on, ``count`` of them.
+
+    The seed of a sampled episode is made of the task set, the scenario and the sample, so that it is the same for every
+    version and however the set is cut into shards.
+    """
+    from environments.play import Assignment
+    from rl.config import digest
+    from rl.records import ScenarioRef
+
+    sample, first = _place(claim)
+    count = int(claim.inputs.get("count", task_set.count - first))
+    known, chosen = digest(task_set), []
+    for place in range(first, min(first + count, task_set.count)):
+        ref = ScenarioRef(environment=task_set.environment, split=task_set.split, seed=task_set.first_seed + place)
+        seed = int(digest(known, ref.id, sample)[:8], 16) if task_set.temperature else 0
+        chosen.append(Assignment(ref, f"evaluation/{claim.job_id}/{claim.fence}/{ref.id}/{sample}", seed))
+    return chosen
+
+
+def _verdict(outcome: Outcome, sample: int) -> dict[str, Any]:
     return {
         "scenario_id": outcome.scenario_id,
-        "sample": 0,
+        "sample": sample,
         "right": outcome.success,
+        "rival_right": None,
         "content_hash": outcome.content_hash,
         "turns": outcome.turns,
+        "type": outcome.type,
+        "reason": None,
     }

@@ -3,7 +3,7 @@
 =======================================  ===================================================================
 429, 408, 5xx, no answer, a time-out     asked again after a back-off, ``attempts`` times in all
 an answer that cannot be used            asked again in another order, ``answers`` times in all
-400 and other refusals of one request    no score for that group
+400 and other refusals of one request    no answer to that question
 401, 403, 404                            nothing more is asked: the key or the model is wrong, and the job fails
 the day's budget has no room             no request; the job goes on when the next day's budget begins
 =======================================  ===================================================================
@@ -14,17 +14,17 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import time
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from rl.judge_answers import Malformed, Verdict, parse
 from rl.judge_prompt import Request, request
 from rl.judging import Group
 from rl.scoring import Chance
 from rl.scoring_config import Judge
+from tasks.judge_reply import LONGEST_SECONDS, code, content, retry_after
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from db.judgements import Kept, Usage
 
 FIRST_BACKOFF_SECONDS = 0.5
-LONGEST_BACKOFF_SECONDS = 60.0
 MOST_BYTES = 4_000_000
 WRONG_FOR_ALL = frozenset({401, 404})
 FORBIDDEN = 403
@@ -50,6 +49,53 @@ class Ledger(Protocol):
     ) -> None: ...
     def refuse(self, reservation: str, reason: str, usage: Usage, /) -> None: ...
     def give_back(self, reservation: str, /) -> None: ...
+
+
+Asked = TypeVar("Asked", bound="Body")
+
+
+class Body(Protocol):
+    """A chat completion's body, and a bound on the tokens of its prompt."""
+
+    @property
+    def body(self) -> dict[str, Any]: ...
+    @property
+    def most_prompt_tokens(self) -> int: ...
+
+
+class Question(Protocol[Asked]):
+    """What a judge is asked: ``sha256`` names it, and the answer that a ledger keeps of it."""
+
+    @property
+    def sha256(self) -> str: ...
+
+    def request(self, answer: int, /) -> Asked:
+        """The request for the ``answer``-th answer."""
+
+    def read(self, said: str, asked: Asked, /) -> dict[str, Any] | Malformed:
+        """What a ledger keeps of an answer, or why it cannot be used."""
+
+
+@dataclass(frozen=True)
+class _Scoring:
+    """A group's question."""
+
+    group: Group
+    judge: Judge
+
+    @property
+    def sha256(self) -> str:
+        return self.group.sha256
+
+    def request(self, answer: int, /) -> Request:
+        return request(self.group, self.judge, answer)
+
+    def read(self, said: str, asked: Request, /) -> dict[str, Any] | Malformed:
+        found = parse(said, asked.ids)
+        if isinstance(found, Malformed):
+            return found
+        views = zip(asked.ids, asked.views, strict=True)
+        return Judged({self.group.views[view].sha256: found[one] for one, view in views}, 0.0).answer()
 
 
 @dataclass(frozen=True)
@@ -70,7 +116,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Failure:
-    """A group has no score, why, and when it may have one."""
+    """A question has no answer, why, and when it may have one."""
 
     reason: str
     chance: Chance | None = None
@@ -97,9 +143,9 @@ class _Reply:
 
 
 class JudgeClient:
-    """Asks one judge about groups. Use it as an async context manager, in one event loop.
+    """Asks one judge. Use it as an async context manager, in one event loop.
 
-    A group that was judged before is not asked about. Pacing is that of this client; the budget that of the ledger.
+    What was answered before is not asked again. Pacing is that of this client; the budget that of the ledger.
     """
 
     def __init__(self, url: str, key: str, judge: Judge, ledger: Ledger) -> None:
@@ -128,27 +174,34 @@ class JudgeClient:
         Raises:
             DatabaseUnavailable: the ledger cannot be read or written.
         """
+        found = await self.asked(_Scoring(group, self._judge))
+        return found if isinstance(found, Failure) else Judged.of(found)
+
+    async def asked(self, question: Question[Asked]) -> Kept | Failure:
+        """The answer to the question: the one that is kept, or the first that can be used.
+
+        Raises:
+            DatabaseUnavailable: the ledger cannot be read or written.
+        """
         async with self._places:
-            kept = await asyncio.to_thread(self._ledger.find, group.sha256)
+            kept = await asyncio.to_thread(self._ledger.find, question.sha256)
             if kept is not None:
-                return Judged.of(kept)
+                return kept
             malformed = Malformed("")
             for number in range(self._judge.answers):
-                answer = await self._answer(group, request(group, self._judge, number))
+                answer = await self._answer(question, question.request(number))
                 if not isinstance(answer, Malformed):
                     return answer
                 malformed = answer
             return Failure(f"none of {self._judge.answers} answers of the judge can be used: {malformed.reason}")
 
-    async def _answer(self, group: Group, asked: Request) -> Judged | Malformed | Failure:
+    async def _answer(self, question: Question[Asked], asked: Asked) -> Kept | Malformed | Failure:
         """One answer of the judge, however many attempts it takes."""
         most = self._judge.cost(asked.most_prompt_tokens, self._judge.max_tokens)
         reply = _Reply(0)
         for attempt in range(self._judge.attempts):
             if attempt:
-                await asyncio.sleep(
-                    reply.wait or min(FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1), LONGEST_BACKOFF_SECONDS)
-                )
+                await asyncio.sleep(reply.wait or min(FIRST_BACKOFF_SECONDS * 2 ** (attempt - 1), LONGEST_SECONDS))
             await self._pace()
             if self._closed is not None:
                 return self._closed
@@ -159,7 +212,7 @@ class JudgeClient:
                 return no_room(self._judge, most)
             reply = await self._post(asked)
             if reply.status == 200:
-                return await self._read(group, asked, reservation, reply.body, most)
+                return await self._read(question, asked, reservation, reply.body, most)
             if reply.is_free:
                 await asyncio.to_thread(self._ledger.give_back, reservation)
             if reply.status and reply.status not in AGAIN and reply.status < 500:
@@ -173,22 +226,20 @@ class JudgeClient:
         return self._closed or Failure(reason, "other" if reply.status == FORBIDDEN else None)
 
     async def _read(
-        self, group: Group, asked: Request, reservation: str, body: bytes, most: float
-    ) -> Judged | Malformed:
+        self, question: Question[Asked], asked: Asked, reservation: str, body: bytes, most: float
+    ) -> Kept | Malformed:
         """Take the answer, and write down what it cost: at most, where it does not say."""
-        from db.judgements import Usage
+        from db.judgements import Kept, Usage
 
-        said, tokens = _content(body)
+        said, tokens = content(body)
         cost = most if tokens is None else self._judge.cost(*tokens)
         usage = Usage(*(tokens or (0, 0)), cost)
-        found = said if isinstance(said, Malformed) else parse(said, asked.ids)
+        found = said if isinstance(said, Malformed) else question.read(said, asked)
         if isinstance(found, Malformed):
             await asyncio.to_thread(self._ledger.refuse, reservation, found.reason, usage)
             return found
-        views = zip(asked.ids, asked.views, strict=True)
-        judged = Judged({group.views[view].sha256: found[one] for one, view in views}, cost)
-        await asyncio.to_thread(self._ledger.keep, reservation, group.sha256, self._judge.model, judged.answer(), usage)
-        return judged
+        await asyncio.to_thread(self._ledger.keep, reservation, question.sha256, self._judge.model, found, usage)
+        return Kept(found, cost)
 
     async def _pace(self) -> None:
         """Wait for this client's turn of the minute."""
@@ -199,7 +250,7 @@ class JudgeClient:
         self._next_at = at + 60 / self._judge.requests_per_minute
         await asyncio.sleep(at - now)
 
-    async def _post(self, asked: Request) -> _Reply:
+    async def _post(self, asked: Body) -> _Reply:
         import httpx
 
         try:
@@ -211,7 +262,7 @@ class JudgeClient:
             unsent = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout)
             return _Reply(0, said=f"the judge gave no answer ({type(error).__name__})", is_free=unsent)
 
-    async def _send(self, asked: Request) -> _Reply:
+    async def _send(self, asked: Body) -> _Reply:
         body = b""
         async with self._http.stream(
             "POST", self._url, content=json.dumps(asked.body).encode(), headers=JSON
@@ -222,42 +273,8 @@ class JudgeClient:
                     break
         if answer.status_code == 200:
             return _Reply(200, body, is_free=False)
-        said = f"the judge answered {answer.status_code}{_code(body)}"
-        return _Reply(answer.status_code, body, _retry_after(answer.headers.get("retry-after", "")), said)
+        said = f"the judge answered {answer.status_code}{code(body)}"
+        return _Reply(answer.status_code, body, retry_after(answer.headers.get("retry-after", "")), said)
 
 
 JSON = {"Content-Type": "application/json"}
-
-
-def _content(body: bytes) -> tuple[str | Malformed, tuple[int, int] | None]:
-    """What the judge said, and the tokens it was charged for; None where it does not say."""
-    try:
-        answer = json.loads(body)
-        said, stopped = answer["choices"][0]["message"]["content"], answer["choices"][0].get("finish_reason")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return Malformed("not a chat completion"), None
-    return said if isinstance(said, str) else Malformed(f"no content (finish_reason {stopped!r:.40})"), _tokens(answer)
-
-
-def _tokens(answer: dict[str, Any]) -> tuple[int, int] | None:
-    usage = answer.get("usage")
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
-    counted = [
-        count for count in counts if isinstance(count, int) and not isinstance(count, bool) and 0 <= count < 2**31
-    ]
-    return (counted[0], counted[1]) if len(counted) == 2 else None
-
-
-def _code(body: bytes) -> str:
-    """The server's word for an error. Never its message, which may quote a key or what was sent."""
-    try:
-        error = json.loads(body)["error"]
-        word = error.get("code") or error.get("type")
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return ""
-    return f" ({word})" if isinstance(word, str) and re.fullmatch(r"[A-Za-z0-9_.-]{1,60}", word) else ""
-
-
-def _retry_after(text: str) -> float:
-    """Seconds of the ``Retry-After`` header within bounds; 0 where it is missing or a date."""
-    return min(float(text), LONGEST_BACKOFF_SECONDS) if re.fullmatch(r"\d{1,9}(\.\d+)?", text, re.ASCII) else 0.0

@@ -1,4 +1,4 @@
-"""Where the judge answers. A variable set to nothing counts as unset."""
+"""Where the judge answers, and what a verifier asks for. A variable set to nothing counts as unset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ URL = "RLFLEET_JUDGE_URL"
 
 
 class JudgeSettings(BaseSettings):
-    """The OpenAI-compatible server whose models judge, and the key it asks for."""
+    """The OpenAI-compatible server whose models judge, and the keys that it and verifiers ask for."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
 
@@ -25,6 +25,11 @@ class JudgeSettings(BaseSettings):
         None,
         validation_alias=AliasChoices("RLFLEET_JUDGE_KEY", "OPENPIPE_API_KEY"),
         description="bearer key that the judge asks for; the first that is set",
+    )
+    verifier_key: SecretStr | None = Field(
+        None,
+        validation_alias="RLFLEET_VERIFIER_KEY",
+        description="bearer key that the verifier of held-out answers asks for, where it is a URL",
     )
 
     @field_validator("url")

@@ -6,6 +6,7 @@ from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
 from db.tables.trajectories import (
     Call,
+    CallFailure,
     CallKey,
     Feedback,
     Judgement,
@@ -19,6 +20,7 @@ from db.tables.trajectories import (
 )
 from db.tables.versions import (
     Checkpoint,
+    Control,
     Dataset,
     DatasetTrajectory,
     DatasetWindow,
@@ -34,8 +36,10 @@ __all__ = [
     "Alert",
     "Base",
     "Call",
+    "CallFailure",
     "CallKey",
     "Checkpoint",
+    "Control",
     "Dataset",
     "DatasetTrajectory",
     "DatasetWindow",

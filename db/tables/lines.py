@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, ForeignKey, Integer, UniqueConstraint, func
+from sqlalchemy import CheckConstraint, ForeignKey, Integer, UniqueConstraint, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.tables.base import Base, CreatedAt, Json, Key, Moment
@@ -20,10 +20,14 @@ class Line(Base):
 
 
 class Run(Base):
-    """A chain of windows on environments, with its config as given and how it ended."""
+    """A chain of windows on environments, with its config as given and how it ended.
+
+    ``patient_from`` is the place in the chain of versions from which on they use up the patience of an early stop;
+    with ``finishing`` it ends as if all its rounds had been played.
+    """
 
     __tablename__ = "runs"
-    __table_args__ = (CheckConstraint("state in ('running','finished','stopped')", name="state"),)
+    __table_args__ = (CheckConstraint("state in ('running','paused','finished','stopped')", name="state"),)
 
     id: Mapped[Key]
     line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"), index=True)
@@ -34,6 +38,8 @@ class Run(Base):
     base_version_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id", use_alter=True))
     created_at: Mapped[CreatedAt]
     finished_at: Mapped[Moment | None]
+    patient_from: Mapped[int] = mapped_column(Integer, server_default="0")
+    finishing: Mapped[bool] = mapped_column(server_default=text("false"))
 
 
 class Window(Base):

@@ -97,6 +97,8 @@ class Call(Base):
             " and (token_ids is null or length(token_ids) = length(logprobs))",
             name="tokens_together",
         ),
+        # All that watching a canary reads, so that it does not read conversations.
+        Index("ix_calls_model", "model", "at", postgresql_include=["trajectory_id", "agent_id", "created_at"]),
         BY_WEEK,
     )
 
@@ -116,6 +118,22 @@ class Call(Base):
     temperature: Mapped[float | None] = mapped_column(Double)
     finish_reason: Mapped[str | None]
     created_at: Mapped[CreatedAt]
+
+
+class CallFailure(Base):
+    """A call that the version ``model`` should have answered and did not, whether or not another answered in its place.
+
+    ``at`` is when it was made.
+    """
+
+    __tablename__ = "call_failures"
+    __table_args__ = (Index("ix_call_failures_model", "line", "model", "at"),)
+
+    call_id: Mapped[str] = mapped_column(primary_key=True)
+    line: Mapped[str]
+    model: Mapped[str]
+    reason: Mapped[str]
+    at: Mapped[Moment]
 
 
 class Recording(Base):

@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Double, ForeignKey, Index, Integer, SmallInteger, UniqueConstraint, text
+from typing import Any
+
+from sqlalchemy import (
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    SmallInteger,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from db.tables.base import Base, CreatedAt, Json, Key, Moment
@@ -48,7 +61,10 @@ class DatasetTrajectory(Base):
 
 
 class Checkpoint(Base):
-    """Weights that a training job wrote: full, or an adapter on the full weights in ``base_uri``."""
+    """Weights that a training job wrote: full, or an adapter on the full weights in ``base_uri``.
+
+    ``removed_at`` is when retention gave the folder up; the row stays.
+    """
 
     __tablename__ = "checkpoints"
     __table_args__ = (
@@ -66,6 +82,7 @@ class Checkpoint(Base):
     sha256: Mapped[str]
     metrics: Mapped[Json]
     created_at: Mapped[CreatedAt]
+    removed_at: Mapped[Moment | None]
 
 
 class Version(Base):
@@ -77,6 +94,7 @@ class Version(Base):
     __tablename__ = "versions"
     __table_args__ = (
         UniqueConstraint("line_id", "number"),
+        UniqueConstraint("line_id", "id"),
         CheckConstraint("state in ('candidate','ready','rejected')", name="state"),
     )
 
@@ -97,10 +115,25 @@ class Version(Base):
 
 
 class Evaluation(Base):
-    """One version's checkpoint on one task set; ``k`` of ``n`` verdicts were right."""
+    """One shard of a checkpoint's evaluation: one sample of the task set's scenarios from place ``first`` on.
+
+    ``k`` of ``n`` verdicts were right; of ``missing`` scenarios there is none. ``against`` is what its answers were
+    compared with: the hash of another checkpoint, ``logged``, or nothing where each answer was judged by itself.
+    """
 
     __tablename__ = "evaluations"
-    __table_args__ = (UniqueConstraint("checkpoint_id", "task_set_hash", "judge", "prompt_hash"),)
+    __table_args__ = (
+        UniqueConstraint(
+            "checkpoint_sha256",
+            "task_set_hash",
+            "judge",
+            "prompt_hash",
+            "against",
+            "sample",
+            "first",
+            name="uq_evaluations_shard",
+        ),
+    )
 
     id: Mapped[Key]
     job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
@@ -112,6 +145,10 @@ class Evaluation(Base):
     judge: Mapped[str]
     prompt_hash: Mapped[str]
     ids_sha256: Mapped[str]
+    checkpoint_sha256: Mapped[str]
+    against: Mapped[str] = mapped_column(server_default="")
+    sample: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    first: Mapped[int] = mapped_column(Integer, server_default="0")
     k: Mapped[int] = mapped_column(Integer)
     n: Mapped[int] = mapped_column(Integer)
     missing: Mapped[int] = mapped_column(Integer)
@@ -119,7 +156,11 @@ class Evaluation(Base):
 
 
 class Verdict(Base):
-    """Right or wrong on one held-out scenario; null is "no verdict", which is not "wrong"."""
+    """Right or wrong on one held-out scenario; null is "no verdict", which is not "wrong", and ``reason`` says why.
+
+    Of an evaluation against another, ``rival_right`` is the other's verdict; both are right where they are equal.
+    ``type`` is the kind of scenario, by which versions are compared too.
+    """
 
     __tablename__ = "verdicts"
 
@@ -129,18 +170,28 @@ class Verdict(Base):
     right: Mapped[bool | None]
     content_hash: Mapped[str]
     turns: Mapped[int] = mapped_column(Integer)
+    type: Mapped[str] = mapped_column(server_default="")
+    rival_right: Mapped[bool | None]
+    reason: Mapped[str | None]
 
 
 class Decision(Base):
-    """Why a version was or was not released: the policy, the evidence and what would have changed it."""
+    """Why a version was or was not released: the policy, the evidence and what would have changed it.
+
+    A job made it, or a person, the ``actor``. ``approval`` is set where a person must agree before it is carried out.
+    """
 
     __tablename__ = "decisions"
+    __table_args__ = (
+        CheckConstraint("approval in ('waiting','given','refused')", name="approval"),
+        CheckConstraint("(job_id is null) = (actor is not null)", name="author"),
+    )
 
     id: Mapped[Key]
     line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
     run_id: Mapped[int | None] = mapped_column(ForeignKey("runs.id"))
-    job_id: Mapped[int] = mapped_column(ForeignKey("jobs.id"), unique=True)
-    fence: Mapped[int]
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id"), unique=True)
+    fence: Mapped[int | None]
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
     stable_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
     policy: Mapped[str]
@@ -148,24 +199,52 @@ class Decision(Base):
     reason: Mapped[str]
     evidence: Mapped[Json]
     created_at: Mapped[CreatedAt]
+    actor: Mapped[str | None]
+    approval: Mapped[str | None]
+    approved_by: Mapped[str | None]
+    approved_at: Mapped[Moment | None]
 
 
 class Release(Base):
-    """The only path to traffic: which version of a line gets which share. ``ended_at`` is null while it holds."""
+    """The only path to traffic: which version of a line gets which share. ``ended_at`` is null while it holds.
+
+    A canary is one row for each share that it has had: ``place`` counts them, ``plan`` says how it grows and what it is
+    tested by, ``looked`` is what the last look at its traffic said.
+    """
 
     __tablename__ = "releases"
     __table_args__ = (
         CheckConstraint("stage in ('canary','stable')", name="stage"),
         CheckConstraint("share between 0 and 100", name="share"),
+        ForeignKeyConstraint(["line_id", "version_id"], ["versions.line_id", "versions.id"]),
         Index("uq_releases_live", "line_id", "stage", unique=True, postgresql_where=text("ended_at is null")),
     )
 
     id: Mapped[Key]
     line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))
     version_id: Mapped[int] = mapped_column(ForeignKey("versions.id"))
-    decision_id: Mapped[int | None] = mapped_column(ForeignKey("decisions.id"))
+    decision_id: Mapped[int] = mapped_column(ForeignKey("decisions.id"))
     stage: Mapped[str]
     share: Mapped[int] = mapped_column(SmallInteger)
     reason: Mapped[str]
     created_at: Mapped[CreatedAt]
     ended_at: Mapped[Moment | None]
+    place: Mapped[int] = mapped_column(SmallInteger, server_default="0")
+    plan: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    looked: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    looked_at: Mapped[Moment | None]
+    ended_reason: Mapped[str | None]
+
+
+class Control(Base):
+    """What a person said about a line's traffic: none for our versions, or one version for everybody."""
+
+    __tablename__ = "controls"
+    __table_args__ = (ForeignKeyConstraint(["line_id", "pinned_id"], ["versions.line_id", "versions.id"]),)
+
+    line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"), primary_key=True)
+    killed: Mapped[bool] = mapped_column(server_default=text("false"))
+    pinned_id: Mapped[int | None] = mapped_column(ForeignKey("versions.id"))
+    actor: Mapped[str]
+    reason: Mapped[str]
+    changed_at: Mapped[CreatedAt]

@@ -103,6 +103,7 @@ def test_an_episode_is_a_conversation() -> None:
         turns=3,
         truncated=False,
         content_hash="df7985f111b33c9f8b9c882e9970749f30579b30c6f11eebec7f0f9507d520b4",
+        type="babyai",
     )
     assert [call[:3] for call in model.calls] == [("t-0", 0, "t-0-0"), ("t-0", 1, "t-0-1"), ("t-0", 2, "t-0-2")]
     assert [message["role"] for message in model.calls[2][3]["messages"]] == [

@@ -131,6 +131,8 @@ def test_a_digest_is_of_the_canonical_json() -> None:
 
 def test_a_digest_tells_configs_apart_and_sees_models_as_their_json() -> None:
     config = Release()
-    assert digest(config) == digest({"min_probability": 0.95, "min_scenarios": 200, "share": 100})
+    assert digest(config) == digest(
+        {"policy": "paired-margin", "min_probability": 0.95, "margin": 0.01, "min_scenarios": 200, "share": 100}
+    )
     assert digest(config) != digest(Release(share=50))
     assert digest("a", "b") != digest("ab")

@@ -203,7 +203,18 @@ def test_a_trained_run_judges_its_best_and_its_base_on_held_out_scenarios() -> N
 def test_the_decision_carries_what_it_was_made_from() -> None:
     state = trained_run((50, 2.0), (60, 2.0), (80, 2.0), held_out={0: 51, 2: 79})
     inputs = {"candidate": "v2", "run": "demo", "base": "v0"}
-    evidence = {"tie_set": ["v2"], "validation": {"v0": [50, 100], "v1": [60, 100], "v2": [80, 100]}}
+    counts = {"v0": [50, 100], "v1": [60, 100], "v2": [80, 100]}
+    evidence = {
+        "tie_set": ["v2"],
+        "validation": counts,
+        "types": {name: {"babyai": count} for name, count in counts.items()},
+        "vetoed": [],
+        "posterior": {"v0": 0.5, "v1": round(61 / 102, 6), "v2": round(81 / 102, 6)},
+        "alarms": [],
+        "reason": "step 2 (80/100) is credibly better than every other (P 0.999 or more by the counts)",
+        "confirmed": {"v2": [79, 100]},
+        "early_stop": None,
+    }
     config = {"release": dumped(RUN.release), "task_set": dumped(HELD_OUT), "evidence": evidence}
     assert list(plan(state)) == [Want("decide", "score", inputs, config)]
 

@@ -169,7 +169,8 @@ def test_the_evidence_names_every_version_that_the_data_do_not_tell_apart() -> N
     one.settle()
     (wanted,) = plan(one.state)
     assert isinstance(wanted, Want)
-    assert wanted.config["evidence"] == {
-        "tie_set": ["v0", "v1"],
-        "validation": {"v0": [80, 100], "v1": [80, 100], "v2": [60, 100]},
-    }
+    evidence = wanted.config["evidence"]
+    assert evidence["tie_set"] == ["v0", "v1"]
+    assert evidence["validation"] == {"v0": [80, 100], "v1": [80, 100], "v2": [60, 100]}
+    assert evidence["confirmed"] == {"v0": [80, 100], "v1": [80, 100]}
+    assert [(one["version"], one["type"]) for one in evidence["vetoed"]] == [("v2", "babyai")]

@@ -1,62 +1,48 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from rl.config import Release
 from rl.errors import InvalidInput
-from rl.promotion import decide, successes_needed
+from rl.policies import Gate, judge
+from rl.promotion import decide, no_improvement
+from rl.verdicts import Scores, Verdicts
 
-POLICY = Release(min_probability=0.95, min_scenarios=200)
-
-
-def test_a_credibly_better_version_is_released() -> None:
-    decision = decide((170, 200), (150, 200), POLICY)
-    assert decision.released
-    assert decision.policy == "probability-better"
-    assert decision.probability == pytest.approx(0.9937, abs=5e-5)
-    assert decision.reason == "170/200 (85.0%) against 150/200 (75.0%): P(better) = 0.9937, at least 0.95"
-    assert decision.would_change == "163 successes of 200 or fewer"
+GATE = Gate(min_scenarios=20)
 
 
-def test_a_version_that_may_be_better_is_not() -> None:
-    decision = decide((160, 200), (150, 200), POLICY)
-    assert not decision.released
-    assert decision.reason == "160/200 (80.0%) against 150/200 (75.0%): P(better) = 0.8834, below 0.95"
-    assert decision.would_change == "164 successes of 200 or more"
+def _scores(k: int, n: int = 20) -> Scores:
+    return {"gridworld": {f"s{i:02}": float(i < k) for i in range(n)}}
 
 
-def test_the_first_version_of_a_line_has_nothing_to_beat() -> None:
-    decision = decide((3, 20), None, POLICY)
-    assert (decision.released, decision.probability, decision.reason) == (True, None, "the first version of its line")
+def test_the_first_version_of_a_line_is_released_without_a_comparison() -> None:
+    found = decide(Verdicts(candidate=_scores(0), stable={}), GATE, is_first=True)
+    assert (found.released, found.probability, found.policy) == (True, None, "paired-margin")
+    assert found.reason == "the first version of its line: nothing to compare with"
+    assert found.would_change == "a stable version to compare with"
+    assert [(one.candidate.k, one.candidate.n, one.stable.n) for one in found.environments] == [(0, 20, 0)]
+    assert (found.cells, found.difference) == (None, None)
 
 
-@pytest.mark.parametrize(
-    ("candidate", "stable", "name"), [((199, 199), (10, 200), "candidate"), ((200, 200), (10, 199), "stable")]
-)
-def test_too_few_scenarios_are_no_evidence(candidate: tuple[int, int], stable: tuple[int, int], name: str) -> None:
-    decision = decide(candidate, stable, POLICY)
-    assert (decision.released, decision.probability) == (False, None)
-    assert decision.reason == f"the {name} version was judged on 199 scenarios, fewer than 200"
-    assert decision.would_change == f"1 more verdicts on the {name} version"
+def test_any_other_is_judged_by_the_gates_policy() -> None:
+    for policy in ("paired-margin", "champion-2026-07"):
+        verdicts, gate = Verdicts(candidate=_scores(15), stable=_scores(5)), Gate(policy=policy, min_scenarios=20)
+        assert decide(verdicts, gate) == judge(verdicts, gate)
+        assert decide(verdicts, gate).released
 
 
-def test_a_perfect_stable_version_cannot_be_beaten_on_as_many() -> None:
-    decision = decide((200, 200), (200, 200), POLICY)
-    assert not decision.released
-    assert decision.would_change == "more scenarios: not even 200 of 200 would be enough"
+def test_a_version_without_a_rival_that_is_not_the_first_is_not_released_by_mistake() -> None:
+    with pytest.raises(InvalidInput, match="judge both versions on the same environments first"):
+        decide(Verdicts(candidate=_scores(15), stable={}), GATE)
 
 
-@given(st.integers(0, 40), st.integers(0, 30), st.floats(0.51, 0.99))
-def test_the_success_that_decides(k: int, stable: int, min_probability: float) -> None:
-    policy = Release(min_probability=min_probability, min_scenarios=30)
-    needed = successes_needed(40, (stable, 30), min_probability)
-    assert decide((k, 40), (stable, 30), policy).released == (needed is not None and k >= needed)
+def test_nothing_is_released_of_a_run_that_chose_what_it_began_with() -> None:
+    found = no_improvement("main-v1.0.0", Verdicts(candidate=_scores(5), stable=_scores(5)), GATE)
+    assert (found.released, found.probability) == (False, None)
+    assert found.reason == "no improvement: main-v1.0.0 itself did best on the validation scenarios"
 
 
-def test_impossible_counts_are_refused() -> None:
-    with pytest.raises(InvalidInput):
-        decide((201, 200), None, POLICY)
-    with pytest.raises(InvalidInput):
-        decide((1, 200), (201, 200), POLICY)
+def test_counts_over_all_types_keep_scenarios_of_the_same_name_apart() -> None:
+    candidate = {"a": {"s": 1.0, "t": 0.0}, "b": {"s": 0.5}}
+    of_candidate, of_stable = Verdicts(candidate=candidate, stable={}).overall()
+    assert (of_candidate.k, of_candidate.n, of_candidate.mean) == (1.5, 3, 0.5)
+    assert (of_stable.n, of_stable.interval) == (0, (0.0, 0.0))

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rl.held_out import HeldOut, is_held_out
 from rl.readiness import UNGROUPED
 from rl.usable import Rule, Usable, is_round, usable
 
@@ -173,6 +174,7 @@ RULES = st.builds(
     st.none() | st.just(0.5),
     st.sampled_from(["skip", "batch_baseline", "score_alone"]),
     st.booleans(),
+    st.none() | st.builds(HeldOut, share=st.floats(0.01, 0.99), salt=st.text(max_size=3), verifier=st.just("m:f")),
 )
 
 
@@ -206,3 +208,26 @@ def test_what_is_compared_differs_and_can_be_compared(rows: list[Row], rule: Rul
 def test_what_was_refused_is_left_out_whatever_else_it_is() -> None:
     rows = [*PAIR, Row("c", None, is_refused=True), Row("d", 1.0, window=ROUND, is_refused=True)]
     assert reasons(rows, GRPO, {"c": "v"}) == dict.fromkeys("cd", "its owner refused consent")
+
+
+def test_what_is_held_out_is_left_out_but_for_rounds() -> None:
+    held = HeldOut(share=0.5, salt="s", verifier="m:f")
+    names = [f"scenario-{number}" for number in range(40)]
+    rows = [Row(f"{name}/{n}", float(n), name) for name in names for n in range(2)]
+    rows += [Row(f"round/{name}", None, name) for name in names[:1]] + [Row("played", 1.0, names[0], ROUND)]
+    kept_out = {name for name in names if is_held_out(name, 0.5, "s")}
+    assert 10 < len(kept_out) < 30
+    found = usable(rows, Rule("grpo", held_out=held), {})
+    assert {one.row.scenario_id for one in found.left_out if one.reason == "held out for evaluation"} == kept_out
+    assert {one.row.scenario_id for one in found.kept if not is_round(one.row.window)} == set(names) - kept_out
+    assert "played" in {one.row.trajectory_id for one in found.kept}
+    assert usable([Row("c", 1.0, next(iter(kept_out)), is_refused=True)], Rule("sft", held_out=held), {}).reasons == {
+        "its owner refused consent": 1
+    }
+
+
+@given(ROWS, RULES)
+def test_nothing_that_is_held_out_is_ever_kept(rows: list[Row], rule: Rule) -> None:
+    kept = {one.row.scenario_id for one in usable(rows, rule, {}).kept if not is_round(one.row.window)}
+    held = rule.held_out
+    assert held is None or not {one for one in kept if is_held_out(one, held.share, held.salt)}

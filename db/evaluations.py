@@ -1,0 +1,200 @@
+"""Evaluations: shards of verdicts that are stored once, what they add up to, and two versions side by side.
+
+A shard belongs to its checkpoint's hash, so versions with equal weights are evaluated once. What is stored stays: only
+verdicts that were missing are filled in later.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from db.jobs import Claim
+from db.results import ONCE
+from db.tables import Checkpoint, Evaluation, Verdict, Version
+from rl.config import TaskSet, digest
+from rl.errors import InvalidInput
+from rl.evaluating import Shard
+from rl.held_out import LoggedSet
+from rl.line_state import AnySet, Result
+from rl.records import ids_sha256
+from rl.selection import MIN_COVERAGE
+from rl.verdicts import Scores, Verdicts
+
+__all__ = ["Result", "Shard", "checkpoint_of", "compared", "store", "stored"]
+
+
+def checkpoint_of(session: Session, version: Version, step: int | None = None) -> Checkpoint:
+    """The version's checkpoint, or the one that its training wrote at ``step``.
+
+    Raises:
+        InvalidInput: it wrote none there, or it was removed since.
+    """
+    mine = Checkpoint.id == version.checkpoint_id
+    query = select(Checkpoint).where(mine if step is None else Checkpoint.job_id == version.job_id)
+    found = session.scalars(query if step is None else query.where(Checkpoint.step == step)).one_or_none()
+    if found is None:
+        raise InvalidInput("step", step, f"the training of {version.name} wrote no checkpoint at this step")
+    if found.removed_at is not None:
+        raise InvalidInput("step", found.step, f"retention removed this checkpoint of {version.name}")
+    return found
+
+
+def stored(session: Session, checkpoint: Checkpoint, task_set: AnySet, shard: Shard, sample: int, first: int) -> bool:
+    """Whether the shard is there and lacks no verdict; of ``shard`` the judge, the prompt and the rival count."""
+    row = session.scalar(_same(checkpoint, task_set, shard, sample, first))
+    return row is not None and row.missing == 0
+
+
+def store(
+    session: Session, claim: Claim, version: Version, checkpoint: Checkpoint, task_set: AnySet, shard: Shard
+) -> dict[str, Any]:
+    """Store the shard that the claim's inputs name. One that is there already only gains the verdicts it lacked.
+
+    Returns counts of what is stored then.
+    """
+    sample, first = int(claim.inputs.get("sample", 0)), int(claim.inputs.get("first", 0))
+    k, n = _counts(shard.verdicts)
+    values = {
+        "job_id": claim.job_id,
+        "fence": claim.fence,
+        "version_id": version.id,
+        "checkpoint_id": checkpoint.id,
+        "checkpoint_sha256": checkpoint.sha256,
+        "task_set": task_set.model_dump(mode="json"),
+        "task_set_hash": digest(task_set),
+        "judge": shard.judge,
+        "prompt_hash": shard.prompt_hash,
+        "ids_sha256": ids_sha256([one["scenario_id"] for one in shard.verdicts]),
+        "against": shard.against,
+        "sample": sample,
+        "first": first,
+        "k": k,
+        "n": n,
+        "missing": len(shard.verdicts) - n,
+    }
+    # A second job of the same shard, of a version with equal weights, waits here for the first one's commit.
+    made = insert(Evaluation).values(values).on_conflict_do_nothing(constraint="uq_evaluations_shard")
+    evaluation_id = session.scalar(made.returning(Evaluation.id))
+    if evaluation_id is not None:
+        rows = [dict(one) | {"evaluation_id": evaluation_id} for one in shard.verdicts]
+        if rows:
+            session.execute(insert(Verdict), rows)
+        return {"k": k, "n": n, "missing": len(rows) - n}
+    row = session.scalars(_same(checkpoint, task_set, shard, sample, first).with_for_update()).one()
+    filled = _fill(session, row, shard.verdicts) if row.missing else 0
+    return {"k": row.k, "n": row.n, "missing": row.missing, "there_already": True, "filled": filled}
+
+
+def _same(checkpoint: Checkpoint, task_set: AnySet, shard: Shard, sample: int, first: int) -> Any:
+    return select(Evaluation).where(
+        Evaluation.checkpoint_sha256 == checkpoint.sha256,
+        Evaluation.task_set_hash == digest(task_set),
+        Evaluation.judge == shard.judge,
+        Evaluation.prompt_hash == shard.prompt_hash,
+        Evaluation.against == shard.against,
+        Evaluation.sample == sample,
+        Evaluation.first == first,
+    )
+
+
+def _counts(verdicts: Sequence[Mapping[str, Any]]) -> tuple[int, int]:
+    judged = [one["right"] for one in verdicts if one["right"] is not None]
+    return sum(judged), len(judged)
+
+
+def _fill(session: Session, row: Evaluation, verdicts: Sequence[Mapping[str, Any]]) -> int:
+    """Give the row's scenarios without a verdict those that there are. Returns how many."""
+    lacking = session.scalars(select(Verdict).where(Verdict.evaluation_id == row.id, Verdict.right.is_(None)))
+    found = {(one["scenario_id"], one["sample"]): one for one in verdicts if one["right"] is not None}
+    filled = 0
+    for verdict in lacking:
+        if (one := found.get((verdict.scenario_id, verdict.sample))) is None:
+            continue
+        for name in ("right", "rival_right", "content_hash", "turns", "type", "reason"):
+            setattr(verdict, name, one.get(name))
+        filled += 1
+        row.k, row.n, row.missing = row.k + bool(one["right"]), row.n + 1, row.missing - 1
+    session.flush()
+    return filled
+
+
+def compared(
+    session: Session, candidate: Version, rival: Version | None, task_set: TaskSet | LoggedSet, step: int | None = None
+) -> Verdicts:
+    """Both versions' verdicts on the task set by type and scenario, under one judge and prompt: the newest of both.
+
+    ``step`` names a checkpoint of the candidate other than the one that it stands for. A scenario's score is the mean
+    of its samples. On logs with a judge the candidate's rows hold both sides. Without a rival its side is empty.
+
+    Raises:
+        InvalidInput: a version was not evaluated, the two were judged differently, or verdicts are missing for more
+            than 5 %.
+    """
+    mine = _judged(session, candidate, checkpoint_of(session, candidate, step).sha256, task_set)
+    if isinstance(task_set, LoggedSet) and task_set.against:
+        _, newest = max(mine.values(), key=lambda one: one[0])
+        shown = {place: one for place, one in newest.items() if None not in one[1:]}
+        _check(candidate, task_set, newest, len(shown))
+        return Verdicts(candidate=_scores(shown, 1), stable=_scores(shown, 2))
+    theirs = {} if rival is None else _judged(session, rival, checkpoint_of(session, rival).sha256, task_set)
+    alike = max(mine.keys() & theirs.keys() if rival else mine.keys(), key=lambda key: mine[key][0], default=None)
+    if alike is None:
+        both = f"{candidate.name} by {sorted(mine)}, the other by {sorted(theirs)}"
+        raise InvalidInput(
+            "judge", both, "the versions were judged by different judges or prompts; evaluate both again"
+        )
+    sides = []
+    for version, rows in ((candidate, mine), (rival, theirs)):
+        every = rows[alike][1] if version is not None else {}
+        shown = {place: one for place, one in every.items() if one[1] is not None}
+        if version is not None:
+            _check(version, task_set, every, len(shown))
+        sides.append(_scores(shown, 1))
+    return Verdicts(candidate=sides[0], stable=sides[1])
+
+
+Row = tuple[str, bool | None, bool | None]
+"""Type, right, and right of the other."""
+Rows = dict[tuple[str, int], Row]
+"""By scenario and sample."""
+
+VERDICTS = text(f"select * from ({ONCE}) once")  # noqa: S608 (of a constant)
+
+
+def _judged(
+    session: Session, version: Version, sha256: str, task_set: AnySet
+) -> dict[tuple[str, str], tuple[int, Rows]]:
+    """By judge and prompt hash: the newest row's id, and the verdicts."""
+    newest: dict[tuple[str, str], int] = defaultdict(int)
+    rows: dict[tuple[str, str], Rows] = defaultdict(dict)
+    for one in session.execute(VERDICTS, {"hashes": [sha256], "task_set": digest(task_set)}):
+        key = one.judge, one.prompt_hash
+        newest[key] = max(newest[key], one.id)
+        rows[key][one.scenario_id, one.sample] = one.type, one.right, one.rival_right
+    if not rows:
+        raise InvalidInput("evaluation", version.name, "this version was not evaluated on the decision's task set")
+    return {key: (newest[key], rows[key]) for key in rows}
+
+
+def _check(version: Version, task_set: AnySet, every: Rows, judged: int) -> None:
+    asked = task_set.count * task_set.samples if isinstance(task_set, TaskSet) else len(every)
+    if judged < MIN_COVERAGE * asked:
+        remedy = f"at least {MIN_COVERAGE:.0%} are needed; `rlfleet jobs` says what became of its evaluations"
+        raise InvalidInput("evaluation", f"{version.name}: {judged} of {asked} verdicts", remedy)
+
+
+def _scores(rows: Rows, side: int) -> Scores:
+    """The mean of the samples by type and scenario."""
+    samples: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for (scenario, _), one in rows.items():
+        samples[one[0], scenario].append(float(bool(one[side])))
+    scores: Scores = defaultdict(dict)
+    for (name, scenario), values in samples.items():
+        scores[name][scenario] = sum(values) / len(values)
+    return dict(scores)

@@ -1,0 +1,151 @@
+"""What a run has come to: its rounds, its versions' verdicts, what was the best so far, and what it waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import select, text
+from sqlalchemy.orm import Session
+
+from db import lines, planning
+from db.dispatch import Spec
+from db.tables import Line, Run
+from rl.choosing import Ranking
+from rl.deciding import judged_of
+from rl.errors import InvalidInput
+from rl.evaluating import coverage
+from rl.line_state import LineState, RunState, Want
+from rl.planner import plan, stops
+
+
+def newest(session: Session, limit: int) -> list[Run]:
+    """The newest runs, the newest last."""
+    return list(session.scalars(select(Run).order_by(Run.id.desc()).limit(limit)))[::-1]
+
+
+def told(session: Session, run: Run) -> dict[str, Any]:
+    """The run for machines and people. ``waits`` says in words what it waits for, and what a person must do."""
+    state, one = _state(session, run)
+    found = judged_of(state, one)[1]
+    selection = found.select() if found.candidates else None
+    early = one.config.early_stop
+    rounds = [window for window in state.windows if window.run == run.name]
+    return {
+        "run": run.name,
+        "line": state.name,
+        "state": run.state,
+        "reason": run.reason,
+        "from": one.base,
+        "rounds": {"trained": sum(each.state == "trained" for each in rounds), "of": one.config.rounds},
+        "finishing": run.finishing,
+        "versions": _versions(found, one),
+        "best": None if selection is None else found.points[selection.pick].label,
+        "tie_set": [] if selection is None else [found.points[place].label for place in selection.tie_set],
+        "alarms": found.evidence()["alarms"] if selection is not None else [],
+        "early_stop": None if early is None else early.model_dump() | {"said": stops(one, found) or None},
+        "waits": [] if run.state not in planning.OPEN else list(_waits(session, run, state, one)),
+    }
+
+
+def resume(session: Session, name: str) -> str:
+    """Have a paused run go on; the patience of its early stop counts anew. Returns its line's name.
+
+    Raises:
+        InvalidInput: no such run, or it is not paused.
+    """
+    run = lines.run_named(session, name)
+    if run.state != "paused" or not lines.go_on(session, run.id, patient_from=_places(session, run)):
+        raise InvalidInput("run", name, f"it is {run.state}, and only a paused run is resumed")
+    return _line(session, run).name
+
+
+def finish(session: Session, name: str) -> str:
+    """Have a run end as if all its rounds had been played. Returns its line's name.
+
+    Raises:
+        InvalidInput: no such run, or it has ended.
+    """
+    run = lines.run_named(session, name)
+    if not lines.go_on(session, run.id, finishing=True):
+        raise InvalidInput("run", name, f"it is {run.state} already: {run.reason}")
+    return _line(session, run).name
+
+
+def _line(session: Session, run: Run) -> Line:
+    return session.scalars(select(Line).where(Line.id == run.line_id)).one()
+
+
+def _state(session: Session, run: Run) -> tuple[LineState, RunState]:
+    state = planning.line_state(session, _line(session, run), run.name)
+    return state, state.run(run.name)
+
+
+def _places(session: Session, run: Run) -> int:
+    """How many places its chain of checkpoints has: what it started from, and all that were trained since."""
+    return max(judged_of(*_state(session, run))[1].points, default=0) + 1
+
+
+def _versions(found: Ranking, run: RunState) -> list[dict[str, Any]]:
+    counted = {one.step: one for one in found.candidates}
+    listed = []
+    for place, point in sorted(found.points.items()):
+        result, one = point.on(run.config.validation), counted.get(place)
+        listed.append(
+            {
+                "version": point.label,
+                "state": point.version.state,
+                "counts": None if one is None else list(one.overall),
+                "mean": None if one is None else round(one.posterior_mean, 6),
+                "coverage": 0.0 if result is None else round(coverage(run.config.validation, result), 4),
+                "training_score": point.training_score,
+            }
+        )
+    return listed
+
+
+def _waits(session: Session, run: Run, state: LineState, one: RunState) -> Iterator[str]:
+    if one.paused:
+        yield f"{run.reason}; `rlfleet resume {run.name}` goes on, `rlfleet finish {run.name}` decides"
+    if state.canary is not None:
+        yield f"no run of the line ends while {state.canary} is its canary"
+    for want in plan(replace(state, runs=(one,))):
+        if isinstance(want, Want) and _is_of(want, state, one):
+            yield _job(session, run.line_id, want)
+
+
+def _is_of(want: Want, state: LineState, one: RunState) -> bool:
+    """Whether the job is the run's."""
+    names = {version.name for version in state.chain(one)} | {state.stable}
+    sets = [one.config.validation.model_dump(mode="json"), one.config.held_out.model_dump(mode="json")]
+    if want.kind == "evaluate":
+        return want.inputs["version"] in names and want.config in sets
+    window = want.inputs.get("window") or (want.inputs.get("windows") or [""])[0]
+    return want.inputs.get("run") == one.config.name or str(window).startswith(f"run/{one.config.name}/")
+
+
+FOUND = text("select id, state, error from rlfleet.jobs where kind = :kind and line_id = :line and dedup_key = :key")
+
+
+def _job(session: Session, line_id: int, want: Want) -> str:
+    """What is missing in words, and what became of the job that is to bring it."""
+    key = Spec(want.kind, line_id, want.inputs, want.config, want.queue).dedup_key
+    row = session.execute(FOUND, {"kind": want.kind, "line": line_id, "key": key}).one_or_none()
+    if row is None:
+        return f"{_about(want)}: the next look of the fleet asks for it"
+    ended = row.state in ("failed", "dead", "cancelled", "succeeded")
+    remedy = f"; `rlfleet jobs requeue {row.id}`" if ended and row.state != "succeeded" else ""
+    return f"{_about(want)}: job {row.id} is {row.state}" + (f" ({row.error})" if row.error else "") + remedy
+
+
+def _about(want: Want) -> str:
+    inputs = want.inputs
+    if want.kind != "evaluate":
+        return f"{want.kind} {inputs.get('window') or inputs.get('candidate') or inputs['windows'][0]}"
+    where = f"verdicts of {inputs['version']}" + (f" at step {inputs['step']}" if "step" in inputs else "")
+    first, sample = int(inputs.get("first", 0)), inputs.get("sample", 0)
+    count = int(inputs.get("count", want.config["count"] - first))
+    where += f" on {want.config['split']} scenarios {first} to {first + count - 1}"
+    where += f", sample {sample}" if sample else ""
+    return where + (f" ({inputs['missing']} without a verdict)" if "missing" in inputs else "")

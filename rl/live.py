@@ -1,0 +1,87 @@
+"""One look at a live canary: what was seen of it and of the stable version, what that says, and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rl.contrast import Reward
+from rl.records import Record
+from rl.release_plan import Plan
+from rl.sequential import Attempts, State, Verdict, look, update
+from rl.stages import Progress, Stage, Step, step
+
+
+class Counted(Record):
+    """Trajectories since the canary began, by who answered them. Those of ``several`` versions count for none."""
+
+    canary: int = 0
+    stable: int = 0
+    several: int = 0
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the rows say of a canary since it began.
+
+    ``rewards`` are by signal; their ``stage`` numbers stretches of time with the same shares, and ``here`` are those of
+    the share that the canary has. ``hours`` and ``requests``, failed ones too, are counted at this share.
+    """
+
+    hours: float
+    requests: int
+    rewards: Mapping[str, Sequence[Reward]] = field(default_factory=dict)
+    here: frozenset[int] = frozenset()
+    attempts: Sequence[Attempts] = ()
+    counted: Counted = field(default_factory=Counted)
+
+
+class Look(Record):
+    """What a look said, as it is stored on the release row. ``following`` is the next stage, None at the last one."""
+
+    verdict: Verdict
+    step: Step
+    progress: Progress
+    counted: Counted
+    here: Stage
+    following: Stage | None
+
+    @property
+    def is_starving(self) -> bool:
+        """Whether the stage's time is over and the primary signal has too few rewards to say anything."""
+        patience = self.here.soak_hours or Stage.model_fields["soak_hours"].default
+        return self.verdict.say == "wait" and self.step.action == "hold" and self.progress.hours >= patience
+
+
+def looked(seen: Seen, plan: Plan, place: int) -> Look:
+    """The test and the stages, applied to everything that was seen.
+
+    Raises:
+        InvalidInput: the plan has no stage ``place``; or a reward or a count that cannot be.
+    """
+    said = look(update(State(), plan.rules, seen.rewards, seen.attempts), plan.rules)
+    known = [one for one in seen.rewards.get(plan.rules.primary, ()) if one.is_canary]
+    progress = Progress(
+        stage=place,
+        hours=max(seen.hours, 0.0),
+        requests=seen.requests,
+        rewards=sum(one.n for one in known if one.stage in seen.here),
+        rewards_altogether=sum(one.n for one in known),
+    )
+    done = step(plan.stages, progress, said)
+    if plan.hold and said.say != "roll back":
+        done = _held(plan, said)
+    stages = plan.stages.stages
+    return Look(
+        verdict=said,
+        step=done,
+        progress=progress,
+        counted=seen.counted,
+        here=stages[place],
+        following=stages[place + 1] if place + 1 < len(stages) else None,
+    )
+
+
+def _held(plan: Plan, said: Verdict) -> Step:
+    reason = f"it keeps its share until a person ends the test; {said.reason}"
+    return Step(action="hold", share=plan.stages.stages[0].share, reason=reason)
