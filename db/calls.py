@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from db import partitions
+from db.call_rows import KINDS, CallRow, body_of, packed, unpacked
+from db.session import alone
 from rl import records
 
 
@@ -22,7 +21,8 @@ class NewCall:
     """A call to be stored: ``rl.records.Call`` with where it belongs, its messages as plain JSON.
 
     ``messages`` and ``response`` have only the fields of ``rl.records.Message``. ``place`` orders the calls of one
-    turn. ``at`` says which partition it lies in: when it was made; None is where its trajectory lies, or this moment.
+    turn. ``made_at`` is when it was answered; None is this moment. ``at`` says which partition it lies in; None is
+    where its trajectory lies, or ``made_at``.
     """
 
     call_id: str
@@ -41,6 +41,7 @@ class NewCall:
     tools: Sequence[Mapping[str, Any]] | None = None
     place: int = 0
     at: datetime | None = None
+    made_at: datetime | None = None
 
     @classmethod
     def of(
@@ -72,35 +73,20 @@ class NewCall:
         )
 
 
-COLUMNS = {
-    "call_id": "text",
-    "trajectory_id": "text",
-    "turn": "int",
-    "place": "int",
-    "at": "timestamptz",
-    "line": "text",
-    "model": "text",
-    "agent_id": "text",
-    "body": "json",
-    "prompt_token_ids": "bytea",
-    "token_ids": "bytea",
-    "logprobs": "bytea",
-    "temperature": "float8",
-    "finish_reason": "text",
-}
+TYPED = {name: f"cast({name} as {KINDS.get(name, 'text')})" for name in CallRow._fields}
+TYPED["created_at"] = f"coalesce({TYPED['created_at']}, now())"
 
-# One array of text a column: Postgres has no array of arrays of unequal lengths, and the driver quotes
-# strings much faster than it adapts nested lists.
 INSERT = text(f"""
     with new as (
-        select * from unnest({", ".join(f"cast(:{name} as text[])" for name in COLUMNS)}) as new({", ".join(COLUMNS)})
+        select * from unnest({", ".join(f"cast(:{name} as text[])" for name in CallRow._fields)})
+                   as new({", ".join(CallRow._fields)})
     ), fresh as (
         insert into rlfleet.call_keys (call_id, trajectory_id, at)
         select call_id, trajectory_id, cast(at as timestamptz) from new
         on conflict (call_id) do nothing returning call_id
     )
-    insert into rlfleet.calls ({", ".join(COLUMNS)})
-    select {", ".join(f"cast({name} as {kind})" for name, kind in COLUMNS.items())}
+    insert into rlfleet.calls ({", ".join(CallRow._fields)})
+    select {", ".join(TYPED.values())}
       from new join fresh using (call_id)
     returning call_id
 """)  # noqa: S608 (built from the constants above)
@@ -119,83 +105,66 @@ def insert(session: Session, calls: Sequence[NewCall]) -> list[bool]:
 
     Nothing is stored of a trajectory that was erased or refused consent, and its calls are no repeats: True.
     """
-    if not calls:
+    return insert_rows(session, [row_of(call) for call in calls])
+
+
+def insert_rows(session: Session, rows: Sequence[CallRow]) -> list[bool]:
+    """``insert`` of calls that are text already."""
+    if not rows:
         return []
-    known = session.execute(KNOWN, {"ids": list({call.trajectory_id for call in calls})}).all()
+    known = session.execute(KNOWN, {"ids": list({row.trajectory_id for row in rows})}).all()
     refused = {row.trajectory_id for row in known if row.refused}
-    at = {row.trajectory_id: row.at for row in known if row.at is not None}
-    first = {call.call_id: call for call in reversed(calls) if call.trajectory_id not in refused}
+    lies_at = {row.trajectory_id: row.at.isoformat() for row in known if row.at is not None}
+    first = {row.call_id: row for row in reversed(rows) if row.trajectory_id not in refused}
     if not first:
-        return [True] * len(calls)
-    present = datetime.now(UTC)
-    rows = [_row(call, call.at or at.get(call.trajectory_id, present)) for call in first.values()]
-    partitions.ensure([call.at or present for call in first.values()])
-    columns = {name: list(column) for name, column in zip(COLUMNS, zip(*rows, strict=True), strict=True)}
-    fresh = set(session.scalars(INSERT, columns))
+        return [True] * len(rows)
+    fresh = _insert(session, list(first.values()), lies_at)
     stored = []
-    for call in calls:
-        stored.append(call.call_id in fresh or call.trajectory_id in refused)
-        fresh.discard(call.call_id)
+    for row in rows:
+        stored.append(row.call_id in fresh or row.trajectory_id in refused)
+        fresh.discard(row.call_id)
     return stored
 
 
-def _row(call: NewCall, at: datetime) -> tuple[str | None, ...]:
-    offered = {"tools": call.tools} if call.tools else {}
-    return (
-        call.call_id,
-        call.trajectory_id,
-        str(call.turn),
-        str(call.place),
-        at.isoformat(),
-        call.line,
-        call.model,
-        call.agent_id,
-        json_text({"messages": call.messages, "response": call.response, **offered}),
-        _packed("i", call.prompt_token_ids),
-        _packed("i", call.token_ids),
-        _packed("f", call.logprobs),
-        None if call.temperature is None else repr(call.temperature),
-        call.finish_reason,
+def _insert(session: Session, rows: Sequence[CallRow], lies_at: Mapping[str, str]) -> set[str]:
+    """The ids that were not taken."""
+    present = datetime.now(UTC).isoformat()
+    given = [row.at or lies_at.get(row.trajectory_id) for row in rows]
+    at = [one or row.created_at or present for one, row in zip(given, rows, strict=True)]
+    partitions.ensure(map(datetime.fromisoformat, set(at) - set(lies_at.values())))
+    placed = [row._replace(at=moment) for row, moment in zip(rows, at, strict=True)]
+    columns = {name: list(column) for name, column in zip(CallRow._fields, zip(*placed, strict=True), strict=True)}
+    return set(session.scalars(INSERT, columns))
+
+
+def row_of(call: NewCall) -> CallRow:
+    """The call as text.
+
+    Raises:
+        ValueError: a number that JSON does not have.
+        OverflowError: a token that four bytes cannot hold.
+    """
+    return CallRow(
+        call_id=call.call_id,
+        trajectory_id=call.trajectory_id,
+        turn=str(call.turn),
+        place=str(call.place),
+        at=_iso(call.at),
+        line=call.line,
+        model=call.model,
+        agent_id=call.agent_id,
+        body=body_of(call.messages, call.response, call.tools),
+        prompt_token_ids=packed("i", call.prompt_token_ids),
+        token_ids=packed("i", call.token_ids),
+        logprobs=packed("f", call.logprobs),
+        temperature=None if call.temperature is None else repr(call.temperature),
+        finish_reason=call.finish_reason,
+        created_at=_iso(call.made_at),
     )
 
 
-def _packed(kind: Literal["i", "f"], values: Sequence[float] | None) -> str | None:
-    """Four bytes a number, the highest first, as Postgres reads them in hex."""
-    return None if values is None else "\\x" + _swapped(array(kind, values)).tobytes().hex()
-
-
-def unpacked(kind: Literal["i", "f"], stored: bytes | memoryview | None) -> list[Any] | None:
-    """The numbers that were stored in four bytes each: integers, or single-precision floats."""
-    if stored is None:
-        return None
-    values = array(kind)
-    values.frombytes(stored)
-    return _swapped(values).tolist()
-
-
-def _swapped(values: array[Any]) -> array[Any]:
-    if sys.byteorder == "little":
-        values.byteswap()
-    return values
-
-
-def json_text(value: object) -> str:
-    """``value`` as JSON that Postgres takes: NUL becomes U+FFFD, and half of a surrogate pair becomes ``?``.
-
-    A sampled byte-level token can decode to either, and must not lose the call that it is in.
-    """
-    dumped = json.dumps(value, ensure_ascii=False, allow_nan=False)
-    if "\\u0000" in dumped:
-        dumped = json.dumps(_without_nul(value), ensure_ascii=False)
-    return dumped if dumped.isascii() else dumped.encode("utf-8", "replace").decode()
-
-
-def _without_nul(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.replace("\0", "\ufffd")
-    if isinstance(value, Mapping):
-        return {_without_nul(key): _without_nul(one) for key, one in value.items()}
-    return [_without_nul(one) for one in value] if isinstance(value, list | tuple) else value
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.isoformat()
 
 
 READ = """
@@ -242,6 +211,18 @@ def with_id(session: Session, call_id: str) -> tuple[str, records.Call] | None:
         {"trajectory_id": found.trajectory_id, "call_id": call_id, "at": found.at},
     ).one_or_none()
     return None if row is None else (row.trajectory_id, _call(row))  # its week may be dropped at this moment
+
+
+ASKED = "select call_id from rlfleet.call_keys where call_id = any($1::text[])"
+
+
+def taken(ids: Sequence[str], patience: float) -> set[str]:
+    """Which of the ids calls are stored under, asked in a transaction of its own.
+
+    Raises:
+        DatabaseUnavailable: the database did not answer within ``patience`` seconds.
+    """
+    return {row.call_id for row in alone("calls_taken", ASKED, patience, ids=list(ids))}
 
 
 SETTLE = {

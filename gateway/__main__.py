@@ -1,4 +1,8 @@
-"""``python -m gateway``: serve on ``RLFLEET_GATEWAY_HOST`` and ``RLFLEET_GATEWAY_PORT``."""
+"""``python -m gateway``: serve on ``RLFLEET_GATEWAY_HOST`` and ``RLFLEET_GATEWAY_PORT``.
+
+On SIGTERM no connection is taken any more, what is under way may end within ``RLFLEET_GATEWAY_DRAIN_SECONDS``, and
+what was captured is stored as far as the database allows; the rest is in the spool.
+"""
 
 from __future__ import annotations
 
@@ -17,4 +21,5 @@ if __name__ == "__main__":
         port=where.gateway_port,
         access_log=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=round(where.drain_seconds),
     )

@@ -19,9 +19,10 @@ from starlette.responses import JSONResponse, Response
 from db.releases import LineReleases
 from gateway import access
 from gateway.completions import Completions
-from gateway.errors import openai_error
-from gateway.health import health
+from gateway.errors import openai_error, unknown_model
+from gateway.health import health, readiness
 from gateway.reports import Reports
+from gateway.routing import of_version
 from gateway.settings import GatewaySettings, settings
 from rl.errors import DatabaseUnavailable
 
@@ -51,7 +52,10 @@ def create_app(given: GatewaySettings | None = None) -> FastAPI:
 
     app = FastAPI(title="rlfleet gateway", lifespan=lifespan, openapi_url=None)
     app.add_route("/health", show_health, methods=["GET"])
+    app.add_route("/ready", show_readiness, methods=["GET"])
+    app.add_route("/live", show_life, methods=["GET"])
     app.add_route("/v1/models", list_models, methods=["GET"])
+    app.add_route("/v1/models/{id:path}", show_model, methods=["GET"])
     app.add_route("/v1/chat/completions", complete_chat, methods=["POST"])
     app.add_route("/v1/ingest", ingest, methods=["POST"])
     for path, (kind, name) in REPORTS.items():
@@ -63,9 +67,22 @@ def create_app(given: GatewaySettings | None = None) -> FastAPI:
 
 async def show_health(request: Request) -> JSONResponse:
     """200 when the database and an engine answer, else 503; the body says which does not. Needs no key."""
-    state = await health(_completions(request).engines)
-    body = {"status": "ok" if state.is_good else "unavailable"} | dataclasses.asdict(state)
-    return JSONResponse(body, 200 if state.is_good else 503)
+    held = _completions(request)
+    state = await health(held.engines, held.catalog, held.recorder)
+    return JSONResponse(state.body(), 200 if state.is_good else 503)
+
+
+async def show_readiness(request: Request) -> JSONResponse:
+    """200 when calls can be answered, also from what was last known (``degraded``), else 503. Needs no key."""
+    held = _completions(request)
+    has_base = held.settings.fallback_to_base and bool(held.settings.upstream_base_url)
+    state = await readiness(held.engines, held.catalog, held.recorder, has_base=has_base)
+    return JSONResponse(dataclasses.asdict(state), 200 if state.is_good else 503)
+
+
+async def show_life(_: Request) -> JSONResponse:
+    """200 for as long as the process serves at all: whoever restarts it on anything less only makes it worse."""
+    return JSONResponse({"status": "ok"})
 
 
 async def list_models(request: Request) -> JSONResponse:
@@ -76,6 +93,21 @@ async def list_models(request: Request) -> JSONResponse:
     versions = sorted({release.version for line in lines for release in line.releases})
     models = [_line_model(line) for line in lines] + [_model(version) for version in versions]
     return JSONResponse({"object": "list", "data": models})
+
+
+async def show_model(request: Request) -> JSONResponse:
+    """A line, or a version that may be asked by its name.
+
+    Raises:
+        Refusal: 404.
+    """
+    completions, name = _completions(request), request.path_params["id"]
+    access.check(request, completions.keys)
+    if (line := (await completions.catalog.snapshot()).lines.get(name)) is not None:
+        return JSONResponse(_line_model(line))
+    if (version := await completions.catalog.version(name)) is None:
+        raise unknown_model(name, "GET /v1/models lists those that are released")
+    return JSONResponse(_model(of_version(version).version))
 
 
 async def complete_chat(request: Request) -> Response:
@@ -114,7 +146,8 @@ def _model(name: str) -> dict[str, Any]:
 
 def _line_model(line: LineReleases) -> dict[str, Any]:
     live = [{"stage": one.stage, "share": one.share, "version": one.version} for one in line.releases]
-    return _model(line.line) | {"releases": live}
+    pinned = line.pinned and line.pinned.name
+    return _model(line.line) | {"releases": live, "killed": line.killed, "pinned": pinned}
 
 
 app = create_app()

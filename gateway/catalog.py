@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from db import engines, redacting, releases
-from db.engines import Address
-from db.redacting import Redactions
-from db.releases import LineReleases, NamedVersion
+from db.releases import NamedVersion
 from db.session import transaction
+from gateway.snapshot import Kept, Snapshot
 from rl.errors import DatabaseUnavailable
 
 SECONDS = 1.0
+PATIENCE_SECONDS = 0.5
+"""How long a call waits for the database to say something newer, where what was read before will do."""
+READ_SECONDS = 5.0
 NAMES = 1000
 
 T = TypeVar("T")
@@ -24,14 +26,25 @@ T = TypeVar("T")
 class Fresh(Generic[T]):
     """A value that ``load`` reads, read again in a thread once it is older than ``SECONDS``.
 
-    Callers who meet an old value wait for one common reading. ``stale_is_fine`` gives the old value while the
-    database is away.
+    Callers who meet an old value wait for one common reading. With ``stale_is_fine`` they get the old value where the
+    database is away, or takes longer than ``PATIENCE_SECONDS``. ``known`` is what was read by another process, and
+    when, in seconds since 1970.
     """
 
-    def __init__(self, load: Callable[[], T], *, stale_is_fine: bool = False) -> None:
+    def __init__(
+        self, load: Callable[[], T], *, stale_is_fine: bool = False, known: tuple[T, float] | None = None
+    ) -> None:
         self.load, self.stale_is_fine = load, stale_is_fine
         self._loading: asyncio.Task[T] | None = None
-        self._value: tuple[float, T] | None = None
+        self._known = known
+        self._tried = float("-inf")
+        self.is_stale = False
+        """Whether the last reading failed."""
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the value was read; None where there is none."""
+        return None if self._known is None else max(0.0, time.time() - self._known[1])
 
     async def value(self) -> T:
         """The value.
@@ -39,47 +52,70 @@ class Fresh(Generic[T]):
         Raises:
             DatabaseUnavailable: it is too old and could not be read.
         """
-        if self._value is not None and time.monotonic() - self._value[0] < SECONDS:
-            return self._value[1]
-        if self._loading is None or self._loading.done():
+        known, now = self._known, time.monotonic()
+        is_loading = self._loading is not None and not self._loading.done()
+        if known is not None and not is_loading and now - self._tried < SECONDS:
+            return known[0]
+        if self._loading is None or not is_loading:
+            self._tried = now
             self._loading = asyncio.ensure_future(self._read())
-        return await asyncio.shield(self._loading)
+        if known is None or not self.stale_is_fine:
+            return await asyncio.shield(self._loading)
+        left = self._tried + PATIENCE_SECONDS - now
+        done = (await asyncio.wait({self._loading}, timeout=left))[0] if left > 0 else set()
+        return self._loading.result() if done else known[0]
 
     async def _read(self) -> T:
-        began = time.monotonic()
+        began = time.time()
         try:
-            self._value = began, await asyncio.to_thread(self.load)
+            self._known = await asyncio.to_thread(self.load), began
+            self.is_stale = False
         except DatabaseUnavailable:
-            if self._value is None or not self.stale_is_fine:
+            self.is_stale = True
+            if self._known is None or not self.stale_is_fine:
+                self._tried = float("-inf")
                 raise
-            self._value = began, self._value[1]
-        return self._value[1]
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Lines by name and what they take out, engines with the newest first, what is known of the pinned version."""
-
-    lines: dict[str, LineReleases]
-    redactions: Redactions
-    engines: list[Address]
-    pinned: NamedVersion | None
+        return self._known[0]
 
 
 class Catalog:
-    """The release rows, the versions and the engines that routing needs, and the lines' redactions."""
+    """The release rows, the versions and the engines that routing needs, and the lines' redactions.
 
-    def __init__(self, pin: str, *, stale_is_fine: bool) -> None:
+    With ``stale_is_fine`` the last known ones are good enough while the database is away, and ``keep`` is a file from
+    which a gateway that starts meanwhile reads them.
+    """
+
+    def __init__(self, pin: str, *, stale_is_fine: bool, keep: Path | None = None) -> None:
         self.pin, self.stale_is_fine = pin, stale_is_fine
-        self._snapshot = Fresh(self._read_snapshot, stale_is_fine=stale_is_fine)
+        self._kept = None if keep is None else Kept(keep)
+        known = None if self._kept is None else self._kept.read(pin)
+        self._snapshot = Fresh(self._read_snapshot, stale_is_fine=stale_is_fine, known=known)
         self._versions: dict[str, Fresh[NamedVersion | None]] = {}
 
+    @property
+    def age(self) -> float | None:
+        """Seconds since the snapshot was read from the database; None where none is known."""
+        return self._snapshot.age
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the snapshot could not be read when it was last tried."""
+        return self._snapshot.is_stale
+
     async def snapshot(self) -> Snapshot:
-        """Everything that is not asked for by name."""
+        """Everything that is not asked for by name.
+
+        Raises:
+            DatabaseUnavailable: it could not be read, and what is known will not do.
+        """
         return await self._snapshot.value()
 
     async def version(self, name: str) -> NamedVersion | None:
-        """The version called ``name``, or None."""
+        """The version called ``name``, or None.
+
+        Raises:
+            DatabaseUnavailable: as for ``snapshot``.
+        """
         if name not in self._versions:
             if len(self._versions) >= NAMES:
                 self._versions.clear()
@@ -87,12 +123,15 @@ class Catalog:
         return await self._versions[name].value()
 
     def _read_snapshot(self) -> Snapshot:
-        with transaction() as session:
+        with transaction(READ_SECONDS) as session:
             pinned = releases.version_named(session, self.pin) if self.pin else None
             redactions = redacting.of_lines(session)
-            return Snapshot(releases.by_line(session), redactions, engines.known(session), pinned)
+            read = Snapshot(releases.by_line(session), redactions, engines.known(session), pinned)
+        if self._kept is not None:
+            self._kept.write(read)
+        return read
 
 
 def _read_version(name: str) -> NamedVersion | None:
-    with transaction() as session:
+    with transaction(READ_SECONDS) as session:
         return releases.version_named(session, name)

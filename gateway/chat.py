@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from gateway.errors import Refusal, bad_request
 
 ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 """Roles of a request, and as which of ``rl.records.Message``'s each is recorded."""
+
+Tokens = tuple[list[int] | None, list[int] | None, list[float] | None]
+"""Of the prompt, of the answer, and the log-probabilities of the latter."""
 
 KEPT = ("content", "reasoning_content", "tool_calls", "tool_call_id", "name")
 
@@ -26,13 +29,22 @@ JSON = json.JSONDecoder(parse_constant=_no_constant)
 
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
-    """A request that can be forwarded. ``body`` is as the caller sent it; ``messages`` are as they are recorded."""
+    """A request that can be forwarded. ``body`` is as the caller sent it; ``messages`` are as they are recorded.
+
+    ``is_streamed`` says that the caller wants the answer as server-sent events, while it is being spoken.
+    """
 
     body: dict[str, Any]
     model: str
     messages: list[dict[str, Any]]
     temperature: float
     tools: list[dict[str, Any]] | None = None
+    is_streamed: bool = False
+
+    @property
+    def wants(self) -> dict[str, Any] | None:
+        """The request, where the caller wants a stream."""
+        return self.body if self.is_streamed else None
 
     def for_engine(self, version: str) -> bytes:
         """The body for an engine of ours, asking for tokens and log-probabilities in vLLM's words.
@@ -80,14 +92,13 @@ def parse_request(raw: bytes) -> ChatRequest:
         temperature = 1.0
     if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 <= temperature < math.inf:
         raise bad_request("temperature", "must be a number of at least 0")
-    if body.get("stream"):
-        raise bad_request(
-            "stream", "answers are not streamed, because a call is recorded before it is given; leave it out"
-        )
+    if body.get("stream") not in (None, False, True):
+        raise bad_request("stream", "must be true or false")
     if body.get("n") not in (None, 1):
         raise bad_request("n", "must be 1: a call is one sample; send several calls, each with its own X-Call-Id")
     recorded = [_recorded(one, index) for index, one in enumerate(messages)]
-    return ChatRequest(body, model, recorded, float(temperature), _tools(body.get("tools")))
+    is_streamed = bool(body.get("stream"))
+    return ChatRequest(body, model, recorded, float(temperature), _tools(body.get("tools")), is_streamed)
 
 
 def _tools(offered: Any) -> list[dict[str, Any]] | None:
@@ -129,23 +140,26 @@ def parse_answer(raw: bytes) -> Spoken:
     try:
         answer = JSON.decode(raw.decode())
         choice = answer["choices"][0]
-        response = _kept(choice["message"], "assistant")
-        if reasoning := choice["message"].get("reasoning"):
-            response.setdefault("reasoning_content", reasoning)
-        tokens = _tokens(answer, choice)
-        return Spoken(response, choice.get("finish_reason"), str(answer.get("model", "")), *tokens)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+        content = (choice.get("logprobs") or {}).get("content")
+        logprobs = None if content is None else [one["logprob"] for one in content]
+        tokens = whole_tokens(answer.get("prompt_token_ids"), choice.get("token_ids"), logprobs)
+        return spoken(choice["message"], choice.get("finish_reason"), str(answer.get("model", "")), tokens)
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise Refusal(502, "bad_answer", f"the engine's answer is not a chat completion ({error!r})") from None
 
 
-def _tokens(
-    answer: Mapping[str, Any], choice: Mapping[str, Any]
-) -> tuple[list[int] | None, list[int] | None, list[float] | None]:
-    prompt, spoken = answer.get("prompt_token_ids"), choice.get("token_ids")
-    content = (choice.get("logprobs") or {}).get("content")
-    if not prompt or spoken is None or content is None:
+def spoken(message: Mapping[str, Any], finish_reason: str | None, model: str, tokens: Tokens) -> Spoken:
+    """The answer as it is recorded, however it came. Reasoning has one name, and is left out where it is empty."""
+    response = _kept(message, "assistant")
+    reasoning = response.pop("reasoning_content", None) or message.get("reasoning")
+    if reasoning:
+        response["reasoning_content"] = reasoning
+    return Spoken(response if len(response) > 1 else response | {"content": ""}, finish_reason, model, *tokens)
+
+
+def whole_tokens(prompt: list[int] | None, token_ids: list[int] | None, logprobs: Sequence[float] | None) -> Tokens:
+    """The tokens of prompt and answer with the log-probabilities, or none of the three where one is not whole."""
+    if not prompt or token_ids is None or logprobs is None or len(logprobs) != len(token_ids):
         return None, None, None
-    logprobs = [float(one["logprob"]) for one in content]
-    if len(logprobs) != len(spoken) or not all(map(math.isfinite, logprobs)):
-        return None, None, None
-    return prompt, spoken, logprobs
+    numbers = [float(one) for one in logprobs]
+    return (prompt, token_ids, numbers) if all(map(math.isfinite, numbers)) else (None, None, None)

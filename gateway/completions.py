@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
-from typing import Any
+import time
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from db import calls, recordings
-from db.calls import NewCall
-from db.recordings import Start
-from db.session import transaction
 from gateway import access, routing
+from gateway.answers import Answer, Deadlines
+from gateway.breaker import Limits
 from gateway.caller import Caller, caller_of
-from gateway.capture import Recorder
+from gateway.capture import Answered
 from gateway.catalog import Catalog
-from gateway.chat import ChatRequest, Spoken, parse_answer, parse_request
-from gateway.errors import bad_request, unavailable, unknown_model
-from gateway.forwarding import Answer, Engines, Upstream
+from gateway.chat import ChatRequest, Spoken, parse_request
+from gateway.errors import Refusal, bad_request, too_large, unavailable, unknown_model
+from gateway.event_stream import EventStream
+from gateway.forwarding import Engines
+from gateway.recording import Recording
 from gateway.redactor import Redactor
+from gateway.repeated import repeated
 from gateway.routing import BASE, Route, Rules
 from gateway.settings import Capture, GatewaySettings
-from rl import records
+from gateway.upstream import Upstream
 from rl.errors import EngineUnavailable
 
-log = logging.getLogger(__name__)
+
+@dataclass(slots=True)
+class Given:
+    """The answer to a call, and who gave it. ``seconds`` are the server's, until the first byte of a stream."""
+
+    route: Route
+    version: str
+    answer: Answer
+    seconds: float
 
 
 class Completions:
@@ -35,12 +45,16 @@ class Completions:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self.settings, self.keys = settings, settings.keys
-        self.catalog = Catalog(settings.pinned_version, stale_is_fine=settings.capture is Capture.OFF)
-        self.engines = Engines(settings.engine_key)
-        self.upstream = Upstream(settings)
-        self.recorder = Recorder()
+        is_fine = settings.capture is not Capture.REQUIRED
+        self.catalog = Catalog(settings.pinned_version, stale_is_fine=is_fine, keep=settings.releases_file)
+        deadlines = Deadlines(settings.first_byte_seconds, settings.answer_seconds)
+        self.engines = Engines(
+            settings.engine_key, deadlines, Limits(settings.breaker_failures, settings.breaker_seconds)
+        )
+        self.upstream = Upstream(settings, deadlines)
         self.redactor = Redactor(max(1, settings.ingest_waiting // 2))
-        self._without_tokens: set[str] = set()
+        self.recording = Recording(settings, self.catalog, self.redactor)
+        self.recorder = self.recording.recorder
 
     async def close(self) -> None:
         """Store what is waiting and close every connection."""
@@ -53,29 +67,70 @@ class Completions:
         """The reply to a chat completion request.
 
         Raises:
-            Refusal: 400, 401, 404, 502 or 503, with what to do.
+            Refusal: 400, 401, 404, 413, 502 or 503, with what to do.
             DatabaseUnavailable: the call could not be routed or recorded.
         """
+        began = time.perf_counter()
         access.check(request, self.keys)
         caller = caller_of(request.headers)
-        asked = parse_request(await request.body())
-        version, line, answer = await self._complete(await self._route(asked.model, caller), asked)
-        if answer.status == 200 and self.settings.capture is Capture.REQUIRED:
-            call = self._call(caller, asked, line, version, parse_answer(answer.body))
-            if not await self._record(caller, call):
-                return await asyncio.to_thread(_repeated, caller)
-        headers = caller.headers(version)
-        if answer.retry_after is not None:
-            headers["Retry-After"] = answer.retry_after
-        return Response(answer.body, answer.status, headers, answer.media_type)
+        asked = parse_request(await _body(request, self.settings.most_mb))
+        async with AsyncExitStack() as held:
+            if caller.names_call:
+                await held.enter_async_context(self.recorder.only(caller.call_id))
+                if (before := self.recording.remembered(caller)) is not None:
+                    return repeated(caller, asked, before)
+            given = await self._given(caller, asked)
+            if isinstance(given, Answered):
+                return repeated(caller, asked, given)
+            return await self._reply(caller, asked, given, began, held)
 
-    async def _record(self, caller: Caller, call: NewCall) -> bool:
-        """Store what may be stored of the call. False when another was stored under its id before."""
-        if caller.consent is False:
-            await asyncio.to_thread(_refuse, caller)
-            return True
-        kept = await self.redactor.captured(call, (await self.catalog.snapshot()).redactions)
-        return kept is None or await self.recorder.record(kept)
+    async def _given(self, caller: Caller, asked: ChatRequest) -> Given | Answered:
+        """The answer; or what was answered under the call's id before, which is looked up beside the engine's work."""
+        route = await self._route(asked.model, caller)
+        if not caller.names_call:
+            return await self._complete(caller, route, asked)
+        looking = asyncio.ensure_future(self.recording.answered(caller))
+        try:
+            given = await self._complete(caller, route, asked)
+        except Refusal:
+            if (before := await looking) is not None:
+                return before
+            raise
+        except BaseException:
+            looking.cancel()
+            raise
+        try:
+            before = await looking
+        except BaseException:
+            await _give_up(given)
+            raise
+        if before is not None:
+            await _give_up(given)
+        return before or given
+
+    async def _reply(
+        self, caller: Caller, asked: ChatRequest, given: Given, began: float, held: AsyncExitStack
+    ) -> Response:
+        answer, line, version = given.answer, given.route.line, given.version
+
+        async def record(spoken: Spoken) -> Response | None:
+            recorded = await self.recording.record(caller, asked, line, version, spoken)
+            return None if recorded.is_new else repeated(caller, asked, recorded.before)
+
+        if (stream := answer.stream) is not None:
+
+            async def record_stream() -> None:
+                if await record(stream.spoken()) is not None:
+                    raise bad_request("x-call-id", "was answered meanwhile; ask again to get that answer")
+
+            def failed(why: str) -> None:
+                if version != BASE:
+                    self.recording.failed(caller, given.route, why)
+
+            return EventStream(stream, _headers(caller, given, began), record_stream, failed, held.pop_all())
+        if answer.spoken is not None and (before := await record(answer.spoken)) is not None:
+            return before
+        return Response(answer.body, answer.status, _headers(caller, given, began), answer.media_type)
 
     async def _route(self, model: str, caller: Caller) -> Route:
         snapshot, settings = await self.catalog.snapshot(), self.settings
@@ -86,19 +141,21 @@ class Completions:
             return routing.of_version(version)
         raise unknown_model(model, f"name a version, or a line: {', '.join(snapshot.lines) or 'there is none yet'}")
 
-    async def _complete(self, route: Route, asked: ChatRequest) -> tuple[str, str, Answer]:
-        """The version that answered, the line, and the answer."""
+    async def _complete(self, caller: Caller, route: Route, asked: ChatRequest) -> Given:
+        began = time.perf_counter()
         if route.version != BASE:
-            engines = (await self.catalog.snapshot()).engines
+            engines, body = (await self.catalog.snapshot()).engines, asked.for_engine(route.version)
             try:
-                body = asked.for_engine(route.version)
-                return route.version, route.line, await self.engines.complete(engines, route.version, route.uri, body)
+                answer = await self.engines.ask(engines, route.version, route.uri, body, asked.wants)
+                return Given(route, route.version, answer, time.perf_counter() - began)
             except EngineUnavailable as error:
+                self.recording.failed(caller, route, str(error))
                 why = f"no engine can answer for {route.version} ({error})"
-                route = dataclasses.replace(route, is_fallback=True, why=why)
+                reason = f"fallback: no engine answers for {route.version}"
+                route = dataclasses.replace(route, is_fallback=True, why=why, reason=reason)
         self._check_base(route)
-        body = asked.for_upstream(self.settings.upstream_model or route.base_model)
-        return BASE, route.line, await self.upstream.complete(body)
+        answer = await self.upstream.ask(asked.for_upstream(self.upstream.model or route.base_model), asked.wants)
+        return Given(route, BASE, answer, time.perf_counter() - began)
 
     def _check_base(self, route: Route) -> None:
         """Return if the base model may answer on this route."""
@@ -110,70 +167,36 @@ class Completions:
         if not self.upstream.url:
             raise unavailable(code, f"{route.why}; try again, or set UPSTREAM_BASE_URL to let the base model answer")
 
-    def _call(self, caller: Caller, asked: ChatRequest, line: str, version: str, spoken: Spoken) -> NewCall:
-        is_ours = version != BASE
-        if is_ours and spoken.token_ids is None and version not in self._without_tokens:
-            self._without_tokens.add(version)
-            log.warning("%s answers without tokens and log-probabilities: its calls cannot train on-policy", version)
-        return NewCall(
-            call_id=caller.call_id,
-            trajectory_id=caller.trajectory_id,
-            turn=caller.turn,
-            line=line,
-            model=version if is_ours else f"{BASE}/{spoken.model}",
-            agent_id=caller.agent_id,
-            messages=asked.messages,
-            response=spoken.response,
-            prompt_token_ids=spoken.prompt_token_ids if is_ours else None,
-            token_ids=spoken.token_ids if is_ours else None,
-            logprobs=spoken.logprobs if is_ours else None,
-            temperature=asked.temperature,
-            finish_reason=spoken.finish_reason,
-            tools=asked.tools,
-        )
 
-
-def _refuse(caller: Caller) -> None:
-    """Nobody agreed to this trajectory: keep that alone, and delete what was stored before."""
-    with transaction() as session:
-        recordings.store(session, [Start(caller.trajectory_id, caller.agent_id or "", consent=False)])
-
-
-def _repeated(caller: Caller) -> Response:
-    """What was answered under this call id before, so that what the agent acts on is what was recorded."""
-    with transaction() as session:
-        found = calls.with_id(session, caller.call_id)
-    if found is None or (found[0], found[1].turn) != (caller.trajectory_id, caller.turn):
-        raise bad_request("x-call-id", "names a call of another trajectory or turn; give every call an id of its own")
-    call = found[1]
-    version = BASE if call.model.startswith(f"{BASE}/") else call.model
-    return JSONResponse(completion(call), headers=caller.headers(version))
-
-
-def completion(call: records.Call) -> dict[str, Any]:
-    """A recorded call as the chat completion that it was."""
-    spoken, prompt = call.token_ids or [], call.prompt_token_ids or []
-    content: list[dict[str, Any]] = [
-        {"token": "", "bytes": None, "logprob": one, "top_logprobs": []} for one in call.logprobs or []
-    ]
-    return {
-        "id": call.call_id,
-        "object": "chat.completion",
-        "created": 0,
-        "model": call.model,
-        "prompt_token_ids": call.prompt_token_ids,
-        "choices": [
-            {
-                "index": 0,
-                "message": call.response.model_dump(exclude_none=True) | {"content": call.response.content},
-                "finish_reason": call.finish_reason or "stop",
-                "token_ids": call.token_ids,
-                "logprobs": {"content": content} if call.logprobs is not None else None,
-            }
-        ],
-        "usage": {
-            "prompt_tokens": len(prompt),
-            "completion_tokens": len(spoken),
-            "total_tokens": len(prompt) + len(spoken),
-        },
+def _headers(caller: Caller, given: Given, began: float) -> dict[str, str]:
+    """The answer's headers. Times are in milliseconds, the gateway's own without the server's."""
+    own = time.perf_counter() - began - given.seconds
+    headers = caller.headers(given.version) | {
+        "X-Rlfleet-Reason": given.route.reason,
+        "Server-Timing": f"engine;dur={given.seconds * 1e3:.1f}, gateway;dur={own * 1e3:.1f}",
     }
+    if given.answer.retry_after is not None:
+        headers["Retry-After"] = given.answer.retry_after
+    return headers
+
+
+async def _give_up(given: Given) -> None:
+    if given.answer.stream is not None:
+        await given.answer.stream.aclose()
+
+
+async def _body(request: Request, most_mb: int) -> bytes:
+    """The request's body, read no further than its limit.
+
+    Raises:
+        Refusal: 413.
+    """
+    most, pieces, size = most_mb << 20, [], 0
+    if int(request.headers.get("content-length", 0)) > most:
+        raise too_large(most_mb)
+    async for piece in request.stream():
+        size += len(piece)
+        if size > most:
+            raise too_large(most_mb)
+        pieces.append(piece)
+    return b"".join(pieces)

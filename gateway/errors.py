@@ -30,6 +30,11 @@ def bad_request(param: str, remedy: str) -> Refusal:
     return Refusal(400, "invalid_request", f"{param}: {remedy}")
 
 
+def too_large(most_mb: int) -> Refusal:
+    """413: the request has more than ``most_mb`` MiB."""
+    return Refusal(413, "request_too_large", f"a request may have {most_mb} MiB (RLFLEET_GATEWAY_MOST_MB); send less")
+
+
 def unknown_model(name: str, remedy: str) -> Refusal:
     """404, with the code that OpenAI gives."""
     return Refusal(404, "model_not_found", f"the model {name!r} does not exist: {remedy}")

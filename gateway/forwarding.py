@@ -1,176 +1,235 @@
-"""Asking an engine of ours, or the base model's server, for one completion."""
+"""Asking the engines of ours for one completion: who is asked, in which order, and when one is given up."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import ssl
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-import httpx
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
 
 from db.engines import Address
-from gateway.errors import unavailable
-from gateway.settings import GatewaySettings
+from gateway.answers import Answer, Deadlines, Stream, stream_of_body
+from gateway.breaker import Breaker, Limits
+from gateway.chat import parse_answer
+from gateway.errors import Refusal
+from gateway.streaming import Heard
+from gateway.wire import Response, Wire
 from rl.errors import EngineUnavailable
 
-TIMEOUT = {"connect": 2.0, "read": 600.0, "write": 30.0, "pool": 600.0}
-"""Seconds. A long generation is an answer under way; only connecting must be quick."""
+log = logging.getLogger(__name__)
 
 HEALTH_SECONDS = 2.0
+ALIVE_SECONDS = 10.0
+"""How long an engine that is silent over a long answer may take to say that it lives: it may be very busy."""
 
+LOAD_SECONDS = 600.0
 KEY_REFUSED = (401, 403)
 """Not passed on: the caller would take its own key for the wrong one."""
 
-EXTENSIONS = {"timeout": TIMEOUT}
-
-ONE_CONNECTION = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=3.0)
-"""One that was idle for longer is not used again: vLLM closes it after 5 s (our engine after 75), under a request."""
-
-LOST = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a server said: its status, body, type and ``Retry-After``, as they are passed on."""
-
-    status: int
-    body: bytes
-    media_type: str
-    retry_after: str | None
+BUSY = 429
+COMPLETIONS = "/v1/chat/completions"
+Wants = Mapping[str, Any]
 
 
 class Engines:
-    """The engines of ours.
+    """The engines of ours, with a circuit breaker for each version on each of them."""
 
-    A call takes an idle transport of one connection, or makes one. A shared pool looks at each of its connections
-    for each call: with 64 under way that alone was more than half of the gateway's work.
-    """
-
-    def __init__(self, key: str) -> None:
-        self._tls = ssl.create_default_context()
-        self._idle: dict[str, list[httpx.AsyncHTTPTransport]] = {}
-        self._headers = [("content-type", "application/json")]
-        if key:
-            self._headers.append(("authorization", f"Bearer {key}"))
+    def __init__(self, key: str, deadlines: Deadlines | None = None, limits: Limits | None = None) -> None:
+        self._deadlines, self._limits = deadlines or Deadlines(), limits or Limits()
+        self._wire = Wire({"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}))
+        self._breakers: dict[tuple[str, str], Breaker] = {}
         self._loading: dict[tuple[str, str], asyncio.Task[None]] = {}
 
-    async def complete(self, engines: Sequence[Address], version: str, uri: str, body: bytes) -> Answer:
+    async def ask(
+        self, engines: Sequence[Address], version: str, uri: str, body: bytes, wants: Wants | None = None
+    ) -> Answer:
         """The answer of the first engine, newest first, that can give one; it may be a 4xx of the request's own.
 
-        ``engines`` are all there are: connections to any other are closed.
+        ``engines`` are all there are: connections to any other are closed. ``wants`` is the caller's request, where
+        it wants a stream: the answer has begun by then, if it is a completion.
 
         Raises:
             EngineUnavailable: none can; says of each why.
         """
-        await self._forget_all_but({engine.url for engine in engines})
-        reasons = []
+        self._forget_all_but({engine.url for engine in engines})
+        reasons, busy = [], None
         for engine in engines:
             try:
-                return await self._complete(engine.url, version, uri, body)
+                answer = await self._try(engine, version, uri, body, wants)
             except EngineUnavailable as error:
                 reasons.append(f"{engine.name}: {error}")
+                continue
+            if answer.status != BUSY:
+                return answer
+            busy = busy or answer
+        if busy is not None:
+            return busy
         raise EngineUnavailable("; ".join(reasons) or "no engine has announced itself; start a GPU worker")
 
-    async def _complete(self, url: str, version: str, uri: str, body: bytes) -> Answer:
-        answer = await self._send("POST", url, "/v1/chat/completions", body)
-        if answer.status == 404:
-            await self._load(url, version, uri)
-            answer = await self._send("POST", url, "/v1/chat/completions", body)
-        if answer.status in KEY_REFUSED:
-            raise EngineUnavailable(f"answered {answer.status}: RLFLEET_ENGINE_KEY is not the engine's")
-        if answer.status == 404 or answer.status >= 500:
-            raise EngineUnavailable(f"answered {answer.status}: {_excerpt(answer.body)}")
+    async def _try(self, engine: Address, version: str, uri: str, body: bytes, wants: Wants | None) -> Answer:
+        """The engine's answer, if its breaker lets the call pass."""
+        breaker, now = self._breaker(engine.url, version), asyncio.get_running_loop().time
+        if (permit := breaker.enter(now())) is None:
+            raise EngineUnavailable(f"failed repeatedly, and is not asked for another {breaker.wait(now()):.0f} s")
+        try:
+            answer = await self._answer(engine.url, version, uri, body, wants)
+        except EngineUnavailable as error:
+            if breaker.failed(permit, now()):
+                _warn(engine, version, self._limits, error)
+            raise
+        except BaseException:
+            breaker.left(permit)
+            raise
+        breaker.succeeded(permit)
+        if answer.stream is not None:
+            answer.stream.broke = lambda: self._broke(engine, version, breaker)
         return answer
 
+    def _broke(self, engine: Address, version: str, breaker: Breaker) -> None:
+        """A stream of that version on that engine ended in the middle."""
+        if breaker.broke(asyncio.get_running_loop().time()):
+            _warn(engine, version, self._limits, "breaks off in the middle of its answers")
+
+    async def _answer(self, url: str, version: str, uri: str, body: bytes, wants: Wants | None) -> Answer:
+        if wants is None:
+            async with self._patience(url):
+                return await _whole(await self._asked(url, version, uri, body))
+        async with self._deadlines.to_begin():
+            response = await self._asked(url, version, uri, body)
+            if response.status != 200 or not is_stream(response.headers):
+                answer = await _whole(response)
+                if answer.status == 200:
+                    answer.stream = stream_of_body(answer.body, wants, self._deadlines)
+                return answer
+            answer = _answer_of(response, b"")
+            answer.stream = await Stream(response, Heard(wants), self._deadlines).begin()
+            return answer
+
+    async def _asked(self, url: str, version: str, uri: str, body: bytes) -> Response:
+        """The engine's answer, asked again once it has loaded the version if it did not know it."""
+        response = await self._wire.ask("POST", url, COMPLETIONS, body)
+        if response.status != 404:
+            return response
+        await response.read()
+        await self._load(url, version, uri)
+        return await self._wire.ask("POST", url, COMPLETIONS, body)
+
+    @asynccontextmanager
+    async def _patience(self, url: str) -> AsyncIterator[None]:
+        """Within it an engine has the time for a whole answer, as long as it lives.
+
+        An answer that is not streamed may rightly say nothing for minutes, so after the deadline of the first byte the
+        engine is asked, again and again, whether it lives.
+        """
+        loop, watching = asyncio.get_running_loop(), set[asyncio.Task[None]]()
+        try:
+            async with asyncio.timeout(self._deadlines.answer) as limit:
+                begin = loop.call_later(
+                    self._deadlines.first_byte, lambda: watching.add(loop.create_task(self._watch(url, limit)))
+                )
+                try:
+                    yield
+                finally:
+                    begin.cancel()
+                    for watch in watching:
+                        watch.cancel()
+        except TimeoutError:
+            raise EngineUnavailable("took too long, or does not live any more") from None
+
+    async def _watch(self, url: str, limit: asyncio.Timeout) -> None:
+        while await self._lives(url, ALIVE_SECONDS) is not None:
+            await asyncio.sleep(self._deadlines.first_byte)
+        limit.reschedule(asyncio.get_running_loop().time())
+
     async def _load(self, url: str, version: str, uri: str) -> None:
-        """Have the engine load the version, once however many calls are waiting for it."""
+        """Have the engine load the version, once however many calls are waiting for it, or have given up waiting."""
         key = (url, version)
         if key not in self._loading:
             self._loading[key] = asyncio.ensure_future(self._post_load(url, version, uri))
-            self._loading[key].add_done_callback(lambda _: self._loading.pop(key))
+            self._loading[key].add_done_callback(lambda done: self._loaded(key, done))
         await asyncio.shield(self._loading[key])
+
+    def _loaded(self, key: tuple[str, str], done: asyncio.Task[None]) -> None:
+        self._loading.pop(key)
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.warning("%s at %s: %s", key[1], key[0], error)
 
     async def _post_load(self, url: str, version: str, uri: str) -> None:
         body = json.dumps({"lora_name": version, "lora_path": uri}).encode()
-        answer = await self._send("POST", url, "/v1/load_lora_adapter", body)
-        if answer.status >= 400 and b"already" not in answer.body:
-            raise EngineUnavailable(f"cannot load {version} from {uri} ({answer.status}): {_excerpt(answer.body)}")
+        try:
+            async with asyncio.timeout(LOAD_SECONDS):
+                response = await self._wire.ask("POST", url, "/v1/load_lora_adapter", body)
+                said = await response.read()
+        except TimeoutError:
+            raise EngineUnavailable(f"took more than {LOAD_SECONDS:.0f} s to load {version} from {uri}") from None
+        if response.status >= 400 and b"already" not in said:
+            raise EngineUnavailable(f"cannot load {version} from {uri} ({response.status}): {_excerpt(said)}")
 
     async def answers(self, engine: Address) -> bool:
         """Whether the engine's ``/health`` says 200 within ``HEALTH_SECONDS``."""
+        return await self._lives(engine.url, HEALTH_SECONDS) == 200
+
+    async def _lives(self, url: str, seconds: float) -> int | None:
+        """The status of the engine's ``/health``; None where there is none in time."""
         try:
-            async with asyncio.timeout(HEALTH_SECONDS):
-                return (await self._send("GET", engine.url, "/health", b"")).status == 200
+            async with asyncio.timeout(seconds):
+                response = await self._wire.ask("GET", url, "/health")
+                await response.read()
+                return response.status
         except (EngineUnavailable, TimeoutError):
-            return False
+            return None
 
-    async def _send(self, method: str, url: str, path: str, body: bytes) -> Answer:
-        request = httpx.Request(method, url + path, headers=self._headers, content=body, extensions=EXTENSIONS)
-        idle = self._idle.setdefault(url, [])
-        transport = idle.pop() if idle else httpx.AsyncHTTPTransport(self._tls, limits=ONE_CONNECTION, retries=1)
-        try:
-            response = await transport.handle_async_request(request)
-            content = await response.aread()
-        except LOST as error:
-            raise EngineUnavailable(f"did not answer ({type(error).__name__})") from error
-        except httpx.TimeoutException as error:
-            raise EngineUnavailable(f"took too long ({type(error).__name__})") from error
-        finally:
-            if self._idle.get(url) is idle:
-                idle.append(transport)
-            else:
-                await transport.aclose()
-        return _answer(response, content)
+    def _breaker(self, url: str, version: str) -> Breaker:
+        key = (url, version)
+        if key not in self._breakers:
+            self._breakers[key] = Breaker(self._limits)
+        return self._breakers[key]
 
-    async def _forget_all_but(self, urls: set[str]) -> None:
-        """Close the connections to engines that are elsewhere now: a restarted engine has another port."""
-        for url in self._idle.keys() - urls:
-            for transport in self._idle.pop(url, []):
-                await transport.aclose()
+    def _forget_all_but(self, urls: set[str]) -> None:
+        self._wire.forget_all_but(urls)
+        if any(url not in urls for url, _ in self._breakers):
+            self._breakers = {key: one for key, one in self._breakers.items() if key[0] in urls}
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._forget_all_but(set())
+        self._forget_all_but(set())
 
 
-class Upstream:
-    """The base model's server, if one is configured."""
+def is_stream(headers: Mapping[str, str]) -> bool:
+    """Whether the body is server-sent events."""
+    return headers.get("content-type", "").startswith("text/event-stream")
 
-    def __init__(self, settings: GatewaySettings) -> None:
-        self.url, self.model = settings.upstream_base_url.rstrip("/"), settings.upstream_model
-        key = settings.upstream_api_key
-        self._client = httpx.AsyncClient(
-            headers={"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}),
-            timeout=httpx.Timeout(**TIMEOUT),
-        )
 
-    async def complete(self, body: bytes) -> Answer:
-        """The base model's answer.
+async def _whole(response: Response) -> Answer:
+    """The answer, if it is one.
 
-        Raises:
-            Refusal: 503, its server did not answer.
-        """
+    Raises:
+        EngineUnavailable: it is the engine's failure, or is not a chat completion.
+    """
+    body = await response.read()
+    if response.status in KEY_REFUSED:
+        raise EngineUnavailable(f"answered {response.status}: RLFLEET_ENGINE_KEY is not the engine's")
+    if response.status == 404 or response.status >= 500:
+        raise EngineUnavailable(f"answered {response.status}: {_excerpt(body)}")
+    answer = _answer_of(response, body)
+    if response.status == 200:
         try:
-            response = await self._client.post(f"{self.url}/chat/completions", content=body)
-        except httpx.TransportError as error:
-            raise unavailable(
-                "upstream_unavailable", f"UPSTREAM_BASE_URL did not answer ({type(error).__name__})"
-            ) from error
-        if response.status_code in KEY_REFUSED:
-            raise unavailable("upstream_unavailable", "the server at UPSTREAM_BASE_URL refused UPSTREAM_API_KEY")
-        return _answer(response, response.content)
-
-    async def close(self) -> None:
-        """Close every connection."""
-        await self._client.aclose()
+            answer.spoken = parse_answer(body)
+        except Refusal as error:
+            raise EngineUnavailable(error.detail) from None
+    return answer
 
 
-def _answer(response: httpx.Response, content: bytes) -> Answer:
+def _answer_of(response: Response, body: bytes) -> Answer:
     headers = response.headers
     media_type = headers.get("content-type", "application/json")
-    return Answer(response.status_code, content, media_type, headers.get("retry-after"))
+    return Answer(response.status, media_type, headers.get("retry-after"), body)
+
+
+def _warn(engine: Address, version: str, limits: Limits, why: object) -> None:
+    log.warning("%s is not asked for %s for %g s: it %s", engine.name, version, limits.seconds, why)
 
 
 def _excerpt(body: bytes) -> str:

@@ -10,11 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TypeVar
 
-from db import recordings
 from db.calls import NewCall
 from db.recordings import Event
 from db.redacting import Redactions
-from db.session import transaction
 from gateway.errors import Refusal, unavailable
 from gateway.redaction import Rules, changed, of_call
 from rl.errors import InvalidRow, InvalidSettings
@@ -63,12 +61,11 @@ class Redactor:
     def __init__(self, most_reports: int) -> None:
         self._most, self._lanes = most_reports, dict[Hooks, Lane]()
 
-    async def captured(self, call: NewCall, redactions: Redactions) -> NewCall | None:
-        """The call as it may be stored; None where the line's hook does not let it, which the quarantine then says.
+    async def captured(self, call: NewCall, redactions: Redactions) -> NewCall | Quarantined:
+        """The call as it may be stored; where the line's hook does not let it, what the quarantine is to say.
 
         Raises:
             Refusal: 503, the line's redaction cannot be applied, or takes too long.
-            DatabaseUnavailable: the quarantine could not be written.
         """
         try:
             rules = redactions.of(call.line)
@@ -126,14 +123,11 @@ def _hooks(rules: Rules) -> Hooks:
     return tuple(one.hook for one in rules if one.hook is not None)
 
 
-def _captured(call: NewCall, rules: Rules) -> NewCall | None:
+def _captured(call: NewCall, rules: Rules) -> NewCall | Quarantined:
     try:
         return of_call(call, rules)
     except InvalidRow as error:
-        row = Quarantined(source="capture", row=call.call_id, field=error.field, reason=error.remedy)
-        with transaction() as session:
-            recordings.quarantine(session, call.line, [row])
-        return None
+        return Quarantined(source="capture", row=call.call_id, field=error.field, reason=error.remedy)
 
 
 def _reported(events: Mapping[int, Event], rules: Mapping[int, Rules]) -> dict[int, Event | InvalidRow]:

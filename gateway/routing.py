@@ -4,13 +4,15 @@ A call of a **version** is answered by it in any state but ``rejected``, so that
 nothing else: another model's answer in the middle of an episode would spoil it as training data.
 A call of a **line** is decided in this order:
 
-1. ``USE_RL_MODEL`` off: the base model.
+1. ``USE_RL_MODEL`` off, or the line's kill row: the base model.
 2. ``RL_MODEL_VERSION`` names a ready version of this line: that version, for ``RL_ROLLOUT_PERCENTAGE`` of agents.
    A name that is unknown, or a version that is not ready, stops every line: a typing error must not pass silently.
-3. The live releases. An agent has a fixed place in [0, 100) on its line; below the canary's share it gets the
+3. The line's pin row names a ready version: that version, for the same percentage. A version that was ready when it
+   was pinned and is rejected now was taken back by a later decision, so the pin no longer counts.
+4. The live releases. An agent has a fixed place in [0, 100) on its line; below the canary's share it gets the
    canary, else below the stable share the stable version, else the base model. A share is the smaller of the
    release row's and ``RL_ROLLOUT_PERCENTAGE``, so an agent that has a version keeps it while shares grow.
-4. No live release: the base model as a **fallback**, which ``RL_FALLBACK_TO_BASE`` can forbid.
+5. No live release: the base model as a **fallback**, which ``RL_FALLBACK_TO_BASE`` can forbid.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from db.releases import LineReleases, NamedVersion
+from db.releases import LineReleases, LiveRelease, NamedVersion
 from gateway.errors import Refusal, unknown_model
 
 BASE = "base"
 """What the answer's ``X-Rlfleet-Version`` says when no version of ours spoke."""
+
+OUTSIDE = "outside the share"
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,16 @@ class Rules:
 class Route:
     """The answer's origin: a version with its checkpoint, or the base model when ``version`` is ``base``.
 
-    ``is_fallback`` says that the base model stands in for lack of a version, and ``why`` says in words why it is
-    the base model. ``is_exact`` says that the caller named the version: nothing else may answer in its place.
+    ``reason`` is the short phrase of ``X-Rlfleet-Reason``. ``is_fallback`` says that the base model stands in for lack
+    of a version, and ``why`` says in words why it is the base model. ``is_exact`` says that the caller named the
+    version: nothing else may answer in its place.
     """
 
     line: str
     base_model: str
     version: str = BASE
     uri: str = ""
+    reason: str = ""
     is_fallback: bool = False
     is_exact: bool = False
     why: str = ""
@@ -66,7 +72,7 @@ def of_version(version: NamedVersion) -> Route:
     """
     if version.state == "rejected":
         raise unknown_model(version.name, f"it was rejected ({version.reason or 'no reason was given'}); name another")
-    return Route(version.line, version.base_model, version.name, version.uri, is_exact=True)
+    return Route(version.line, version.base_model, version.name, version.uri, "named by the caller", is_exact=True)
 
 
 def of_line(line: LineReleases, agent: str, rules: Rules) -> Route:
@@ -75,20 +81,42 @@ def of_line(line: LineReleases, agent: str, rules: Rules) -> Route:
     Raises:
         Refusal: 503, ``RL_MODEL_VERSION`` cannot be used.
     """
-    outside = Route(line.line, line.base_model, why="this agent is outside the released share")
-    if not rules.use_rl_model:
-        return Route(line.line, line.base_model, why="USE_RL_MODEL is off")
+    if killed := _killed(line, rules):
+        return Route(line.line, line.base_model, reason="killed", why=killed)
     at = place(line.line, agent)
-    if rules.pin and (pinned := _checked_pin(rules)).line == line.line:
-        inside = Route(line.line, line.base_model, pinned.name, pinned.uri)
-        return inside if at < rules.rollout_percentage else outside
+    if (pinned := _pinned(line, rules)) is not None:
+        inside = Route(line.line, line.base_model, pinned.name, pinned.uri, "pinned")
+        return inside if at < rules.rollout_percentage else _outside(line)
     for release in line.releases:
-        if at < min(release.share, rules.rollout_percentage):
-            return Route(line.line, line.base_model, release.version, release.uri)
+        share = min(release.share, rules.rollout_percentage)
+        if at < share:
+            return Route(line.line, line.base_model, release.version, release.uri, _reason(release, share))
     if not line.releases:
         why = f"the line {line.line!r} has no released version yet"
-        return Route(line.line, line.base_model, is_fallback=True, why=why)
-    return outside
+        return Route(line.line, line.base_model, reason="fallback: no released version", is_fallback=True, why=why)
+    return _outside(line)
+
+
+def _killed(line: LineReleases, rules: Rules) -> str:
+    """Why no version of ours may answer; empty where one may."""
+    if not rules.use_rl_model:
+        return "USE_RL_MODEL is off"
+    return f"the line {line.line!r} is switched off (rlfleet kill --off switches it on again)" if line.killed else ""
+
+
+def _pinned(line: LineReleases, rules: Rules) -> NamedVersion | None:
+    """The one version that answers this line, if a variable or a row says so."""
+    if rules.pin and (pinned := _checked_pin(rules)).line == line.line:
+        return pinned
+    return line.pinned if line.pinned is not None and line.pinned.state == "ready" else None
+
+
+def _outside(line: LineReleases) -> Route:
+    return Route(line.line, line.base_model, reason=OUTSIDE, why="this agent is outside the released share")
+
+
+def _reason(release: LiveRelease, share: float) -> str:
+    return f"canary {share:g} %" if release.stage == "canary" else release.stage
 
 
 def _checked_pin(rules: Rules) -> NamedVersion:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
@@ -13,10 +14,12 @@ from rl.errors import InvalidSettings
 
 
 class Capture(StrEnum):
-    """What becomes of an answer that cannot be recorded."""
+    """When an answer counts as recorded. One that cannot be is not given: what nobody stored is lost for ever."""
 
+    SPOOLED = "spooled"
+    """Once it is in the spool, on this machine's disk; it is stored soon after."""
     REQUIRED = "required"
-    """It is not given: 503, because on-policy data that nobody stored is lost for ever."""
+    """Once the database has committed it."""
     OFF = "off"
     """It is given, and nothing is recorded, whether or not the database answers."""
 
@@ -82,9 +85,27 @@ class GatewaySettings(BaseSettings):
         "", validation_alias="UPSTREAM_MODEL", description="the base model's name there; unset: the line's base model"
     )
     capture: Capture = Field(
-        Capture.REQUIRED,
+        Capture.SPOOLED,
         validation_alias="RLFLEET_CAPTURE",
-        description="required: an answer that cannot be recorded becomes a 503; off: nothing is recorded",
+        description="spooled: on disk before the answer, stored soon after; required: stored before it; off: never",
+    )
+    state: Path = Field(Path(".state"), validation_alias="RLFLEET_STATE", description="folder on this machine")
+    spool_dir: Path | None = Field(
+        None,
+        validation_alias="RLFLEET_SPOOL_DIR",
+        description="this gateway's own folder of calls that are not stored yet; unset: gateway in RLFLEET_STATE",
+    )
+    spool_mb: int = Field(
+        1024,
+        ge=1,
+        validation_alias="RLFLEET_SPOOL_MB",
+        description="MiB of calls that may wait for the database; beyond that a caller gets a 503",
+    )
+    drain_seconds: float = Field(
+        20.0,
+        ge=0,
+        validation_alias="RLFLEET_GATEWAY_DRAIN_SECONDS",
+        description="what answers under way get to end when the gateway is told to stop",
     )
 
     ingest_waiting: int = Field(
@@ -94,10 +115,53 @@ class GatewaySettings(BaseSettings):
         description="reports of agents held in memory until they are stored; beyond that a caller gets a 429",
     )
 
+    most_mb: int = Field(
+        16,
+        ge=1,
+        validation_alias="RLFLEET_GATEWAY_MOST_MB",
+        description="a request for a completion that is larger gets a 413: several times the longest context as text",
+    )
+    first_byte_seconds: float = Field(
+        30,
+        gt=0,
+        validation_alias="RLFLEET_FIRST_BYTE_SECONDS",
+        description="an engine that says nothing for so long is given up: longer than a full queue, shorter than a "
+        "caller's patience",
+    )
+    answer_seconds: float = Field(
+        600,
+        gt=0,
+        validation_alias="RLFLEET_ANSWER_SECONDS",
+        description="a whole answer takes no longer: the longest generation; OpenAI's client waits as long",
+    )
+    breaker_failures: int = Field(
+        5,
+        ge=1,
+        validation_alias="RLFLEET_BREAKER_FAILURES",
+        description="an engine that fails a version so often in a row is not asked for a while: more than chance, and "
+        "few callers wait",
+    )
+    breaker_seconds: float = Field(
+        10,
+        gt=0,
+        validation_alias="RLFLEET_BREAKER_SECONDS",
+        description="for how long; then one call at a time tries it again: about as long as an engine takes to start",
+    )
+
     @property
     def keys(self) -> tuple[bytes, ...]:
         """The configured bearer keys."""
         return tuple(key.strip().encode() for key in self.gateway_keys.split(",") if key.strip())
+
+    @property
+    def spool_folder(self) -> Path:
+        """Where captured calls wait for the database."""
+        return self.spool_dir or self.state / "gateway"
+
+    @property
+    def releases_file(self) -> Path | None:
+        """The last known releases, to begin with while the database is away; None where they are not kept."""
+        return self.spool_folder / "releases.json" if self.capture is Capture.SPOOLED else None
 
     @property
     def use_rl_model(self) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from bench.loop import report, rows
 from bench.loop.rows import LINE_PROBE, PROBE, Loop, Round, Span
-from db import calls, dispatch, lines, trajectories, versions, windows
+from db import calls, decisions, dispatch, lines, trajectories, versions, windows
 from db.calls import NewCall
 from db.session import transaction
 from db.tables import Decision, Release
@@ -205,7 +205,13 @@ def _release(line: int, version: str, created: float) -> None:
         found = versions.named(session, version)[0]
         session.add(
             Release(
-                line_id=line, version_id=found.id, stage="stable", share=100, reason="a test", created_at=at(created)
+                line_id=line,
+                version_id=found.id,
+                decision_id=decisions.by_person(session, line, found.id, "a test", "a test"),
+                stage="stable",
+                share=100,
+                reason="a test",
+                created_at=at(created),
             )
         )
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import text
 
-from db import calls, engines, releases
+from db import calls, decisions, engines
 from db.session import transaction
 from db.tables import Release
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from rl import records
-from tests.conftest_database import add_line, add_version, database, database_url, empty, postgres_url
+from tests.conftest_database import add_line, add_version, database, database_url, empty, postgres_url, released
 from tests.gateway.doubles import FakeEngine, served
 
 __all__ = ["database", "database_url", "postgres_url"]
@@ -38,10 +39,11 @@ class World:
         version_id = self.versions[number].id
         with transaction() as session:
             if stage == "stable":
-                releases.replace_stable(session, self.line.id, version_id, None, share, "a test")
+                released(session, self.line.id, version_id, share)
             else:
+                decision_id = decisions.by_person(session, self.line.id, version_id, "a test", "a test")
                 values = {"line_id": self.line.id, "version_id": version_id, "stage": stage, "share": share}
-                session.add(Release(**values, reason="a test"))
+                session.add(Release(**values, decision_id=decision_id, reason="a test"))
 
     def serve(self, app: Any) -> str:
         return self._stack.enter_context(served(app))
@@ -56,9 +58,20 @@ class World:
         return engine
 
     def gateway(self, **variables: str) -> httpx.Client:
-        """A client of a new gateway with these environment variables and no others."""
-        url = self.serve(create_app(GatewaySettings(**variables)))
-        return self._stack.enter_context(httpx.Client(base_url=url, trust_env=False, timeout=30))
+        """A client of a new gateway with these environment variables and no others; its calls wait for their commit."""
+        return self._stack.enter_context(self.brief_gateway(**variables))
+
+    @contextmanager
+    def brief_gateway(self, **variables: str) -> Iterator[httpx.Client]:
+        """``gateway``, which ends with the block."""
+        with TemporaryDirectory(prefix="rlfleet-spool-") as spool:
+            settings = GatewaySettings(**{"RLFLEET_SPOOL_DIR": spool} | variables)
+            headers = {"X-Capture": "committed"}
+            with (
+                served(create_app(settings)) as url,
+                httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30) as client,
+            ):
+                yield client
 
     def calls(self, trajectory_id: str = "t1") -> list[records.Call]:
         with transaction() as session:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 
@@ -19,7 +21,10 @@ from starlette.routing import Route
 class FakeEngine:
     """Knows ``versions``; loads what it is asked to from ``loadable``; answers 503 while it drains, or ``refusal``.
 
-    Each answer is different: its first token is the number of the answer.
+    Each answer is different: its first token is the number of the answer. ``fate`` is what becomes of one: ``silent``
+    (nothing is heard), ``whole`` (not streamed, whatever was asked), and of a stream ``dumb`` (nothing after the head),
+    ``fails`` and ``cut`` (an error, and the end of the connection, in the middle), ``failed`` (an error before the
+    first token), and ``endless``. ``gone`` counts the callers that went away.
     """
 
     versions: set[str] = field(default_factory=set)
@@ -30,6 +35,8 @@ class FakeEngine:
     key: str = ""
     asked: list[dict[str, Any]] = field(default_factory=list)
     loads: list[dict[str, str]] = field(default_factory=list)
+    fate: str = ""
+    gone: int = 0
 
     def app(self) -> Starlette:
         return Starlette(
@@ -51,7 +58,7 @@ class FakeEngine:
         self.versions.add(body["lora_name"])
         return JSONResponse({"status": "ok"})
 
-    async def complete(self, request: Request) -> JSONResponse:
+    async def complete(self, request: Request) -> Response:
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
             return JSONResponse({"error": {"message": "wrong key"}}, 401)
         if self.is_draining:
@@ -62,7 +69,55 @@ class FakeEngine:
         if self.versions and body["model"] not in self.versions:
             return JSONResponse({"error": {"message": "unknown model"}}, 404)
         self.asked.append(body)
-        return JSONResponse(self.completion(body["model"], len(self.asked)))
+        request.state.usage = bool((body.get("stream_options") or {}).get("include_usage"))
+        if self.fate == "silent":
+            await self._patient(request)
+        answer = self.completion(body["model"], len(self.asked))
+        if body.get("stream") and self.fate != "whole":
+            return StreamingResponse(self.events(request, answer), media_type="text/event-stream")
+        return JSONResponse(answer)
+
+    async def events(self, request: Request, answer: dict[str, Any]) -> AsyncIterator[bytes]:
+        """The answer as an engine of ours streams it, a token in each chunk."""
+        (choice,) = answer["choices"]
+        tokens = choice.get("token_ids", [None] * 2)
+        head = {"id": answer["id"], "object": "chat.completion.chunk", "created": 1, "model": answer["model"]}
+
+        def chunk(delta: dict[str, Any], finish: str | None = None, **fields: Any) -> bytes:
+            one = {"index": 0, "delta": delta, "finish_reason": finish, **fields}
+            return b"data: " + json.dumps(head | {"choices": [one]}).encode() + b"\n\n"
+
+        head |= {"prompt_token_ids": answer["prompt_token_ids"]} if self.has_tokens else {}
+        yield chunk({"role": "assistant", "content": ""})
+        head.pop("prompt_token_ids", None)
+        if self.fate == "dumb":
+            await self._patient(request)
+        if self.fate == "failed":
+            yield b'data: {"error": {"message": "out of memory"}}\n\n'
+            return
+        words = choice["message"]["content"]
+        for index, part in enumerate((words[:5], words[5:])):
+            said: dict[str, Any] = {"token_ids": [tokens[index]]} if self.has_tokens else {}
+            yield chunk({"content": part}, logprobs={"content": [choice["logprobs"]["content"][index]]}, **said)
+            if self.fate == "fails":
+                yield b'data: {"error": {"message": "out of memory"}}\n\n'
+                return
+            if self.fate == "cut":
+                raise ConnectionAbortedError
+            if self.fate == "endless":
+                await self._patient(request)
+        yield chunk({}, "stop")
+        if request.state.usage:
+            yield b"data: " + json.dumps(head | {"choices": [], "usage": answer["usage"]}).encode() + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+    async def _patient(self, request: Request) -> None:
+        """Return when the caller is gone, or the server stops."""
+        try:
+            while not await request.is_disconnected() and self.fate:
+                await asyncio.sleep(0.01)
+        finally:
+            self.gone += 1
 
     def completion(self, model: str, number: int) -> dict[str, Any]:
         logprobs = [-0.25, -1.5]
@@ -78,6 +133,7 @@ class FakeEngine:
             "created": 1,
             "model": model,
             "choices": [choice],
+            "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
         }
         if self.has_tokens:
             answer["prompt_token_ids"] = [5, 6, 7]

@@ -31,7 +31,7 @@ def body(**fields: Any) -> bytes:
         (body(model=""), "model: name a line"),
         (body(temperature=-1), "temperature: must be"),
         (body(temperature=True), "temperature: must be"),
-        (body(stream=True), "stream: answers are not streamed"),
+        (body(stream="yes"), "stream: must be true or false"),
         (body(n=2), "n: must be 1"),
     ],
 )

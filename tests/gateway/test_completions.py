@@ -328,13 +328,12 @@ def test_the_official_client_works(world: World) -> None:
     world.release(0)
     gateway = world.gateway(RLFLEET_GATEWAY_KEYS="one,two")
     with openai.OpenAI(base_url=f"{gateway.base_url}/v1", api_key="two", max_retries=0) as client:
-        completion = client.chat.completions.create(**completion_arguments(), extra_headers={"X-Trajectory-Id": "t9"})
+        headers = {"X-Trajectory-Id": "t9", "X-Capture": "committed"}
+        completion = client.chat.completions.create(**completion_arguments(), extra_headers=headers)
         raw = client.chat.completions.with_raw_response.create(**completion_arguments())
         models = [model.id for model in client.models.list()]
         with pytest.raises(openai.NotFoundError, match="does not exist"):
             client.chat.completions.create(model="gpt-4o", messages=[USER])
-        with pytest.raises(openai.BadRequestError, match="not streamed"):
-            client.chat.completions.create(**completion_arguments(), stream=True)
 
     assert completion.choices[0].message.content == "go to the red ball 1"
     assert completion.model == world.names[0] == raw.headers[VERSION]

@@ -42,7 +42,7 @@ class Listener:
 
 async def forget(engines: Engines) -> None:
     with pytest.raises(EngineUnavailable, match="no engine has announced itself"):
-        await engines.complete([], "v1", "/v1", b"{}")
+        await engines.ask([], "v1", "/v1", b"{}")
 
 
 def test_a_connection_is_used_again_until_its_engine_is_gone() -> None:

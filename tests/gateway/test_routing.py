@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, seed, settings
+from hypothesis import strategies as st
 
 from db.releases import LineReleases, LiveRelease, NamedVersion
 from gateway.errors import Refusal
@@ -115,3 +117,78 @@ def test_a_rejected_version_is_not_there() -> None:
     with pytest.raises(Refusal, match="it was rejected") as refused:
         of_version(named("v1.0.7", "rejected"))
     assert refused.value.status_code == 404
+
+
+def test_the_kill_row_comes_before_every_pin_and_the_pin_row_before_the_releases() -> None:
+    releases = replace(line(release("stable", 100, 3)), pinned=named("v1.0.2"))
+    by_variable = Rules(pin="v1.0.1", pinned=named("v1.0.1"))
+
+    assert counts(releases, Rules()) == {"v1.0.2": 1000}
+    assert counts(releases, by_variable) == {"v1.0.1": 1000}
+    assert counts(releases, replace(by_variable, use_rl_model=False)) == {BASE: 1000}
+    assert counts(replace(releases, killed=True), by_variable) == {BASE: 1000}
+    assert counts(releases, Rules(pin="other-v1", pinned=named("other-v1", line="other"))) == {"v1.0.2": 1000}
+    assert counts(releases, Rules(rollout_percentage=0)) == {BASE: 1000}
+
+
+@pytest.mark.parametrize("state", ["candidate", "rejected"])
+def test_a_pin_row_of_a_version_that_is_not_ready_any_more_does_not_count(state: str) -> None:
+    releases = replace(line(release("stable", 100, 3)), pinned=named("v1.0.2", state))
+
+    assert counts(releases, Rules()) == {"v1.0.3": 1000}
+
+
+@pytest.mark.parametrize(
+    ("releases", "rules", "reason"),
+    [
+        (line(release("stable", 100, 3)), Rules(), "stable"),
+        (line(release("canary", 100, 4), release("stable", 100, 3)), Rules(), "canary 100 %"),
+        (line(release("canary", 100, 4)), Rules(rollout_percentage=99.5), "canary 99.5 %"),
+        (line(release("stable", 0, 3)), Rules(), "outside the share"),
+        (line(), Rules(), "fallback: no released version"),
+        (line(release("stable", 100, 3)), Rules(use_rl_model=False), "killed"),
+        (replace(line(release("stable", 100, 3)), killed=True), Rules(), "killed"),
+        (replace(line(), pinned=named("v1.0.2")), Rules(), "pinned"),
+    ],
+)
+def test_a_route_says_why_in_a_phrase(releases: LineReleases, rules: Rules, reason: str) -> None:
+    agent = min(AGENTS, key=lambda one: place("main", one))
+
+    assert of_line(releases, agent, rules).reason == reason
+
+
+shares = st.integers(0, 100)
+variables = st.floats(0, 100)
+
+
+@given(st.text(max_size=20), shares, shares, variables)
+def test_the_same_agent_gets_the_same_route(agent: str, canary: int, stable: int, variable: float) -> None:
+    releases = line(release("canary", canary, 4), release("stable", stable, 3))
+
+    assert of_line(releases, agent, Rules(rollout_percentage=variable)) == of_line(
+        releases, agent, Rules(rollout_percentage=variable)
+    )
+
+
+@given(st.text(max_size=20), st.lists(shares, min_size=2, max_size=2), st.lists(variables, min_size=2, max_size=2))
+def test_nobody_loses_the_canary_while_a_share_grows(agent: str, grown: list[int], variables: list[float]) -> None:
+    before, after = sorted(grown), sorted(variables)
+
+    def has_canary(share: int, variable: float) -> bool:
+        releases = line(release("canary", share, 4), release("stable", 100, 3))
+        return of_line(releases, agent, Rules(rollout_percentage=variable)).version == "v1.0.4"
+
+    assert has_canary(before[0], after[0]) <= has_canary(before[1], after[0]) <= has_canary(before[1], after[1])
+
+
+# Two points are four standard deviations at 50 %: of so few lines none is expected outside.
+@seed(0)
+@settings(max_examples=20, deadline=None)
+@given(st.text(min_size=1, max_size=20), shares, shares)
+def test_shares_of_ten_thousand_agents_are_within_two_points(name: str, canary: int, stable: int) -> None:
+    releases = LineReleases(name, "base-model", (release("canary", canary, 4), release("stable", stable, 3)))
+
+    got = [of_line(releases, f"agent-{number}", Rules()).version for number in range(10_000)]
+
+    assert abs(got.count("v1.0.4") / 100 - canary) <= 2
+    assert abs(got.count("v1.0.3") / 100 - max(0, stable - canary)) <= 2

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,8 @@ def _fresh(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_on_a_laptop_nothing_needs_to_be_set() -> None:
     assert settings().keys == ()
     assert settings().use_rl_model
-    assert settings().capture is Capture.REQUIRED
+    assert settings().capture is Capture.SPOOLED
+    assert settings().spool_folder == Path(".state/gateway")
 
 
 def test_production_needs_keys_and_has_the_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,6 +62,17 @@ def test_a_bad_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value:
     monkeypatch.setenv(name, value)
     with pytest.raises(InvalidSettings, match=f"{name} = '{value}'"):
         settings()
+
+
+def test_the_spool_lies_with_the_state_or_where_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_STATE", "/state")
+    assert settings().spool_folder == Path("/state/gateway")
+    assert settings().releases_file == Path("/state/gateway/releases.json")
+    settings.cache_clear()
+    monkeypatch.setenv("RLFLEET_SPOOL_DIR", "/spool")
+    monkeypatch.setenv("RLFLEET_CAPTURE", "required")
+    assert settings().spool_folder == Path("/spool")
+    assert settings().releases_file is None, "nothing is answered that the database does not know"
 
 
 def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

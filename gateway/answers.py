@@ -1,0 +1,165 @@
+"""What a server said: an answer that is whole, or one that is being spoken, with the deadlines of both."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from gateway.chat import JSON, Spoken
+from gateway.streaming import Heard, events_of
+from rl.errors import EngineUnavailable
+
+END_SECONDS = 1.0
+"""How long the end of a stream that is over is waited for, so that its connection can be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds until something must be heard, again after each thing that was, and until the answer must be whole."""
+
+    first_byte: float = 30.0
+    answer: float = 600.0
+
+    @asynccontextmanager
+    async def to_begin(self) -> AsyncIterator[None]:
+        """Within it an answer must begin.
+
+        Raises:
+            EngineUnavailable: it did not.
+        """
+        try:
+            async with asyncio.timeout(self.first_byte):
+                yield
+        except TimeoutError:
+            raise EngineUnavailable(f"said nothing for {self.first_byte:g} s") from None
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer's status, type and ``Retry-After``, with its body, or with the stream that is its body.
+
+    ``spoken`` is what a whole completion says, for the record.
+    """
+
+    status: int
+    media_type: str
+    retry_after: str | None
+    body: bytes = b""
+    spoken: Spoken | None = None
+    stream: Stream | None = None
+
+
+class Source(Protocol):
+    """Where the bytes of a body come from."""
+
+    async def more(self) -> bytes:
+        """The next of them; empty at the end."""
+
+    async def aclose(self) -> None:
+        """Give up the rest."""
+
+
+class Stream:
+    """An answer that is being spoken. ``broke`` is told when it breaks off after it had begun.
+
+    Nothing of it is for the caller before ``begin`` returns: until then another may answer instead.
+    """
+
+    def __init__(self, source: Source, heard: Heard, deadlines: Deadlines, first: bytes = b"") -> None:
+        self._source, self._heard, self._deadlines = source, heard, deadlines
+        self._until = asyncio.get_running_loop().time() + deadlines.answer
+        self._first = first
+        self.broke: Callable[[], None] = lambda: None
+
+    async def begin(self) -> Stream:
+        """Wait until something of the answer itself was heard, within a deadline of the caller's.
+
+        Raises:
+            EngineUnavailable: the server failed.
+        """
+        try:
+            while not (self._heard.has_begun or self._heard.is_done):
+                self._first += await self._read()
+        except BaseException:
+            await self._source.aclose()
+            raise
+        return self
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """The events for the caller as they come, but for the last ones.
+
+        Raises:
+            EngineUnavailable: the server failed in the middle, or fell silent.
+        """
+        if self._first:
+            yield self._first
+        try:
+            while not self._heard.is_done:
+                if sent := await self._in_time():
+                    yield sent
+            self._heard.check()
+        except EngineUnavailable:
+            self.broke()
+            raise
+
+    @property
+    def last(self) -> bytes:
+        """The events that end it, to be sent once the call is recorded."""
+        return self._heard.last
+
+    def spoken(self) -> Spoken:
+        """What was said, for the record."""
+        return self._heard.spoken()
+
+    async def aclose(self) -> None:
+        """Let the connection go: it can be used again if the answer was heard to its end."""
+        if self._heard.is_done:
+            try:
+                async with asyncio.timeout(END_SECONDS):
+                    await self._source.more()
+            except (EngineUnavailable, TimeoutError):
+                pass
+        await self._source.aclose()
+
+    async def _in_time(self) -> bytes:
+        limit = min(asyncio.get_running_loop().time() + self._deadlines.first_byte, self._until)
+        try:
+            async with asyncio.timeout_at(limit):
+                return await self._read()
+        except TimeoutError:
+            why = f"took more than {self._deadlines.answer:g} s" if limit == self._until else "fell silent"
+            raise EngineUnavailable(f"{why} in the middle of its answer") from None
+
+    async def _read(self) -> bytes:
+        piece = await self._source.more()
+        if piece:
+            return self._heard.feed(piece)
+        self._heard.end()
+        return b""
+
+
+class Nothing:
+    """The source of a stream that is whole already."""
+
+    async def more(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    async def aclose(self) -> None:
+        """Nothing to give up."""
+
+
+def stream_of_body(body: bytes, wants: Mapping[str, Any], deadlines: Deadlines) -> Stream:
+    """The stream of a server that answers whole although it was asked for one.
+
+    Raises:
+        EngineUnavailable: it is not a chat completion.
+    """
+    heard = Heard(wants)
+    try:
+        return Stream(Nothing(), heard, deadlines, heard.feed(events_of(JSON.decode(body.decode()), wants)))
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
+        raise EngineUnavailable(f"answered what is not a chat completion ({error!r})") from None
