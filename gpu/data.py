@@ -151,11 +151,12 @@ def _reinforce(chosen: Selection, rows: list[Row], config: OnPolicyTrain) -> Sel
     rows = _left(chosen, rows, kept, "filter")
     groups, rewards = list(compress(groups, kept)), list(compress(rewards, kept))
     chosen.group_size = min(Counter(groups).values(), default=None)
-    for (row, calls), advantage in zip(rows, _advantages(rows, rewards, groups, config), strict=True):
+    gains = _advantages(rows, rewards, groups, config)
+    for (row, calls), reward, advantage in zip(rows, rewards, gains, strict=True):
         if advantage == 0.0:
             chosen.skip("no advantage in its group", row)
         else:
-            chosen.episodes.append(_episode(chosen, row, calls, advantage=advantage))
+            chosen.episodes.append(_episode(chosen, row, calls, advantage=advantage, reward=reward))
     return chosen
 
 

@@ -211,6 +211,7 @@ class Steps:
                 found["engine_gap"] = self.engine_gap = sums["engine_gap"] / current
         if isinstance(self.config, OnPolicy) and batch.episodes:
             found["truncated_share"] = sum(each.truncated for each in batch.episodes) / len(batch.episodes)
+            found["mean_score"] = sum(each.reward for each in batch.episodes) / len(batch.episodes)
         if self.kl is not None:
             found["kl_coefficient"] = self.kl_coefficient if self.kl.place == "loss" else self.charged
         if self.kl is not None and self.kl.place == "loss":

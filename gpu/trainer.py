@@ -1,8 +1,8 @@
-"""Carries out a train command: a frozen dataset in, a checkpoint folder out.
+"""Carries out a train command: a frozen dataset in, checkpoint folders out.
 
 Each optimizer step goes over micro-batches under the device's lock, one at a time, so that an engine on the
-same device is served in between. No checkpoint is written before every step has ended with finite numbers; states
-from which the command can be resumed are.
+same device is served in between. The last checkpoint is written when every step has ended with finite numbers, others
+every so many steps where the config says so; states from which the command can be resumed lie beside them.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def train(
         InvalidInput: the config, the dataset or the parent cannot be used.
         OffPolicyRefused: an on-policy objective was given foreign calls.
         NoTrainingData: there is nothing left to clone.
-        TrainingDiverged: a loss or gradient is not finite; nothing was saved.
+        TrainingDiverged: a loss or gradient is not finite; the last checkpoint was not written.
         OutOfMemory, DiskFull: the machine has no room.
-        ChildLost: ``stopping`` said so between two steps; nothing was saved.
+        ChildLost: ``stopping`` said so between two steps; the last checkpoint was not written.
     """
     config = parse_config(command.config)
     _refuse_devices(config, policy)
@@ -91,14 +91,21 @@ def train(
                 return
             if stopping():
                 done = f"step {steps.optimizer.done} of {start.total}"
-                raise ChildLost(f"told to stop after {done}, before a checkpoint was written")
+                raise ChildLost(f"told to stop after {done}, before its last checkpoint was written")
             if states.due(steps.optimizer.done):
                 _save(states, steps, taken, emit)
             first = _first(chosen, steps) if taken == begun.batches else {}
             metrics = progress.step(steps.optimizer, steps.run(batch) | first)
+            if _is_due(config, steps.optimizer.done, start.total):
+                emit(_write(command, config, model, steps, metrics))
     emit(_write(command, config, model, steps, metrics))
     said = _manifest(config, chosen, steps, beside) | begun.said | provenance.recorded(command, policy.device)
     emit(Done(job=command.job, fence=command.fence, manifest=said))
+
+
+def _is_due(config: TrainConfig, done: int, total: int) -> bool:
+    """Whether a checkpoint is written after ``done`` of ``total`` updates, beside the one after the last."""
+    return config.checkpoint_every is not None and done % config.checkpoint_every == 0 and done < total
 
 
 def _first(chosen: Selection, steps: Steps) -> dict[str, float]:
@@ -135,7 +142,7 @@ def _refuse_devices(config: TrainConfig, policy: Policy) -> None:
 def _write(
     command: TrainCommand, config: TrainConfig, model: Any, steps: Steps, metrics: dict[str, float]
 ) -> CheckpointWritten:
-    """Write the checkpoint."""
+    """Write the checkpoint of the step that the training stands at."""
     settings, optimizer = config.model_dump(mode="json"), steps.optimizer
     state = optimizer.state() | steps.carried()
     path, kind, sha256 = checkpoints.write(
