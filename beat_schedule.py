@@ -33,6 +33,8 @@ ENTRIES: dict[str, dict[str, Any]] = {
     },
     # Asks for evaluations and decisions that are missing, after a child or an engine was away.
     "evaluate": {"task": "rlfleet.plan", "schedule": crontab(), "args": ("evaluate", 60), "options": {"expires": 55}},
+    # Looks at the traffic of live canaries: a worse one has its share for as long as nobody looks.
+    "release": {"task": "rlfleet.watch_releases", "schedule": crontab(), "args": (60,), "options": {"expires": 55}},
     # Takes back jobs whose holder is gone and rings what nobody answered; recovery is lease + this period.
     "reconcile": {
         "task": "rlfleet.reconcile",

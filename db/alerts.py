@@ -54,6 +54,20 @@ def raise_alert(session: Session, name: str, subject: str, detail: Mapping[str, 
     return lately is None
 
 
+def raise_once(session: Session, name: str, subject: str, detail: Mapping[str, Any]) -> bool:
+    """Record the alert, unless one of the same name and subject is there at all. Whether it was recorded."""
+    same = {"name": name, "subject": subject}
+    if session.execute(KNOWN, same).one_or_none() is None:
+        session.execute(text("select pg_advisory_xact_lock(hashtextextended('alert ' || :name || :subject, 0))"), same)
+        if session.execute(KNOWN, same).one_or_none() is None:
+            record(session, name, subject, detail)
+            return True
+    return False
+
+
+KNOWN = text("select 1 from rlfleet.alerts where name = :name and subject = :subject limit 1")
+
+
 def record(session: Session, name: str, subject: str, detail: Mapping[str, Any]) -> None:
     """Record the alert, however lately the last one like it was: for what cannot happen twice unnoticed."""
     session.execute(

@@ -89,9 +89,8 @@ def check_empty(revision: str) -> None:
     """
     known = {one.revision for one in ScriptDirectory.from_config(alembic_config()).walk_revisions()}
     if revision not in known:
-        raise InvalidInput(
-            "revision", revision, "this code does not know it; restore with the code that saved it, or newer"
-        )
+        remedy = "this code does not know it; restore with the code that saved it, or newer"
+        raise InvalidInput("revision", revision, remedy)
     with _connected() as cursor:
         _check_empty(cursor)
 
@@ -236,12 +235,13 @@ def _sequences(cursor: Any) -> dict[str, int]:
 
 
 def _folders(cursor: Any) -> list[str]:
-    """The absolute paths that rows name; another base model is one of a hub."""
-    found: set[str] = set()
+    """The absolute paths that rows name and that were not given up; another base model is one of a hub."""
+    found = set[str]()
     for table, column, value, _ in FOLDERS:
-        if column in _columns(cursor, table):
-            named = sql.SQL("select distinct {value} from {table} where starts_with({value}, '/')")
-            cursor.execute(named.format(value=sql.SQL(value), table=_of(table)))
+        if column in (columns := _columns(cursor, table)):
+            kept = sql.SQL("removed_at is null" if column == "uri" and "removed_at" in columns else "true")
+            named = sql.SQL("select distinct {0} from {1} where {2} and starts_with({0}, '/')")
+            cursor.execute(named.format(sql.SQL(value), _of(table), kept))
             found.update(row[0] for row in cursor.fetchall())
     return sorted(found)
 

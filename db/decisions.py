@@ -1,4 +1,4 @@
-"""Decisions: the verdicts compared, the decision stored with its evidence, and the release pointer moved."""
+"""Decisions: the verdicts compared, the decision stored with its evidence, and the version put out."""
 
 from __future__ import annotations
 
@@ -7,56 +7,95 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import lines, planning, releases, versions
+from db import alerts, evaluations, lines, planning, promotions, releases, versions
 from db.jobs import Claim
-from db.tables import Decision, Evaluation, Line, Run, Version
-from rl import promotion
-from rl.config import Release, TaskSet, digest
-from rl.errors import InvalidInput
-from rl.intervals import beta_interval
+from db.tables import Decision, Run, Version
+from rl.config import Release, TaskSet
+from rl.errors import Tomorrow
+from rl.held_out import LOGGED, LoggedSet
 from rl.planner import LineState, chain_of
+from rl.promotion import decide, no_improvement
+from rl.verdicts import PolicyDecision, Verdicts
+
+PERSON = "person"
+"""The policy of a decision that no rule made."""
+WAITING, GIVEN, REFUSED = "waiting", "given", "refused"
+"""What becomes of a decision that a person must approve."""
+ALERT = "approval_waiting"
 
 
 def commit(session: Session, claim: Claim) -> dict[str, Any]:
     """Compare the candidate with the version it would replace; store and carry out what the policy says.
 
-    A run ends here: its versions that were not chosen are rejected, with the reason. Nothing is decided when the
-    stable version is no longer the one that this job was to compare with, or when the candidate's fate is known:
-    the planner sees what is there now and asks for another decision where one is missing.
+    The candidate's checkpoint is the one of the job's ``step`` from here on, where it names one. A run ends here: its
+    versions that were not chosen are rejected, with the reason. Nothing is decided when the stable version is no
+    longer the one that this job was to compare with, or when the candidate's fate is known: the planner sees what is
+    there now and asks for another decision where one is missing.
+
+    Raises:
+        InvalidInput: the versions were not both evaluated on the decision's task set.
+        Tomorrow: the line has a live canary, and at most one may be.
     """
-    task_set = TaskSet.model_validate(claim.config["task_set"])
-    policy = Release.model_validate(claim.config["release"])
-    session.execute(select(Line.id).where(Line.id == claim.line_id).with_for_update())
+    releases.lock(session, claim.line_id)
     candidate = versions.named(session, claim.inputs["candidate"])[0]
-    if outdated := _outdated(session, claim, candidate):
+    run = session.scalar(select(Run).where(Run.name == claim.inputs["run"])) if claim.inputs.get("run") else None
+    if outdated := _outdated(session, claim, candidate, run):
         return {"candidate": candidate.name, "undecided": outdated}
+    if (canary := promotions.canary_of(session, claim.line_id)) is not None:
+        raise Tomorrow(f"{candidate.name} waits: {canary[0]} is the line's canary, with {canary[1]} %")
+    candidate.checkpoint_id = evaluations.checkpoint_of(session, candidate, claim.inputs.get("step")).id
+    session.flush()
     rival = versions.named(session, claim.inputs["base"])[0] if claim.inputs["base"] else None
-    counts = {one.name: _counts(session, one.id, task_set) for one in (candidate, rival) if one is not None}
-    decided = _decide(candidate, rival, counts, policy)
+    task_set = _task_set(claim.config["task_set"])
+    policy = Release.model_validate(claim.config["release"])
+    verdicts = evaluations.compared(session, candidate, rival, task_set)
+    is_better = "no_improvement" not in claim.config.get("evidence", {})
+    decided = _decide(candidate, rival, verdicts, policy, task_set, is_better=is_better)
+    waits = decided.released and policy.approval
     decision = Decision(
         line_id=claim.line_id,
-        run_id=session.scalar(select(Run.id).where(Run.name == claim.inputs.get("run"))),
+        run_id=run.id if run else None,
         job_id=claim.job_id,
         fence=claim.fence,
         version_id=candidate.id,
         stable_id=rival.id if rival else None,
         policy=decided.policy,
-        released=decided.released,
+        released=decided.released and not waits,
         reason=decided.reason,
-        evidence=_evidence(claim, decided, counts, task_set),
+        evidence=_evidence(claim, decided, verdicts, candidate, rival),
+        approval=WAITING if waits else None,
     )
     session.add(decision)
     session.flush()
-    _carry_out(session, claim, candidate, decision, policy)
-    return {"version": candidate.name, "released": decided.released, "reason": decided.reason}
+    became = _carry_out(session, candidate, decision, policy)
+    if run is not None:
+        _end_run(session, claim, run, candidate, decision)
+    return {"version": candidate.name, "released": decision.released, "reason": decision.reason} | became
 
 
-def _outdated(session: Session, claim: Claim, candidate: Version) -> str | None:
+def by_person(
+    session: Session, line_id: int, version_id: int, reason: str, actor: str, evidence: dict[str, Any] | None = None
+) -> int:
+    """Store that ``actor`` wants the version released, and why. Returns the decision's id."""
+    decision = Decision(
+        line_id=line_id,
+        version_id=version_id,
+        policy=PERSON,
+        released=True,
+        reason=reason,
+        evidence=evidence or {},
+        actor=actor,
+    )
+    session.add(decision)
+    session.flush()
+    return decision.id
+
+
+def _outdated(session: Session, claim: Claim, candidate: Version, run: Run | None) -> str | None:
     """Why this decision is no longer to be made, in words; None when it is."""
     stable = versions.stable_name(session, claim.line_id)
     if stable is not None and stable != claim.inputs["base"]:
         return f"{stable} is stable now, and this was to compare with {claim.inputs['base'] or 'none'}"
-    run = session.scalar(select(Run).where(Run.name == claim.inputs["run"])) if claim.inputs["run"] else None
     if run is not None and run.state != "running":
         return f"run {run.name} has ended"
     if run is not None:
@@ -64,56 +103,62 @@ def _outdated(session: Session, claim: Claim, candidate: Version) -> str | None:
     return None if candidate.state == "candidate" else f"{candidate.name} is {candidate.state} already"
 
 
-def _counts(session: Session, version_id: int, task_set: TaskSet) -> tuple[int, int]:
-    found = session.scalars(
-        select(Evaluation).where(Evaluation.version_id == version_id, Evaluation.task_set_hash == digest(task_set))
-    ).first()
-    if found is None:
-        raise InvalidInput("evaluation", version_id, "this version was not evaluated on the decision's task set")
-    return found.k, found.n
+def _task_set(config: dict[str, Any]) -> TaskSet | LoggedSet:
+    return TaskSet.model_validate(config) if "environment" in config else LoggedSet.model_validate(config)
 
 
 def _decide(
-    candidate: Version, rival: Version | None, counts: dict[str, tuple[int, int]], policy: Release
-) -> promotion.Decision:
-    if rival is not None and rival.id == candidate.id:
-        return promotion.Decision(
-            released=False,
-            probability=None,
-            policy=promotion.POLICY,
-            reason=f"no improvement: {candidate.name} itself did best on the validation scenarios",
-            would_change="a later version that does better on the validation scenarios",
-        )
-    return promotion.decide(counts[candidate.name], counts[rival.name] if rival else None, policy)
+    candidate: Version,
+    rival: Version | None,
+    verdicts: Verdicts,
+    policy: Release,
+    task_set: TaskSet | LoggedSet,
+    *,
+    is_better: bool,
+) -> PolicyDecision:
+    if rival is not None and (rival.id == candidate.id or not is_better):
+        return no_improvement(rival.name, verdicts, policy)
+    against = task_set.against if isinstance(task_set, LoggedSet) else ""
+    return decide(verdicts, policy, is_first=rival is None and not against)
 
 
 def _evidence(
-    claim: Claim, decided: promotion.Decision, counts: dict[str, tuple[int, int]], task_set: TaskSet
+    claim: Claim, decided: PolicyDecision, verdicts: Verdicts, candidate: Version, rival: Version | None
 ) -> dict[str, Any]:
+    """``counts`` are over all types, by version; ``environments`` are by type. Intervals hold 80 %."""
+    of_candidate, of_rival = verdicts.overall()
+    counts = {candidate.name: of_candidate.model_dump(mode="json")}
+    if of_rival.n or rival is not None:
+        counts.setdefault(rival.name if rival else LOGGED, of_rival.model_dump(mode="json"))
+    shown = decided.model_dump(mode="json", exclude={"released", "policy", "reason"})
+    gate = {"policy", "min_probability", "margin", "min_scenarios", "share", "strategy", "approval"}
     return {
-        "task_set": task_set.model_dump(mode="json"),
-        "counts": {name: {"k": k, "n": n, "interval": beta_interval(k, n)} for name, (k, n) in counts.items()},
-        "probability": decided.probability,
-        "would_change": decided.would_change,
+        "task_set": claim.config["task_set"],
+        "gate": Release.model_validate(claim.config["release"]).model_dump(mode="json", include=gate),
+        "counts": counts,
+        **shown,
         "selection": claim.config.get("evidence", {}),
     }
 
 
-def _carry_out(session: Session, claim: Claim, candidate: Version, decision: Decision, policy: Release) -> None:
+def _carry_out(session: Session, candidate: Version, decision: Decision, policy: Release) -> dict[str, Any]:
+    if decision.approval == WAITING:
+        detail = {"decision": decision.id, "reason": decision.reason, "remedy": f"rlfleet approve {candidate.name}"}
+        alerts.record(session, ALERT, candidate.name, detail)
+        return {"approval": WAITING}
     if decision.released:
-        versions.set_state(session, [candidate.id], "ready", decision.reason)
-        releases.replace_stable(session, claim.line_id, candidate.id, decision.id, policy.share, decision.reason)
-    elif candidate.state == "candidate":
+        return {"stage": promotions.put_out(session, candidate, decision.id, policy, decision.reason)}
+    if candidate.state == "candidate":
         versions.set_state(session, [candidate.id], "rejected", decision.reason)
-    run = session.scalar(select(Run).where(Run.name == claim.inputs.get("run")))
-    if run is not None:
-        others = [
-            name for name in _chain(session, claim, run.name) if name not in (candidate.name, claim.inputs["base"])
-        ]
-        unchosen = select(Version.id).where(Version.name.in_(others), Version.state == "candidate")
-        ids = list(session.scalars(unchosen))
-        versions.set_state(session, ids, "rejected", f"{candidate.name} was chosen among the run's versions")
-        lines.end_run(session, run.id, "finished", decision.reason)
+    return {}
+
+
+def _end_run(session: Session, claim: Claim, run: Run, candidate: Version, decision: Decision) -> None:
+    kept = (candidate.name, claim.inputs["base"])
+    others = [name for name in _chain(session, claim, run.name) if name not in kept]
+    ids = list(session.scalars(select(Version.id).where(Version.name.in_(others), Version.state == "candidate")))
+    versions.set_state(session, ids, "rejected", f"{candidate.name} was chosen among the run's versions")
+    lines.end_run(session, run.id, "finished", decision.reason)
 
 
 def _chain(session: Session, claim: Claim, run_name: str) -> list[str]:

@@ -49,13 +49,21 @@ REQUEST = text("""
          where not exists (select 1 from found)
             on conflict (kind, line_id, dedup_key) do nothing
      returning id
+    ), moved as (
+        update rlfleet.jobs set priority = :priority
+         where id in (select j.id from rlfleet.jobs j join found using (id)
+                       where j.state = 'queued' and j.last_sent_at is null and j.priority <> :priority
+                         for update of j skip locked)
     )
     select id from found union all select id from made
 """)
 
 
 def request(session: Session, spec: Spec) -> int:
-    """The id of the job for ``spec``, created if it is not there, in whatever state it is."""
+    """The id of the job for ``spec``, created if it is not there, in whatever state it is.
+
+    One that is queued and was not rung yet gets the priority of ``spec``.
+    """
     values = {
         "kind": spec.kind,
         "line_id": spec.line_id,

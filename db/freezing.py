@@ -59,7 +59,8 @@ def goes_on_from(session: Session, line_id: int, config: Mapping[str, Any]) -> s
 
 def rule_of(line: Line, config: Mapping[str, Any]) -> Rule:
     """What a training with that ``config`` uses of the line's trajectories."""
-    return Rule.of(config, lines.config_of(line).scoring.lone_rule)
+    known = lines.config_of(line)
+    return Rule.of(config, known.scoring.lone_rule, known.held_out)
 
 
 def usable_of(session: Session, line: Line, window_ids: Sequence[int], config: Mapping[str, Any]) -> Usable[Scored]:
@@ -73,8 +74,9 @@ def freeze(session: Session, line: Line, job_id: int, names: Sequence[str], conf
 
     One with a trajectory that may not be trained on any more is chosen anew; see ``thaw``, which says which files go.
     Its manifest counts what was ``left_out``, by reason in ``skipped``. ``again`` says how often each window had been
-    added to; ``unsettled`` are windows that were being read or scored at that moment, so that more is to come. No
-    rows are added to the windows before the caller's transaction ends.
+    added to; ``unsettled`` are windows that were being read or scored at that moment, so that more is to come;
+    ``held_out`` by which share and salt no scenario of it was held out. No rows are added to the windows before the
+    caller's transaction ends.
 
     Raises:
         UnknownWindow: the line has no such window.
@@ -87,7 +89,9 @@ def freeze(session: Session, line: Line, job_id: int, names: Sequence[str], conf
     again = {row.name: row.again for row in rows if row.again}
     unsettled = [row.name for row in rows if row.state not in ("scored", "trained")]
     about = {"windows": list(names), "config": dict(config), "left_out": len(found.left_out)}
-    told = {"skipped": found.reasons, "again": again, "unsettled": unsettled}
+    held = lines.config_of(line).held_out
+    kept = {"share": held.share, "salt": held.salt} if held is not None else {}
+    told = {"skipped": found.reasons, "again": again, "unsettled": unsettled, "held_out": kept}
     about |= {name: value for name, value in told.items() if value}
     groups = {one.row.trajectory_id: one.group for one in found.kept}
     return datasets.freeze(

@@ -238,12 +238,15 @@ QUARANTINED = """
      order by q.count desc, q.field collate "C", q.reason collate "C"
 """
 DECISIONS = """
-    select d.id, v.name as version, b.name as stable, d.policy, d.released, d.reason, d.evidence, d.created_at
+    select d.id, v.name as version, b.name as stable, d.policy, d.released, d.reason, d.evidence, d.created_at,
+           d.actor, d.approval, d.approved_by, d.approved_at
       from rlfleet.decisions d join rlfleet.versions v on v.id = d.version_id
-      left join rlfleet.versions b on b.id = d.stable_id where d.version_id = any(:ids) order by d.id
+      left join rlfleet.versions b on b.id = d.stable_id
+     where d.version_id = any(:ids) or (d.stable_id = any(:ids) and d.policy = 'rollback') order by d.id
 """
 RELEASES = """
-    select r.id, v.name as version, r.stage, r.share, r.reason, r.decision_id, r.created_at, r.ended_at
+    select r.id, v.name as version, r.stage, r.share, r.place, r.reason, r.decision_id, r.created_at, r.ended_at,
+           r.ended_reason
       from rlfleet.releases r join rlfleet.versions v on v.id = r.version_id
      where r.version_id = any(:ids) order by r.id
 """

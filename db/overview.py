@@ -98,9 +98,13 @@ QUARANTINED = text("""
 """)
 JOBS = text("select state, count(*) from rlfleet.jobs where line_id = :line_id group by state")
 JUDGED = text("""
-    select r.name, r.number, e.task_set ->> 'split', e.k, e.n
-      from rlfleet.evaluations e join rlfleet.versions r on r.id = e.version_id
-     where r.line_id = :line_id order by r.number, e.id
+    select r.name, r.number, e.task_set ->> 'split', sum(e.k)::int, sum(e.n)::int
+      from rlfleet.versions r
+      join rlfleet.checkpoints c on c.id = r.checkpoint_id
+      join rlfleet.evaluations e on e.checkpoint_sha256 = c.sha256
+     where r.line_id = :line_id
+     group by r.name, r.number, e.task_set ->> 'split', e.task_set_hash, e.judge, e.prompt_hash
+     order by r.number, min(e.id)
 """)
 LIVE = text("""
     select r.name, l.share from rlfleet.releases l join rlfleet.versions r on r.id = l.version_id
@@ -115,7 +119,9 @@ DECISION = text("""
 TRAINED_ON = text("select distinct scenario_id from rlfleet.trajectories where line_id = :line_id")
 JUDGED_ON = text("""
     select distinct e.task_set ->> 'split', v.scenario_id
-      from rlfleet.verdicts v join rlfleet.evaluations e on e.id = v.evaluation_id
-      join rlfleet.versions r on r.id = e.version_id
+      from rlfleet.versions r
+      join rlfleet.checkpoints c on c.job_id = r.job_id
+      join rlfleet.evaluations e on e.checkpoint_sha256 = c.sha256
+      join rlfleet.verdicts v on v.evaluation_id = e.id
      where r.line_id = :line_id
 """)

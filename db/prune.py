@@ -35,11 +35,15 @@ OLD_ROWS: Final = {
         delete from rlfleet.rejections where ctid = any(array(
             select ctid from rlfleet.rejections where last_at < now() - interval '90 days' limit :batch))
     """),
+    "call_failures": text("""
+        delete from rlfleet.call_failures where ctid = any(array(
+            select ctid from rlfleet.call_failures where at < now() - interval '90 days' limit :batch))
+    """),
 }
 
 
 def old_rows() -> dict[str, int]:
-    """Remove slots after 7 days, deliveries after 30, alerts (sent or not) and rejections after 90; the numbers."""
+    """Remove slots after 7 days, deliveries after 30, the rest after 90; the numbers."""
     return {table: _in_batches(table) for table in OLD_ROWS}
 
 
@@ -106,13 +110,13 @@ def forget_states(job_ids: Sequence[int]) -> set[int]:
 
 NAMED = text("""
     select (m[1])::bigint, (m[2])::bigint
-      from (select uri as path from rlfleet.checkpoints
+      from (select uri as path from rlfleet.checkpoints where removed_at is null
             union all select base_uri from rlfleet.checkpoints
             union all select base_model from rlfleet.versions
             union all select config ->> 'base_model' from rlfleet.lines
             union all select resume ->> 'path' from rlfleet.jobs where resume is not null) p,
            regexp_matches(path, 'jobs/([0-9]{1,18})/fence-([0-9]{1,18})(?:/|$)', 'g') m
-     union select job_id, fence from rlfleet.checkpoints
+     union select job_id, fence from rlfleet.checkpoints where removed_at is null
 """)
 
 

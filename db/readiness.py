@@ -14,9 +14,10 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import freezing, job_views, lines, readiness_settings
+from db import freezing, held_out, job_views, lines, readiness_settings
 from db.tables import Line
 from db.waits import IN_VAIN
+from rl.held_out import HeldOut
 from rl.readiness import Readiness, Stats, Thresholds, readiness, shortage
 from rl.records import ON_PURPOSE_REASONS, ON_PURPOSE_SOURCES
 
@@ -51,11 +52,14 @@ WAITING = f"""
     ), sizes as (
         select count(*) as total, count(*) filter (where scored and not trained) as scored,
                count(*) filter (where not scored and not trained) as unscored,
-               count(*) filter (where trained) as trained
+               count(*) filter (where trained) as trained, {held_out.IS_HELD_OUT} as held_out
           from waiting group by id, scenario_id
     )
-    select coalesce(sum(total), 0), coalesce(sum(scored), 0), coalesce(sum(unscored), 0), coalesce(sum(trained), 0),
-           count(*) filter (where scored >= :min_group_size)
+    select coalesce(sum(total) filter (where not held_out), 0), coalesce(sum(scored) filter (where not held_out), 0),
+           coalesce(sum(unscored) filter (where not held_out), 0),
+           coalesce(sum(trained) filter (where not held_out), 0),
+           count(*) filter (where scored >= :min_group_size and not held_out),
+           coalesce(sum(total) filter (where held_out), 0)
       from sizes
 """  # noqa: S608 (of a constant)
 
@@ -81,13 +85,16 @@ read; and the hours since the newest version that no run made. What was left out
 ON_PURPOSE = {"sources": sorted(ON_PURPOSE_SOURCES), "reasons": sorted(ON_PURPOSE_REASONS)}
 
 
-def stats_of(session: Session, line_id: int, min_group_size: int | None = None) -> Stats:
-    """The line's numbers by the database's clock; groups of at least ``min_group_size``, by default the threshold's."""
+def stats_of(session: Session, line_id: int, min_group_size: int | None = None, held: HeldOut | None = None) -> Stats:
+    """The line's numbers by the database's clock; groups of at least ``min_group_size``, by default the threshold's.
+
+    ``held`` says which scenarios are kept for evaluation.
+    """
     least = Thresholds().min_group_size if min_group_size is None else min_group_size
-    values = {"line_id": line_id, "min_group_size": least} | ON_PURPOSE
+    values = {"line_id": line_id, "min_group_size": least} | ON_PURPOSE | held_out.values_of(held)
     values |= session.execute(text(SPAN), values).one()._asdict()
     waiting = session.execute(text(WAITING), values).one()
-    total, scored, unscored, trained, groups = (int(count) for count in waiting)
+    total, scored, unscored, trained, groups, kept = (int(count) for count in waiting)
     usable, quarantined, hours = session.execute(text(LATELY), values).one()
     read = usable + quarantined
     return Stats(
@@ -98,6 +105,7 @@ def stats_of(session: Session, line_id: int, min_group_size: int | None = None) 
         groups=groups,
         quality=usable / read if read else None,
         hours_since=None if hours is None else float(hours),
+        held_out=kept,
     )
 
 
@@ -113,7 +121,8 @@ def readiness_of(session: Session, line: Line, thresholds: Thresholds | None = N
     config = lines.config_of(line)
     least = thresholds or config.readiness.over(readiness_settings.thresholds())
     objective = config.train.objective if config.train else None
-    found = readiness(stats_of(session, line.id, least.min_group_size), least, objective)
+    stats = stats_of(session, line.id, least.min_group_size, config.held_out)
+    found = readiness(stats, least, objective)
     if not found.ready or config.train is None:
         return found
     train = config.train.model_dump(mode="json")

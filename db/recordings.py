@@ -18,7 +18,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import calls, feedback, outcomes, partitions, withdrawals
-from db.calls import NewCall, json_text
+from db.call_rows import json_text
+from db.calls import NewCall
 from db.feedback import NewFeedback
 from db.tables import Line, Quarantine, Recording
 from db.windows import database_now

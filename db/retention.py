@@ -29,10 +29,11 @@ IN_USE = """
         select version_id as id from rlfleet.releases where ended_at is null
         union select v.id from rlfleet.versions v where v.state = 'candidate' or (v.state = 'ready' and not exists (
               select 1 from rlfleet.decisions d where d.version_id = v.id))
-        union select base_version_id from rlfleet.runs where state = 'running' and base_version_id is not null
+        union select base_version_id from rlfleet.runs where state in ('running', 'paused')
+                 and base_version_id is not null
         union select v.id from rlfleet.versions v join rlfleet.datasets d on d.job_id = v.job_id
                 join rlfleet.dataset_windows o on o.dataset_id = d.id join rlfleet.windows w on w.id = o.window_id
-                join rlfleet.runs r on r.id = w.run_id where r.state = 'running'
+                join rlfleet.runs r on r.id = w.run_id where r.state in ('running', 'paused')
     ), needed as materialized (
         select id from in_use
         union select v.parent_id from rlfleet.versions v join in_use u on u.id = v.id where v.parent_id is not null
@@ -55,7 +56,8 @@ FREE = f"""
         select w.id, w.starts_at
           from rlfleet.windows w join rlfleet.lines l on l.id = w.line_id left join rlfleet.runs r on r.id = w.run_id
          where w.state not in ('open', 'closed')
-           and coalesce(w.ends_at, case when r.state <> 'running' then coalesce(r.finished_at, w.starts_at) end)
+           and coalesce(w.ends_at, case when r.state not in ('running', 'paused')
+                                        then coalesce(r.finished_at, w.starts_at) end)
                < now() - make_interval(days => (l.config -> 'retention' ->> 'days')::int)
            and not exists (select 1 from named n where n.line_id = w.line_id and n.name = w.name)
            and not exists (select 1 from read where read.window_id = w.id)

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import datasets
-from db.tables import Checkpoint, Dataset, Evaluation, Job, Line, Release, Verdict, Version
+from db.tables import Checkpoint, Dataset, Job, Line, Release, Version
 from rl.errors import InvalidInput
 
 
@@ -147,11 +146,3 @@ def set_state(session: Session, version_ids: Sequence[int], state: str, reason: 
     """Mark versions ``ready`` or ``rejected``, with the reason in words."""
     if version_ids:
         session.execute(update(Version).where(Version.id.in_(version_ids)).values(state=state, reason=reason))
-
-
-def add_evaluation(session: Session, evaluation: Evaluation, verdicts: Sequence[Mapping[str, Any]]) -> int:
-    """Store an evaluation with its verdicts. Returns its id."""
-    session.add(evaluation)
-    session.flush()
-    session.execute(insert(Verdict), [dict(one) | {"evaluation_id": evaluation.id} for one in verdicts])
-    return evaluation.id

@@ -19,6 +19,10 @@ from fleet.forget_cli import forget
 from fleet.jobs_cli import jobs_app
 from fleet.line_cli import line as line_command
 from fleet.memory_cli import memory
+from fleet.release_cli import approve, deploy, kill, pin, rollback
+from fleet.releases_cli import releases
+from fleet.report_cli import report
+from fleet.run_cli import finish, resume, runs
 from fleet.select_cli import select
 from fleet.terminal import AsJson, connect, console, errors
 from fleet.train_cli import train
@@ -27,7 +31,27 @@ from rl.errors import InvalidInput, RlfleetError, StartError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
-for command in (assess, explain, forget, line_command, memory, select, train, windows):
+COMMANDS = (
+    approve,
+    assess,
+    deploy,
+    explain,
+    finish,
+    forget,
+    kill,
+    line_command,
+    memory,
+    pin,
+    releases,
+    report,
+    resume,
+    rollback,
+    runs,
+    select,
+    train,
+    windows,
+)
+for command in COMMANDS:
     app.command()(command)
 
 STOP_SECONDS = 120.0

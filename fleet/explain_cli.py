@@ -83,13 +83,26 @@ def _unusable(one: dict[str, Any]) -> str:
 
 
 def _decision(one: dict[str, Any]) -> str:
-    verb = "released" if one["released"] else "not released"
-    return f"{one['version']} {verb} over {one['stable'] or 'none'}: {one['reason']} ({one['policy']})"
+    verb = "released" if one["released"] else "rolled back" if one["policy"] == "rollback" else "not released"
+    who = f" by {one['actor']}" if one["actor"] else ""
+    words = f"{one['version']} {verb}{who} over {one['stable'] or 'none'}: {one['reason']} ({one['policy']})"
+    return words + _approval(one)
+
+
+def _approval(one: dict[str, Any]) -> str:
+    if one["approval"] is None:
+        return ""
+    if one["approval"] == "waiting":
+        return f"; waits for approval: rlfleet approve {one['version']}"
+    word = "approved" if one["approval"] == "given" else "refused"
+    return f"; {word} by {one['approved_by']} {one['approved_at']}"
 
 
 def _release(one: dict[str, Any]) -> str:
     until = one["ended_at"] or "now"
-    return f"{one['version']} {one['stage']} {one['share']} % {one['created_at']} to {until}: {one['reason']}"
+    stage = f"canary (place {one['place']})" if one["stage"] == "canary" else one["stage"]
+    ended = f"; ended: {one['ended_reason']}" if one["ended_reason"] else ""
+    return f"{one['version']} {stage} {one['share']} % {one['created_at']} to {until}: {one['reason']}{ended}"
 
 
 def _trajectories(root: Tree, found: Lineage) -> None:

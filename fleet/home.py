@@ -7,6 +7,7 @@ postgres.password  valkey.password
 pg/<major>/        one Postgres cluster
 valkey/            the append-only file
 logs/<name>.log    output of each process
+gateway/           calls that the gateway captured and the database has not taken yet
 dist/              server binaries, copied here when their account cannot reach them where they are
 ```
 """

@@ -18,7 +18,7 @@ from fleet.settings import FleetSettings
 from rl.errors import StartError
 
 STOP_SLACK_SECONDS = 15.0
-"""What a worker needs besides the soft shutdown before its process group is killed."""
+"""What a worker or the gateway needs besides its drain before its process group is killed."""
 
 ROOT = Path(__file__).resolve().parent.parent
 """Where the packages lie; every process starts here, so that an uninstalled checkout works too."""
@@ -134,7 +134,9 @@ def _flower(chosen: Plan) -> Process:
 
 def _gateway(chosen: Plan) -> Process:
     where = {"RLFLEET_GATEWAY_HOST": "127.0.0.1", "RLFLEET_GATEWAY_PORT": chosen.gateway_url.rsplit(":", 1)[1]}
-    return Process("gateway", [sys.executable, "-m", "gateway"], dict(chosen.environ) | where, cwd=ROOT)
+    stop_timeout = FleetSettings.read(chosen.environ).gateway_drain_seconds + STOP_SLACK_SECONDS
+    argv = [sys.executable, "-m", "gateway"]
+    return Process("gateway", argv, dict(chosen.environ) | where, stop_timeout=stop_timeout, cwd=ROOT)
 
 
 def is_well(url: str) -> Callable[[], bool]:

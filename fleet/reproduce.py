@@ -65,7 +65,8 @@ def reproduce(name: str, line: str, folder: Path, warn: Say, show: Show) -> Outc
         found = _compare(stored, device)
         for one in found:
             warn(str(one))
-        written = _train(_command(stored, dataset), Child(device, folder / "child", settings().child), show)
+        child = Child(device, folder / "child", settings().child)
+        written = _train(_command(stored, dataset), stored.made.checkpoint.step, child, show)
         reproduced = _as_stored(stored, written, device, folder)
     checkpoint = stored.made.checkpoint
     if reproduced != checkpoint.sha256:
@@ -93,7 +94,8 @@ def _read(name: str, line: str) -> Stored:
         if reason := erasure.reason_gone(session, made.dataset):
             raise InvalidInput("dataset", made.dataset.id, f"{reason}: {name} cannot be trained again")
         datasets.check(made.dataset, datasets.rows_of(session, made.dataset.id))
-        start = frozen.start_from(session, made.version.base_model, made.parent, made.config)
+        step = made.version.manifest.get("parent_step")
+        start = frozen.start_from(session, made.version.base_model, made.parent, made.config, step)
         own = versions.places(session, made.version.line_id)
         kept = frozen.Frozen(made.dataset.id, own, is_on_policy(made.config["objective"]), start.parent)
         base = made.version.manifest.get("base_sha256") or versions.sha256_of(session, start.base)
@@ -203,8 +205,8 @@ def _ask(device: str, *folders: str, backend: str = "local") -> dict[str, Any]:
     return answer
 
 
-def _train(command: TrainCommand, child: Child, show: Show) -> CheckpointWritten:
-    """Have a child of our own carry out the command; it is gone afterwards.
+def _train(command: TrainCommand, step: int, child: Child, show: Show) -> CheckpointWritten:
+    """Have a child of our own carry out the command; it is gone afterwards. The checkpoint of ``step``, or the last.
 
     Raises:
         ChildLost: it died or stalled, with the last line of its log.
@@ -212,7 +214,7 @@ def _train(command: TrainCommand, child: Child, show: Show) -> CheckpointWritten
         PermanentError: it said that the command failed.
     """
     try:
-        return _follow(command, child, show)
+        return _follow(command, step, child, show)
     except ChildLost as error:
         lines = child.log.read_text(errors="replace").strip().splitlines() if child.log.exists() else []
         raise ChildLost(f"{error}, which ends with: {lines[-1]}" if lines else str(error)) from error
@@ -220,8 +222,9 @@ def _train(command: TrainCommand, child: Child, show: Show) -> CheckpointWritten
         child.kill()
 
 
-def _follow(command: TrainCommand, child: Child, show: Show) -> CheckpointWritten:
-    written, moved = None, time.monotonic()
+def _follow(command: TrainCommand, step: int, child: Child, show: Show) -> CheckpointWritten:
+    written: CheckpointWritten | None = None
+    moved = time.monotonic()
     for event in child.train(command):
         if event is not None:
             moved = time.monotonic()
@@ -230,7 +233,7 @@ def _follow(command: TrainCommand, child: Child, show: Show) -> CheckpointWritte
         if isinstance(event, Progress):
             show(event)
         elif isinstance(event, CheckpointWritten):
-            written = event
+            written = event if written is None or written.step != step else written
         elif isinstance(event, Failed):
             raise PermanentError(f"{event.error}: {event.message}")
         elif isinstance(event, Done) and written is not None:

@@ -41,4 +41,5 @@ class FleetSettings(ServerSettings):
     devices: str | None = Field(None, alias="RLFLEET_DEVICES", description="cpu, or GPU UUIDs, comma-separated")
     drain_seconds: float = Field(30, alias="RLFLEET_DRAIN_SECONDS", gt=0)
     gateway_port: int = Field(8300, alias="RLFLEET_GATEWAY_PORT", ge=1, le=65535)
+    gateway_drain_seconds: float = Field(20, alias="RLFLEET_GATEWAY_DRAIN_SECONDS", ge=0)
     flower_port: int = Field(5555, alias="RLFLEET_FLOWER_PORT", ge=1, le=65535)

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from fleet.terminal import console, say
+from fleet.terminal import say, wide_console
 
 
 def read() -> dict[str, Any]:
@@ -28,11 +28,17 @@ def read() -> dict[str, Any]:
 
 def show(state: dict[str, Any]) -> None:
     """Print it for people."""
-    table = Table("line", "windows", "versions", "stable", "share")
+    table = Table("line", "windows", "versions", "stable", "share", "canary", "share")
     for one in state["lines"]:
         windows = ", ".join(f"{count} {name}" for name, count in one["windows"].items())
-        table.add_row(one["line"], windows, str(one["versions"]), one["stable"] or "-", f"{one['share']} %")
-    console.print(table)
+        row = [one["line"], windows, str(one["versions"]), one["stable"] or "-", f"{one['share']} %"]
+        table.add_row(*row, one["canary"] or "-", f"{one['canary_share']} %" if one["canary"] else "-")
+    wide_console().print(table)
+    for one in state["lines"]:
+        if one["killed"]:
+            say(f"killed: line {one['line']}, the base model answers; `rlfleet kill --off --line {one['line']}`")
+        if one["pinned"]:
+            say(f"pinned: line {one['line']} to {one['pinned']}; `rlfleet pin --clear --line {one['line']}`")
     say("jobs: " + ", ".join(f"{count} {name}" for name, count in state["jobs"].items()))
     for one in state["paused"]:
         say(f"paused: {one['kind']} since {one['since']} ({one['reason']}); `rlfleet jobs resume {one['kind']}`")

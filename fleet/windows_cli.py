@@ -66,6 +66,8 @@ def _table(found: list[dict[str, Any]], columns: Sequence[str]) -> Table:
 def _words(found: Readiness) -> str:
     stats = found.stats
     parts = [f"{stats.scored} scored", f"{stats.unscored} not scored", f"{stats.groups} groups"]
+    if stats.held_out:
+        parts.append(f"{stats.held_out} held out for evaluation")
     if stats.quality is not None:
         parts.append(f"{stats.quality:.1%} of the last 7 days' rows usable")
     if stats.hours_since is not None:

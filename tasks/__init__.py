@@ -14,6 +14,7 @@ from tasks.maintain import plan, reconcile, tend
 from tasks.prune import prune
 from tasks.score import score
 from tasks.train import train, train_window
+from tasks.watch import watch_releases
 
 __all__ = [
     "alert",
@@ -28,4 +29,5 @@ __all__ = [
     "tend",
     "train",
     "train_window",
+    "watch_releases",
 ]

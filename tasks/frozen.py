@@ -29,12 +29,14 @@ CURATED = "curated.jsonl"
 class Start:
     """What a training goes on from: a folder with full weights, one with the parent's state, the version of both.
 
-    ``folder`` holds an adapter on the base, or is the base itself where full weights go on.
+    ``folder`` holds an adapter on the base, or is the base itself where full weights go on. ``step`` is that of the
+    parent's checkpoint.
     """
 
     base: str
     folder: str | None
     parent: str | None
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -51,22 +53,27 @@ class Frozen:
     parent: str | None
 
 
-def start_from(session: Session, base_model: str, version: str | None, config: Mapping[str, Any]) -> Start:
+def start_from(
+    session: Session, base_model: str, version: str | None, config: Mapping[str, Any], step: int | None = None
+) -> Start:
     """Where a training starts that goes on from ``version``; from ``base_model`` when there is none.
 
-    One of full weights (no ``lora`` in its ``config``) goes on from the optimizer's state of full weights too.
+    It goes on from the version's checkpoint, or from the one of ``step``. One of full weights (no ``lora`` in its
+    ``config``) goes on from the optimizer's state of full weights too.
 
     Raises:
-        InvalidInput: there is no such version.
+        InvalidInput: there is no such version, or it has no checkpoint of that step.
     """
-    from db import versions
+    from db import checkpoints, versions
 
     if version is None:
         return Start(base_model, None, None)
-    checkpoint = versions.named(session, version)[1]
+    row, checkpoint = versions.named(session, version)
+    if step is not None and step != checkpoint.step:
+        checkpoint = checkpoints.at_step(session, row, step)
     if checkpoint.kind == "full":
-        return Start(checkpoint.uri, None if config.get("lora") else checkpoint.uri, version)
-    return Start(checkpoint.base_uri, checkpoint.uri, version)
+        return Start(checkpoint.uri, None if config.get("lora") else checkpoint.uri, version, checkpoint.step)
+    return Start(checkpoint.base_uri, checkpoint.uri, version, checkpoint.step)
 
 
 def age_of(trajectory: str, calls: Sequence[StoredCall | Call], own: Mapping[str, int], parent: str | None) -> int:

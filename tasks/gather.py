@@ -219,7 +219,7 @@ def _check_captured(outcome: Outcome, stored: int) -> None:
     if stored != outcome.turns:
         raise EngineUnavailable(
             f"{stored} of {outcome.turns} calls of {outcome.trajectory_id} are stored: the rounds of a run need a "
-            "gateway with RLFLEET_CAPTURE=required on the same database"
+            "gateway with RLFLEET_CAPTURE=spooled or required on the same database"
         )
 
 

@@ -17,6 +17,8 @@ log = get_task_logger(__name__)
 LOOK_SECONDS = 60
 ALERT_EXPIRY_SECONDS = 30
 DAY_SECONDS = 86_400
+UNWATCHED_SECONDS = 180
+"""Beat's entry ``release`` rings every minute."""
 TRAIN_SECONDS = (3 * 60 + 10) * 60
 """When the daily training is due, after midnight UTC: the schedule's entry ``train``."""
 
@@ -64,6 +66,7 @@ def reconcile_once() -> str:
     limits = _limits()
     paused = pause_failing_kinds(limits.pause_dead, limits.pause_minutes) if limits else []
     _train_if_beat_did_not()
+    _watch_if_beat_did_not()
     rung = advance(again=True)
     _look_around(limits.queue_seconds if limits else None)
     if limits and limits.webhook is not None:
@@ -89,6 +92,19 @@ def _train_if_beat_did_not() -> None:
         asked = daily_training()  # before the slot is taken, as in ``plan``
         take_slot("train", DAY_SECONDS)
         log.warning("no beat rang for the daily training: asked for %s jobs here", len(asked))
+
+
+def _watch_if_beat_did_not() -> None:
+    """Ring for a look at the canaries that are live when no beat did for a while."""
+    from db import canaries, slots
+    from db.session import transaction
+
+    with transaction() as session:
+        if not canaries.canaries(session):
+            return
+    ago = slots.age_seconds("release")
+    if ago is None or ago > UNWATCHED_SECONDS:
+        app.tasks["rlfleet.watch_releases"].apply_async((LOOK_SECONDS,), expires=LOOK_SECONDS)
 
 
 def _look_around(queue_seconds: float | None) -> None:

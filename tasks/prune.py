@@ -51,11 +51,30 @@ def prune(period_seconds: int = 0) -> str:
     counts += "".join(f", {count} {name}" for name, count in kept.items() if count)
     gone, all_gone = sweep_refused()
     counts += f", {gone} refused trajectories" if gone else ""
+    steps, all_given_up = give_up_checkpoints(deadline)
+    counts += f", {steps} checkpoints" if steps else ""
     crash_point("before-folders", "prune")
     removed, over = remove_folders(settings().artifacts.resolve(), deadline)
-    if not all_kept or (removed and not over) or (gone and not all_gone):
+    if not (all_kept and all_given_up) or (removed and not over) or (gone and not all_gone):
         prune.apply_async(expires=3600)
-    return f"removed {counts}, {removed} folders{'' if over and all_kept and all_gone else '; more follow'}"
+    all_done = over and all_kept and all_gone and all_given_up
+    return f"removed {counts}, {removed} folders{'' if all_done else '; more follow'}"
+
+
+def give_up_checkpoints(deadline: float) -> tuple[int, bool]:
+    """Give up the checkpoints that no version needs, until ``deadline``. How many, and whether all were looked at.
+
+    Their folders go with the others that may go: those of marked rows are removed in this pass or the next.
+    """
+    from db import checkpoints
+
+    given_up = 0
+    for one in checkpoints.give_up():
+        log.info("%s: the checkpoints of steps %s are not needed", one.version, ", ".join(map(str, one.steps)))
+        given_up += len(one.steps)
+        if time.monotonic() > deadline:
+            return given_up, False
+    return given_up, True
 
 
 def sweep_refused() -> tuple[int, bool]:
@@ -121,19 +140,21 @@ def _attempts(jobs: Path) -> Iterator[Found]:
 
 
 def _unneeded(attempts: list[Found]) -> list[Path]:
-    """What may be removed of these attempts: whole folders, saved states, temporaries."""
-    from db import erasure
+    """What may be removed of these attempts: whole folders, checkpoints, saved states, temporaries."""
+    from db import checkpoints, erasure
     from db import prune as rows
 
     ids = sorted({one.job_id for one in attempts})
     textless = erasure.without_files(ids)
     over, idle, without_state = rows.ended(ids), rows.not_running(ids), rows.forget_states(ids)
-    named = rows.named_folders()
+    named, given_up = rows.named_folders(), checkpoints.removed_folders(ids)
     paths: list[Path] = []
     for one in attempts:
         if one.job_id in over and (one.job_id, one.fence) not in named and _is_older(one.path, FOLDER_DAYS):
             paths.append(one.path)
             continue
+        folders = (one.path / name for name in given_up.get((one.job_id, one.fence), ()))
+        paths += [path for path in folders if path.is_dir() and not path.is_symlink()]
         if one.job_id in textless:
             paths += dataset_files(one.path)
         if one.job_id in without_state:

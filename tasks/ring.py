@@ -44,15 +44,14 @@ def _lines() -> list[str]:
 def _ask_for_missing(name: str) -> None:
     from db import lines, planning
     from db.session import transaction
-    from rl.planner import OpenRound, plan
+    from rl.planner import alarms, plan
 
     with transaction() as session:
         line = lines.named(session, name)
-        for want in plan(planning.line_state(session, line)):
-            if isinstance(want, OpenRound):
-                planning.open_round(session, line.id, want)
-            else:
-                planning.request(session, line.id, want)
+        state = planning.line_state(session, line)
+        for wanted in plan(state):
+            planning.carry_out(session, line.id, wanted)
+        planning.raise_alarms(session, alarms(state))
 
 
 def ring(*, again: bool = False) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rl import errors, memory
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
 def supervise(
     child: Place, command: TrainCommand, lease: Lease, about: Mapping[str, Any]
 ) -> tuple[list[CheckpointWritten], dict[str, Any]]:
-    """Have the child carry out ``command``. Returns the checkpoints and the manifest.
+    """Have the child carry out ``command``. Returns the checkpoints by step and the manifest.
+
+    Checkpoints that an earlier attempt wrote before the state that this one goes on from are among them.
 
     If that fails, the child is killed: it must not go on with a job that nobody follows.
 
@@ -41,13 +44,13 @@ def supervise(
         raise
     if isinstance(last, Failed):
         raise _named(last, command.config, lease)
-    return written, dict(last.manifest)
+    return [written[step] for step in sorted(written)], dict(last.manifest)
 
 
 def _follow(
     child: Place, command: TrainCommand, lease: Lease, about: Mapping[str, Any]
-) -> tuple[list[CheckpointWritten], Done | Failed]:
-    written: list[CheckpointWritten] = []
+) -> tuple[dict[int, CheckpointWritten], Done | Failed]:
+    written = _carried(command, lease)
     moved, progress, resume, pausing = time.monotonic(), None, None, False
     for event in child.train(command):
         now = time.monotonic()
@@ -58,9 +61,9 @@ def _follow(
         if isinstance(event, Progress):
             progress = {**about, "step": event.step, "total": event.total, "metrics": event.metrics}
         elif isinstance(event, CheckpointWritten):
-            written.append(event)
+            written[event.step] = event
         elif isinstance(event, StateSaved):
-            resume = {"path": event.path, "step": event.step, "sha256": event.sha256}
+            resume = _resume(event, written)
             lease.renew(progress, resume)
         elif isinstance(event, Paused):
             raise Drained(f"the worker is going down after step {event.step}", resume)
@@ -71,6 +74,23 @@ def _follow(
             child.pause(command)
         lease.keep(progress)
     raise ChildLost(f"the child ended without saying that it was done; see {child.log}")
+
+
+def _resume(state: StateSaved, written: Mapping[int, CheckpointWritten]) -> dict[str, Any]:
+    """What the next attempt goes on from, with the checkpoints that it need not write again."""
+    resume: dict[str, Any] = {"path": state.path, "step": state.step, "sha256": state.sha256}
+    checkpoints = [one.model_dump(mode="json", by_alias=True) for one in written.values()]
+    return resume | ({"checkpoints": checkpoints} if checkpoints else {})
+
+
+def _carried(command: TrainCommand, lease: Lease) -> dict[int, CheckpointWritten]:
+    """What earlier attempts wrote before the state that ``command`` goes on from, by step.
+
+    A training that starts from the beginning all the same writes them again, and those count.
+    """
+    said = (lease.claim.resume or {}).get("checkpoints", []) if command.resume else []
+    found = [CheckpointWritten.model_validate(one) for one in said]
+    return {one.step: one for one in found if Path(one.path).is_dir()}
 
 
 def _named(event: Failed, config: Mapping[str, Any], lease: Lease) -> RlfleetError:

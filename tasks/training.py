@@ -45,7 +45,9 @@ class Plan:
 
     def manifest(self) -> dict[str, Any]:
         """What the version's manifest says of its inputs; ``dataset_file`` is of the very bytes that were read."""
-        start = {"parent": self.start.parent, "base": self.start.base}
+        start: dict[str, Any] = {"parent": self.start.parent, "base": self.start.base}
+        if self.start.step is not None:
+            start["parent_step"] = self.start.step
         return {"windows": self.names, **self.hashes, **start, "backend": self.choice.manifest()}
 
 

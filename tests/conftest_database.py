@@ -20,7 +20,7 @@ import pytest
 from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
-from db import dispatch, lines, partitions, versions
+from db import decisions, dispatch, lines, partitions, releases, versions
 from db import session as db_session
 from db import settings as db_settings
 from db.migrate import migrate
@@ -119,6 +119,14 @@ def add_version(session: Session, line: Line, state: str = "ready", prefix: str 
     )
     versions.set_state(session, [version.id], state, "set by a test")
     return version
+
+
+def released(
+    session: Session, line_id: int, version_id: int, share: int = 100, reason: str = "released by a test"
+) -> int:
+    """Make the version, which is ``ready``, the line's stable one. Returns the release's id."""
+    decision_id = decisions.by_person(session, line_id, version_id, reason, "a test")
+    return releases.replace_stable(session, line_id, version_id, decision_id, share, reason)
 
 
 def empty(session: Session) -> None:

@@ -88,5 +88,5 @@ def run(size: Size, seed: int, name: str) -> RunConfig:
         ),
         validation=TaskSet(environment="babyai", split="validation", first_seed=seed * BLOCK, count=size.validation),
         held_out=TaskSet(environment="babyai", split="held_out", first_seed=seed * BLOCK, count=size.held_out),
-        release=Release(min_probability=0.95, min_scenarios=min(200, size.held_out), share=100),
+        release=Release(min_probability=0.95, min_scenarios=min(200, size.held_out), share=100, strategy="immediate"),
     )

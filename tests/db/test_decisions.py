@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import sqrt
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, func, select
+from scipy.stats import beta
+from sqlalchemy import delete, select
 
 from db import decisions, jobs, lines, planning, releases, versions
 from db.jobs import Claim
@@ -44,8 +44,9 @@ def decide(claim: Claim) -> Mapping[str, Any]:
 
 
 def stored() -> list[Decision]:
+    """The decisions that a job made."""
     with transaction() as session:
-        return list(session.scalars(select(Decision).order_by(Decision.id)))
+        return list(session.scalars(select(Decision).where(Decision.job_id.is_not(None)).order_by(Decision.id)))
 
 
 def live() -> list[tuple[str, int]]:
@@ -58,14 +59,14 @@ def now() -> dict[str, str]:
         return states(session)
 
 
-def stable_and_candidate(stable: tuple[int, int], candidate: tuple[int, int]) -> None:
-    """``V0`` is stable and ``V1`` a candidate, both evaluated with those counts."""
+def stable_and_candidate(stable: int, candidate: int) -> None:
+    """``V0`` is stable and ``V1`` a candidate: each right on the first so many of 100 scenarios."""
     with transaction() as session:
         line = add_line(session)
         first = add_version(session, line, state="ready")
         release(session, first)
-        evaluate(session, first, *stable)
-        evaluate(session, add_version(session, line, HOUR), *candidate)
+        evaluate(session, first, stable, 100)
+        evaluate(session, add_version(session, line, HOUR), candidate, 100)
 
 
 def run_with_two_versions(validation: tuple[int, int, int], held_out: Mapping[int, int]) -> int:
@@ -84,9 +85,10 @@ def run_with_two_versions(validation: tuple[int, int, int], held_out: Mapping[in
 
 def test_the_first_version_of_a_line_is_released_to_the_policys_share() -> None:
     with transaction() as session:
-        evaluate(session, add_version(session, add_line(session), HOUR), 0, 1)
+        evaluate(session, add_version(session, add_line(session), HOUR), 0, 100)
     answer = decide(to_decide())
-    assert answer == {"version": V0, "released": True, "reason": "the first version of its line"}
+    reason = "the first version of its line: nothing to compare with"
+    assert answer == {"version": V0, "released": True, "reason": reason, "stage": "stable"}
     assert (now(), live()) == ({V0: "ready"}, [(V0, 40)])
     (decision,) = stored()
     assert (decision.stable_id, decision.released, decision.evidence["probability"]) == (None, True, None)
@@ -95,39 +97,51 @@ def test_the_first_version_of_a_line_is_released_to_the_policys_share() -> None:
 
 
 def test_a_better_candidate_is_released_over_the_stable_version_with_its_evidence() -> None:
-    stable_and_candidate((0, 1), (1, 1))
+    stable_and_candidate(60, 61)
     claim = to_decide()
     decide(claim)
     (decision,) = stored()
     assert (now(), live()) == ({V0: "ready", V1: "ready"}, [(V1, 40)])
-    assert (decision.job_id, decision.fence, decision.policy) == (claim.job_id, 1, "probability-better")
-    assert decision.reason == "1/1 (100.0%) against 0/1 (0.0%): P(better) = 0.8333, at least 0.8"
+    assert (decision.job_id, decision.fence, decision.policy) == (claim.job_id, 1, "paired-margin")
+    # One win and no loss: the candidate's part of the differences is Beta(2, 1), above 1/2 with 1 - 1/4.
+    assert decision.reason == (
+        "of 100 scenarios only the candidate was right on 1, only the stable version on 0: "
+        "P(better by more than 0) = 0.7500, at least 0.7"
+    )
     evidence = decision.evidence
-    # The integral of 2p (1 - (1 - p)^2) is 4/3 - 1/2; Beta(2, 1) has the distribution x^2, Beta(1, 2) 1 - (1 - x)^2.
-    assert evidence["probability"] == pytest.approx(5 / 6)
-    assert evidence["would_change"] == "0 successes of 1 or fewer"
-    assert {name: (one["k"], one["n"]) for name, one in evidence["counts"].items()} == {V1: (1, 1), V0: (0, 1)}
-    assert evidence["counts"][V1]["interval"] == pytest.approx([sqrt(0.1), sqrt(0.9)])
-    assert evidence["counts"][V0]["interval"] == pytest.approx([1 - sqrt(0.9), 1 - sqrt(0.1)])
+    assert evidence["probability"] == pytest.approx(0.75, abs=1e-6)
+    assert evidence["would_change"] == "0 or fewer scenarios that only the candidate got right"
+    assert evidence["cells"] == {"both": 60.0, "only_candidate": 1.0, "only_stable": 0.0, "neither": 39.0}
+    low, mean, high = evidence["difference"]
+    assert (mean, low < mean < high) == (pytest.approx(1 / 104), True)
+    assert {name: (one["k"], one["n"]) for name, one in evidence["counts"].items()} == {V1: (61, 100), V0: (60, 100)}
+    assert evidence["counts"][V1]["interval"] == pytest.approx(list(beta.ppf([0.1, 0.9], 61.5, 39.5)))
+    (one,) = evidence["environments"]
+    assert (one["environment"], one["candidate"]["k"], one["stable"]["k"]) == ("gridworld", 61, 60)
+    assert (evidence["gate"]["margin"], evidence["gate"]["min_probability"]) == (0.0, 0.7)
 
 
 def test_a_worse_candidate_is_rejected_with_the_reason_and_its_evidence() -> None:
-    stable_and_candidate((1, 1), (0, 1))
+    stable_and_candidate(61, 60)
     answer = decide(to_decide())
-    reason = "0/1 (0.0%) against 1/1 (100.0%): P(better) = 0.1667, below 0.8"
+    reason = (
+        "of 100 scenarios only the candidate was right on 0, only the stable version on 1: "
+        "P(better by more than 0) = 0.2500, below 0.7"
+    )
     assert answer == {"version": V1, "released": False, "reason": reason}
     assert (now(), live()) == ({V0: "ready", V1: "rejected"}, [(V0, 100)])
     with transaction() as session:
         assert versions.named(session, V1)[0].reason == reason
     (decision,) = stored()
     assert (decision.released, decision.reason) == (False, reason)
-    assert decision.evidence["probability"] == pytest.approx(1 / 6)
-    assert decision.evidence["would_change"] == "more scenarios: not even 1 of 1 would be enough"
+    assert decision.evidence["probability"] == pytest.approx(0.25, abs=1e-6)
+    # Beta(1 + w, 2) is above 1/2 with .5, .6875 and .8125 for w = 1, 2 and 3.
+    assert decision.evidence["would_change"] == "3 or more scenarios that only the candidate got right"
     assert wanted("decide") == []
 
 
 def test_nothing_is_decided_against_a_version_that_is_no_longer_stable_and_another_decision_is_asked_for() -> None:
-    stable_and_candidate((0, 1), (1, 1))
+    stable_and_candidate(60, 61)
     claim = to_decide()
     with transaction() as session:
         other = add_version(session, lines.named(session, "main"), state="ready")
@@ -139,7 +153,7 @@ def test_nothing_is_decided_against_a_version_that_is_no_longer_stable_and_anoth
     assert [want.inputs for want in wanted("evaluate")] == [{"version": V2}]
     assert wanted("decide") == []
     with transaction() as session:
-        evaluate(session, other, 0, 1)
+        evaluate(session, other, 60, 100)
     again = to_decide()
     assert again.job_id != claim.job_id
     assert again.inputs == {"candidate": V1, "run": None, "base": V2}
@@ -149,7 +163,7 @@ def test_nothing_is_decided_against_a_version_that_is_no_longer_stable_and_anoth
 
 @pytest.mark.parametrize("state", ["ready", "rejected"])
 def test_nothing_is_decided_on_a_candidate_whose_fate_is_known(state: str) -> None:
-    stable_and_candidate((0, 1), (1, 1))
+    stable_and_candidate(60, 61)
     claim = to_decide()
     with transaction() as session:
         versions.set_state(session, [versions.named(session, V1)[0].id], state, "by a person")
@@ -158,7 +172,7 @@ def test_nothing_is_decided_on_a_candidate_whose_fate_is_known(state: str) -> No
 
 
 def test_a_decision_of_a_lost_lease_leaves_nothing() -> None:
-    stable_and_candidate((0, 1), (1, 1))
+    stable_and_candidate(60, 61)
     claim = to_decide()
     jobs.fail(claim, "lost", retry=False)
     with pytest.raises(Fenced):
@@ -207,9 +221,9 @@ def test_a_run_is_undecided_when_another_version_became_stable_and_is_compared_w
         release(session, other)
     answer = decide(claim)
     assert answer == {"candidate": V2, "undecided": f"{V3} is stable now, and this was to compare with {V0}"}
+    assert stored() == []
     with transaction() as session:
         assert run_of(session, run_id) == ("running", None)
-        assert session.scalar(select(func.count()).select_from(Decision)) == 0
     assert now() == {V0: "ready", V1: "candidate", V2: "candidate", V3: "ready"}
 
     assert [want.inputs for want in wanted("evaluate")] == [{"version": V3}]
@@ -231,7 +245,7 @@ def test_a_run_that_was_stopped_is_not_decided() -> None:
 
 
 def test_a_version_that_was_not_evaluated_on_the_task_set_is_refused() -> None:
-    stable_and_candidate((0, 1), (1, 1))
+    stable_and_candidate(60, 61)
     claim = to_decide()
     with transaction() as session:
         session.execute(delete(Evaluation))

@@ -10,12 +10,13 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db import datasets, dispatch, freezing, lineage, lines, releases, trajectories, versions, windows, withdrawals
+from db import datasets, dispatch, freezing, lineage, lines, trajectories, versions, windows, withdrawals
 from db.session import transaction
 from db.tables import Dataset, Line, Version, Window
 from rl.config import LineConfig, digest
 from rl.errors import DatabaseUnavailable
 from rl.scoring import by_reward
+from tests.conftest_database import released
 from tests.db.test_lineage import HOUR, NEXT, add_window, episode
 
 SFT, GRPO = {"objective": "sft", "lora": {"rank": 4}}, {"objective": "grpo", "lora": {"rank": 4}}
@@ -68,7 +69,7 @@ def made(session: Session, line: Line, dataset: Dataset) -> Version:
 def release(session: Session, line: Line, version: Version) -> None:
     versions.set_state(session, [version.id], "ready", "better")
     session.flush()
-    releases.replace_stable(session, line.id, version.id, None, 100, "by a test")
+    released(session, line.id, version.id, 100, "by a test")
 
 
 def reopen(window_id: int) -> None:

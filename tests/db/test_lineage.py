@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import calls, datasets, dispatch, lineage, lines, trajectories, versions, windows
+from db import calls, datasets, dispatch, lineage, lines, releases, trajectories, versions, windows
 from db.calls import NewCall
 from db.session import transaction
 from db.tables import Decision, Line, Version
@@ -18,7 +18,7 @@ from rl.records import Call, Message, Quarantined, Trajectory
 from rl.scoring import ScoreRow
 from rl.windows import parse
 from tests.conftest_database import add_line
-from tests.db.trained import add_version, release
+from tests.db.trained import add_version
 
 HOUR, NEXT = "2025-01-15T10:00", "2025-01-15T11:00"
 SCORES = {"a1": 0.25, "a2": 0.75, "b1": 1.0}
@@ -83,22 +83,21 @@ def fill(session: Session) -> tuple[Version, int]:
 
 def _decide(session: Session, version: Version, parent: Version) -> None:
     job_id = dispatch.request(session, dispatch.Spec("decide", version.line_id, {"candidate": version.name}, {}, "x"))
-    session.add(
-        Decision(
-            line_id=version.line_id,
-            job_id=job_id,
-            fence=1,
-            version_id=version.id,
-            stable_id=parent.id,
-            policy="by counts",
-            released=True,
-            reason="better",
-            evidence={"k": 1},
-        )
+    decision = Decision(
+        line_id=version.line_id,
+        job_id=job_id,
+        fence=1,
+        version_id=version.id,
+        stable_id=parent.id,
+        policy="by counts",
+        released=True,
+        reason="better",
+        evidence={"k": 1},
     )
-    versions.set_state(session, [version.id], "ready", "better")
-    release(session, version)
+    session.add(decision)
     session.flush()
+    versions.set_state(session, [version.id], "ready", "better")
+    releases.replace_stable(session, version.line_id, version.id, decision.id, 100, "released by a test")
 
 
 def test_a_version_is_explained_back_to_every_score(session: Session) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import dispatch, jobs, lines, partitions, readiness, readiness_settings, trajectories, windows
+from db import dispatch, held_out, jobs, lines, partitions, readiness, readiness_settings, trajectories, windows
 from db.session import transaction
 from db.tables import Line
 from rl.config import GrpoTrain, LineConfig, Optimizer
@@ -247,6 +247,7 @@ def test_only_the_weeks_of_the_windows_that_wait_are_read(fresh: str) -> None:
         line = add_line(session)
         add_window(session, line, HOUR, [episode("a1"), episode("a2")])
         values: dict[str, Any] = {"line_id": line.id, "min_group_size": 1} | readiness.ON_PURPOSE
+        values |= held_out.values_of(None)
         values |= session.execute(text(readiness.SPAN), values).one()._asdict()
         assert (values["since"], values["until_lately"]) == (began, began)
         for query in (readiness.WAITING, readiness.LATELY):

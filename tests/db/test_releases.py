@@ -6,11 +6,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import engines, releases
+from db import decisions, engines, releases
 from db.session import transaction
 from db.tables import Release
 from rl.errors import InvalidInput
-from tests.conftest_database import add_line, add_version, empty
+from tests.conftest_database import add_line, add_version, empty, released
 
 
 @pytest.fixture
@@ -24,8 +24,8 @@ def test_a_stable_version_replaces_the_one_before(session: Session) -> None:
     line = add_line(session)
     first, second = add_version(session, line), add_version(session, line)
 
-    releases.replace_stable(session, line.id, first.id, None, 100, "the first one")
-    releases.replace_stable(session, line.id, second.id, None, 50, "better")
+    released(session, line.id, first.id, 100, "the first one")
+    released(session, line.id, second.id, 50, "better")
 
     (live,) = releases.live(session, "main")
     assert (live.stage, live.share, live.version, live.number) == ("stable", 50, "babylon-agent-v1.0.1", 1)
@@ -38,8 +38,8 @@ def test_releasing_what_is_released_changes_nothing(session: Session) -> None:
     line = add_line(session)
     version = add_version(session, line)
 
-    first = releases.replace_stable(session, line.id, version.id, None, 100, "the first one")
-    again = releases.replace_stable(session, line.id, version.id, None, 100, "told twice")
+    first = released(session, line.id, version.id, 100, "the first one")
+    again = released(session, line.id, version.id, 100, "told twice")
 
     assert again == first
     assert session.execute(text("select count(*) from rlfleet.releases")).scalar_one() == 1
@@ -51,7 +51,7 @@ def test_only_a_ready_version_is_released(session: Session, state: str) -> None:
     version = add_version(session, line, state)
 
     with pytest.raises(InvalidInput, match=f"the version is {state}; only a ready one"):
-        releases.replace_stable(session, line.id, version.id, None, 100, "no")
+        released(session, line.id, version.id, 100, "no")
 
 
 def test_a_version_of_another_line_is_refused(session: Session) -> None:
@@ -59,7 +59,7 @@ def test_a_version_of_another_line_is_refused(session: Session) -> None:
     version = add_version(session, other, prefix="other")
 
     with pytest.raises(InvalidInput, match="no such version on line"):
-        releases.replace_stable(session, line.id, version.id, None, 100, "no")
+        released(session, line.id, version.id, 100, "no")
 
 
 def test_a_share_is_a_percentage(session: Session) -> None:
@@ -67,14 +67,24 @@ def test_a_share_is_a_percentage(session: Session) -> None:
     version = add_version(session, line)
 
     with pytest.raises(InvalidInput, match="share = 101"):
-        releases.replace_stable(session, line.id, version.id, None, 101, "no")
+        released(session, line.id, version.id, 101, "no")
 
 
 def test_lines_are_listed_with_the_canary_first(session: Session) -> None:
     line, quiet = add_line(session), add_line(session, "quiet", base_model="qwen3-0.6b")
     stable, canary = add_version(session, line), add_version(session, line)
-    releases.replace_stable(session, line.id, stable.id, None, 100, "the first one")
-    session.add(Release(line_id=line.id, version_id=canary.id, stage="canary", share=10, reason="try it"))
+    released(session, line.id, stable.id, 100, "the first one")
+    decision_id = decisions.by_person(session, line.id, canary.id, "try it", "a test")
+    session.add(
+        Release(
+            line_id=line.id,
+            version_id=canary.id,
+            decision_id=decision_id,
+            stage="canary",
+            share=10,
+            reason="try it",
+        )
+    )
     session.flush()
 
     found = releases.by_line(session)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from db import lines, releases, windows
+from db import lines, windows
 from db.session import transaction
 from rl.windows import round_of
+from tests.conftest_database import released
 from tests.db.kept import (
     HOUR,
     NEXT,
@@ -149,11 +150,11 @@ def release(version_id: int, stage: str = "stable") -> None:
     with transaction() as session:
         line = lines.named(session, "main").id
         if stage == "stable":
-            releases.replace_stable(session, line, version_id, None, 100, "released by a test")
+            released(session, line, version_id, 100, "released by a test")
     if stage == "canary":
         run(
-            """insert into rlfleet.releases (line_id, version_id, stage, share, reason)
-               values (1, :id, 'canary', 10, 'r')""",
+            """insert into rlfleet.releases (line_id, version_id, decision_id, stage, share, reason)
+               select 1, :id, max(id), 'canary', 10, 'r' from rlfleet.decisions""",
             id=version_id,
         )
 
@@ -176,6 +177,8 @@ def test_a_run_holds_what_it_began_from_and_its_rounds_until_it_ends() -> None:
     played = round_with("played", started)
     chained = version(frozen(played)[0], "rejected")
     assert chained.parent_id is None
+    assert removed() == {}
+    run("update rlfleet.runs set state = 'paused'")
     assert removed() == {}
     with transaction() as session:
         lines.end_run(session, started, "finished", "better")

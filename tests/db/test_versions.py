@@ -6,12 +6,11 @@ import pytest
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 
-from db import dispatch, lines, planning, versions
+from db import decisions, dispatch, lines, versions
 from db.session import transaction
-from db.tables import Checkpoint, Evaluation, Verdict, Version
+from db.tables import Checkpoint, Version
 from db.versions import NewCheckpoint
 from rl.errors import InvalidInput
-from rl.planner import Result
 from tests.conftest_database import add_line, add_version
 
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -118,34 +117,6 @@ def test_an_unknown_version_is_answered_with_the_newest() -> None:
         versions.named(session, "x")
 
 
-def test_an_evaluation_holds_its_verdicts() -> None:
-    with transaction() as session:
-        version = add_version(session, lines.named(session, "main"))
-        evaluation = Evaluation(
-            job_id=version.job_id,
-            fence=1,
-            version_id=version.id,
-            checkpoint_id=version.checkpoint_id,
-            task_set={"split": "validation"},
-            task_set_hash="h",
-            judge="environment",
-            prompt_hash="p",
-            ids_sha256="i",
-            k=2,
-            n=3,
-            missing=0,
-        )
-        rows = [
-            {"scenario_id": str(number), "sample": 0, "right": right, "content_hash": "c", "turns": turns}
-            for number, (right, turns) in enumerate(((True, 1), (True, 2), (False, 3)))
-        ]
-        stored = versions.add_evaluation(session, evaluation, rows)
-        (seen,) = planning.line_state(session, lines.named(session, "main")).versions
-        assert seen.results == {"h": Result(2, 3, 2.0)}
-        assert session.get_one(Evaluation, stored).version_id == version.id
-        assert session.scalar(select(func.count()).select_from(Verdict)) == 3
-
-
 def test_a_state_outside_the_life_of_a_version_is_refused() -> None:
     with pytest.raises(IntegrityError, match="ck_versions_state"), transaction() as session:
         add_version(session, lines.named(session, "main"), state="released")
@@ -158,9 +129,14 @@ def test_only_a_live_stable_release_names_the_stable_version() -> None:
         version = add_version(session, line)
         session.execute(
             text("""
-                insert into rlfleet.releases (line_id, version_id, stage, share, reason, ended_at)
-                values (:line, :version, 'stable', 100, 'past', now()), (:line, :version, 'canary', 5, 'try', null)
+                insert into rlfleet.releases (line_id, version_id, decision_id, stage, share, reason, ended_at)
+                values (:line, :version, :decision, 'stable', 100, 'past', now()),
+                       (:line, :version, :decision, 'canary', 5, 'try', null)
             """),
-            {"line": line.id, "version": version.id},
+            {
+                "line": line.id,
+                "version": version.id,
+                "decision": decisions.by_person(session, line.id, version.id, "try", "a test"),
+            },
         )
         assert versions.stable_name(session, line.id) is None

@@ -104,11 +104,26 @@ def test_models_are_deployed_by_release_rows_alone(session: Session) -> None:
     found = rows(session, '"modelId", "baseModel", "storagePath", "evalMetrics"', "trained_models")[1]
     counts = [{"split": "validation", "environment": "gridworld", "k": 30, "n": 40}]
     assert found == (second.name, "random-qwen3", "/checkpoint", counts)
-    columns = '"modelId", stage, share, "isActive", "undeployedAt" is null'
+    columns = '"modelId", stage, share, "isActive", "undeployedAt" is null, place, "undeployReason"'
     assert rows(session, columns, "model_deployments") == [
-        (first.name, "stable", 100, False, False),
-        (second.name, "stable", 100, True, True),
+        (first.name, "stable", 100, False, False, 0, "released by a test"),
+        (second.name, "stable", 100, True, True, 0, None),
     ]
+
+
+def test_a_models_accuracy_is_that_of_all_shards_of_its_newest_evaluation(session: Session) -> None:
+    version = add_version(session, add_line(session))
+    evaluate(session, version, 30, 40)
+    session.execute(
+        text("""
+            insert into rlfleet.evaluations (job_id, fence, version_id, checkpoint_id, checkpoint_sha256, task_set,
+                task_set_hash, judge, prompt_hash, ids_sha256, first, k, n, missing)
+            select :job_id, 1, version_id, checkpoint_id, checkpoint_sha256, task_set,
+                   task_set_hash, judge, prompt_hash, '', 40, 0, 60, 0 from rlfleet.evaluations
+        """),
+        {"job_id": version.job_id},
+    )
+    assert rows(session, 'accuracy, "benchmarkCount"', "trained_models") == [(0.3, 1)]
 
 
 @pytest.mark.parametrize("view", sorted(NAMES))
@@ -121,10 +136,12 @@ def test_nothing_is_written_through_a_view(session: Session, view: str) -> None:
 
 
 def test_the_way_down_takes_the_views_and_no_table(fresh: str) -> None:
-    before = set(inspect(db_session.engine()).get_table_names(schema=SCHEMA))
     assert set(inspect(db_session.engine()).get_view_names(schema=SCHEMA)) == NAMES
-    command.downgrade(alembic_config(), "0003")
     try:
+        command.downgrade(alembic_config(), "0004")
+        before = set(inspect(db_session.engine()).get_table_names(schema=SCHEMA))
+        assert set(inspect(db_session.engine()).get_view_names(schema=SCHEMA)) == NAMES
+        command.downgrade(alembic_config(), "0003")
         assert inspect(db_session.engine()).get_view_names(schema=SCHEMA) == []
         assert set(inspect(db_session.engine()).get_table_names(schema=SCHEMA)) == before
     finally:

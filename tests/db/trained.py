@@ -7,14 +7,15 @@ import secrets
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import dispatch, lines, releases, versions, windows
-from db.tables import Evaluation, Line, Run, Version
+from db import dispatch, lines, versions, windows
+from db.tables import Checkpoint, Evaluation, Line, Run, Verdict, Version
 from rl.config import GrpoTrain, LineConfig, Optimizer, Release, Rollout, RunConfig, TaskSet, digest
 from rl.windows import round_of
+from tests.conftest_database import released
 
 VALIDATION = TaskSet(environment="gridworld", split="validation", count=100)
 HELD_OUT = TaskSet(environment="gridworld", split="held_out", count=1)
-POLICY = Release(min_probability=0.8, min_scenarios=1, share=40)
+POLICY = Release(min_probability=0.7, margin=0, min_scenarios=1, share=40, strategy="immediate")
 
 
 def add_line(session: Session, name: str = "main") -> Line:
@@ -27,7 +28,7 @@ def add_version(session: Session, line: Line, *trained_on: str, state: str = "ca
     """The line's next version, trained on those windows; ``n`` keeps the jobs of two such versions apart."""
     inputs = {"windows": list(trained_on), "n": secrets.token_hex(4)}
     job_id = dispatch.request(session, dispatch.Spec("train", line.id, inputs=inputs, config={}, queue="gpu"))
-    checkpoint = versions.NewCheckpoint(1, "adapter", "/checkpoint", "/base", "0" * 64, {})
+    checkpoint = versions.NewCheckpoint(1, "adapter", "/checkpoint", "/base", digest(job_id), {})
     version = versions.add(
         session,
         line=line,
@@ -44,33 +45,46 @@ def add_version(session: Session, line: Line, *trained_on: str, state: str = "ca
 
 
 def evaluate(session: Session, version: Version, k: int, n: int, task_set: TaskSet = VALIDATION) -> None:
-    """``k`` of ``n`` verdicts were right."""
+    """Of ``n`` verdicts the first ``k`` were right."""
     inputs = {"version": version.name, "task_set": digest(task_set)}
     job_id = dispatch.request(
         session, dispatch.Spec("evaluate", version.line_id, inputs=inputs, config={}, queue="gpu")
     )
-    session.add(
-        Evaluation(
-            job_id=job_id,
-            fence=1,
-            version_id=version.id,
-            checkpoint_id=version.checkpoint_id,
-            task_set=task_set.model_dump(mode="json"),
-            task_set_hash=digest(task_set),
-            judge="environment",
-            prompt_hash="",
-            ids_sha256="",
-            k=k,
-            n=n,
-            missing=0,
+    checkpoint = session.scalars(select(Checkpoint).where(Checkpoint.id == version.checkpoint_id)).one()
+    evaluation = Evaluation(
+        job_id=job_id,
+        fence=1,
+        version_id=version.id,
+        checkpoint_id=checkpoint.id,
+        checkpoint_sha256=checkpoint.sha256,
+        task_set=task_set.model_dump(mode="json"),
+        task_set_hash=digest(task_set),
+        judge="environment",
+        prompt_hash="",
+        ids_sha256="",
+        k=k,
+        n=n,
+        missing=0,
+    )
+    session.add(evaluation)
+    session.flush()
+    session.add_all(
+        Verdict(
+            evaluation_id=evaluation.id,
+            scenario_id=f"{task_set.environment}/{task_set.split}/{seed}",
+            sample=0,
+            right=seed < k,
+            content_hash="",
+            turns=1,
         )
+        for seed in range(n)
     )
     session.flush()
 
 
 def release(session: Session, version: Version) -> None:
     """Make the version, which is ``ready``, the stable one."""
-    releases.replace_stable(session, version.line_id, version.id, None, 100, "released by a test")
+    released(session, version.line_id, version.id, 100, "released by a test")
 
 
 def start_run(session: Session, base: Version, name: str = "demo", rounds: int = 2) -> int:

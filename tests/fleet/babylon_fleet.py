@@ -83,10 +83,11 @@ class World:
         self.seconds[part] = time.monotonic() - started
         log.info("%s: %.1f s", part, self.seconds[part])
 
-    def put_line(self, train: ObjectiveConfig) -> None:
+    def put_line(self, train: ObjectiveConfig, **more: Any) -> None:
         """The line as it is from here on: scored by the agents' heuristic, trained as told."""
         scoring = Scoring(method="heuristic", variant="agent")
-        config = LineConfig(base_model=str(self.starter), source=SOURCE, automatic=False, scoring=scoring, train=train)
+        given: dict[str, Any] = {"source": SOURCE, "automatic": False, "scoring": scoring, "train": train} | more
+        config = LineConfig(base_model=str(self.starter), **given)
         with transaction() as rows:
             lines.put(rows, LINE, config)
 

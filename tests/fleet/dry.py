@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 
-from db import lines, planning, releases, versions, windows
+from db import lines, planning, versions, windows
 from db.session import transaction
 from db.tables import Version
 from rl import planner
 from rl.config import LineConfig
 from rl.records import Call, Message, Trajectory
 from rl.windows import parse
+from tests.conftest_database import released
 from worker import child as worker_child
 from worker import settings as worker_settings
 
@@ -174,4 +175,4 @@ def release(line: int) -> None:
         ).first()
         assert newest is not None
         versions.set_state(session, [newest], "ready", "by a test")
-        releases.replace_stable(session, line, newest, None, 100, "by a test")
+        released(session, line, newest, 100, "by a test")

@@ -18,7 +18,7 @@ from redis import Redis
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from db import lines, releases, versions, windows
+from db import lines, versions, windows
 from db.session import transaction
 from fleet import cli
 from rl.config import LineConfig, Lora, Optimizer, SftTrain
@@ -26,7 +26,7 @@ from rl.records import Call, Message, Trajectory
 from rl.windows import parse
 from tasks import carry
 from tests.conftest_database import *  # noqa: F403
-from tests.conftest_database import empty
+from tests.conftest_database import empty, released
 from tests.conftest_redis import *  # noqa: F403
 from worker import child as worker_child
 from worker import settings as worker_settings
@@ -85,7 +85,7 @@ class Line:
             newest = str(row("select name from rlfleet.versions order by id desc limit 1")[0])
             version = versions.named(session, newest)[0]
             versions.set_state(session, [version.id], "ready", "set by a test")
-            releases.replace_stable(session, line_id, version.id, None, 100, "released by a test")
+            released(session, line_id, version.id, 100, "released by a test")
 
 
 def do(name: str, argument: object) -> None:

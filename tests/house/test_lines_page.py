@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from rl.config import LineConfig
+from rl.held_out import HeldOut
 from rl.late import Late
 from rl.objective_parts import GroupFilter, Kl, Mismatch, Overlong, Ptx
 from rl.objectives import OBJECTIVES
@@ -20,7 +21,7 @@ from rl.training import Lora, Optimizer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "lines.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-ONES: tuple[type[BaseModel], ...] = (LineConfig, *OBJECTIVES, Lora, Optimizer, Kl, Ptx, GroupFilter, Mismatch)
+ONES: tuple[type[BaseModel], ...] = (LineConfig, HeldOut, *OBJECTIVES, Lora, Optimizer, Kl, Ptx, GroupFilter, Mismatch)
 
 
 def _keys() -> Iterator[str]:
@@ -37,7 +38,8 @@ def test_every_example_is_a_line(block: str) -> None:
 def test_one_example_is_the_least_and_one_is_everything() -> None:
     least, everything = (tomllib.loads(block) for block in BLOCKS[:2])
     assert set(least) == {"base_model", "source", "train"}
-    assert set(everything) == set(LineConfig.model_fields)
+    assert set(everything) == set(LineConfig.model_fields) - {"held_out"}, "a line has validation or held_out"
+    assert any("held_out" in tomllib.loads(block) for block in BLOCKS)
 
 
 def test_what_is_shown_as_a_default_is_one() -> None:

@@ -15,11 +15,11 @@ from sqlalchemy import text
 
 from bench.faults import ground
 from bench.faults.ground import Ground
-from db import engines, releases, session, settings
+from db import engines, session, settings
 from db.session import transaction
 from fleet.processes import ROOT
 from rl.errors import DatabaseUnavailable
-from tests.conftest_database import add_line, add_version
+from tests.conftest_database import add_line, add_version, released
 from tests.gateway.doubles import FakeEngine, served
 from tests.recorder.doubles import free_port, wait_until
 
@@ -120,7 +120,7 @@ def serving() -> Iterator[RealGateway]:
             with transaction() as rows:
                 line = add_line(rows)
                 version = add_version(rows, line)
-                releases.replace_stable(rows, line.id, version.id, None, 100, "a test")
+                released(rows, line.id, version.id, 100, "a test")
                 engines.announce(rows, "cpu@test", url, "cpu", 1)
             gateway = RealGateway(servers, engine)
             try:

@@ -16,8 +16,9 @@ from db.session import transaction
 from rl.config import LineConfig, Optimizer, SftTrain
 from rl.late import Late
 from rl.planner import Want, plan
+from rl.release_plan import Plan
 from rl.windows import parse
-from tests.db import trained
+from tests.db import traffic, trained
 from tests.tasks import rows
 from tests.tasks.conftest import HOUR, trajectory
 
@@ -161,6 +162,21 @@ def prune(world: World) -> tuple[Any, ...]:
     return ()
 
 
+def watch_releases(world: World) -> tuple[Any, ...]:
+    """A canary that failed in every second of a hundred calls of an hour ago, and a stable version that did not."""
+    with transaction() as session:
+        traffic.start(session, Plan(), 24)
+        moment = traffic.hours_ago(session, 2).replace(minute=0, second=0, microsecond=0)
+        canary = traffic.canary_of(session)
+        for n in range(100):
+            traffic.call(session, f"s{n}", str(canary.stable), moment, f"agent-{n}")
+            if n % 2:
+                traffic.call(session, f"c{n}", canary.version, moment, f"agent-{n}")
+            else:
+                traffic.fail(session, canary.version, moment)
+    return ()
+
+
 RECIPES: dict[str, Recipe] = {
     "rlfleet.alert": alert,
     "rlfleet.collect": collect,
@@ -174,4 +190,5 @@ RECIPES: dict[str, Recipe] = {
     "rlfleet.tend": tend,
     "rlfleet.train": train,
     "rlfleet.train_window": train_window,
+    "rlfleet.watch_releases": watch_releases,
 }

@@ -29,6 +29,7 @@ def test_a_child_that_hangs_is_killed_so_that_the_next_attempt_has_another(
         raise EngineUnavailable("the engine does not answer")
 
     monkeypatch.setattr(module, "_play", no_answer)
+    monkeypatch.setattr(module, "_prompt_hash", lambda _: "")
     monkeypatch.setattr(module, "resident", lambda: child)
     (wanted,) = evaluate(World(tmp_path))  # type: ignore[arg-type]
     answer = app.tasks["rlfleet.evaluate"].apply((wanted,))

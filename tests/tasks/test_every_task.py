@@ -105,14 +105,15 @@ def forget_settings() -> None:
 def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     """The episodes of an evaluation, without a model: every second one succeeds."""
 
-    async def play(_: object, task_set: Any, *__: object) -> tuple[list[Outcome], str]:
-        return [outcome(number) for number in range(task_set.count)], "a prompt"
+    async def play(_: object, task_set: Any, *__: object) -> list[Outcome]:
+        prefix = f"{task_set.environment}/{task_set.split}"
+        return [outcome(f"{prefix}/{number}", number) for number in range(task_set.count)]
 
-    def outcome(number: int) -> Outcome:
+    def outcome(scenario_id: str, number: int) -> Outcome:
         success = number % 2 == 0
         return Outcome(
             trajectory_id=f"t{number}",
-            scenario_id=f"s{number}",
+            scenario_id=scenario_id,
             content_hash=str(number),
             reward=float(success),
             success=success,
@@ -121,6 +122,7 @@ def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
         )
 
     monkeypatch.setattr(sys.modules["tasks.evaluate"], "_play", play)  # the package has the task under that name
+    monkeypatch.setattr(sys.modules["tasks.evaluate"], "_prompt_hash", lambda _: "")
 
 
 @pytest.fixture

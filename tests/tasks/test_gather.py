@@ -106,5 +106,5 @@ def test_an_episode_with_calls_that_were_not_stored_names_the_setting_to_change(
         scenario_id="s", trajectory_id="t", reward=1.0, success=True, turns=3, truncated=False, content_hash="0"
     )
     _check_captured(outcome, 3)
-    with pytest.raises(EngineUnavailable, match=r"^2 of 3 calls of t are stored: .*RLFLEET_CAPTURE=required"):
+    with pytest.raises(EngineUnavailable, match=r"^2 of 3 calls of t are stored: .*RLFLEET_CAPTURE=spooled"):
         _check_captured(outcome, 2)

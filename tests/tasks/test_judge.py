@@ -15,6 +15,7 @@ from rl.scoring import NoScore, ScoreRow
 from rl.scoring_config import Judge, Scoring
 from tasks import judge_client
 from tasks.judge import judge
+from tasks.judge_reply import retry_after
 from tasks.judge_settings import judge_settings
 from tests.tasks.judge_double import (
     WORTHS,
@@ -159,7 +160,7 @@ def test_a_busy_judge_says_when_to_come_back(stand: Stand, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(("text", "seconds"), [("7", 7.0), ("0.5", 0.5), ("99999", 60.0), ("-1", 0.0), ("Wed", 0.0)])
 def test_how_long_a_judge_can_send_us_away_is_bounded(text: str, seconds: float) -> None:
-    assert judge_client._retry_after(text) == seconds
+    assert retry_after(text) == seconds
 
 
 def test_a_wrong_key_is_never_tried_again_and_never_quoted(stand: Stand) -> None:

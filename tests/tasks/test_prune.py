@@ -109,6 +109,22 @@ def test_saved_states_go_when_their_job_is_over_and_its_row_forgets_them_first(a
     assert [row[0] for row in named] == [jobs[key] for key in (("dead", 3), ("queued", 9), ("running", 9))]
 
 
+def test_a_checkpoint_that_was_given_up_goes_and_what_lies_beside_it_stays(artifacts: Path) -> None:
+    job = ended(add_line(), "succeeded", days_ago=0)
+    steps = [folder(artifacts / f"jobs/{job}/fence-1/step-00000{step}", days_old=0) for step in (2, 4, 6)]
+    for step, path in zip((2, 4, 6), steps, strict=True):
+        rows(
+            "insert into rlfleet.checkpoints (job_id, fence, step, kind, uri, base_uri, sha256, metrics, removed_at) "
+            "values (:job, 1, :step, 'full', :uri, '/base', '', '{}', case when :step = 4 then now() end) returning id",
+            job=job,
+            step=step,
+            uri=str(path),
+        )
+    assert tasks.prune().endswith("0 rejections, 1 folders")
+    assert [path.exists() for path in steps] == [True, False, True]
+    assert tasks.prune().endswith("0 rejections, 0 folders")
+
+
 def test_temporaries_of_a_day_ago_go_but_never_those_of_a_running_job(artifacts: Path) -> None:
     line = add_line()
     dead, running = ended(line, "dead", 2), ended(line, "running")

@@ -7,6 +7,7 @@ import pickle
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,7 +136,31 @@ def test_a_saved_state_is_written_down_while_training_goes_on(make_child: MakeCh
     assert lease.saved == [{"path": "/out/state-4", "step": 4, "sha256": "1" * 64}]
 
 
-CONFIG = {"objective": "sft", "token_budget": 1024, "lora": {"rank": 8, "alpha": 16}}
+def checkpoint(step: int, path: Path, fence: int = 2) -> CheckpointWritten:
+    path.mkdir(parents=True, exist_ok=True)
+    return CheckpointWritten(job=7, fence=fence, step=step, path=str(path), kind="adapter", sha256=str(step) * 64)
+
+
+def test_checkpoints_of_the_attempt_before_are_handed_on_with_its_state(make_child: MakeChild, tmp_path: Path) -> None:
+    lease = Beats()
+    supervise(make_child(), "checkpoint", "state", "done", lease=lease)
+    said = CheckpointWritten(job=7, fence=3, step=2, path="/out", kind="adapter", sha256="0" * 64)
+    state = {"path": "/out/state-4", "step": 4, "sha256": "1" * 64}
+    assert lease.saved == [state | {"checkpoints": [said.model_dump(mode="json", by_alias=True)]}]
+
+    earlier, rewritten, gone = (checkpoint(step, tmp_path / f"step-{step}") for step in (1, 2, 9))
+    Path(gone.path).rmdir()
+    kept = [one.model_dump(mode="json", by_alias=True) for one in (earlier, rewritten, gone)]
+    claim = Claim(7, "train", 1, "main", {}, CONFIG, 3, 2, resume=state | {"checkpoints": kept})
+    for goes_on, expected in ((True, [earlier, said]), (False, [said])):
+        lease = Beats(claim=claim)
+        told = command("checkpoint", "state", "done").model_copy(update={"resume": "/state" if goes_on else None})
+        written, _ = supervision.supervise(make_child(), told, lease, {})  # type: ignore[arg-type]
+        assert written == expected
+        assert [one["step"] for one in lease.saved[0]["checkpoints"]] == [one.step for one in expected]
+
+
+CONFIG: dict[str, Any] = {"objective": "sft", "token_budget": 1024, "lora": {"rank": 8, "alpha": 16}}
 
 
 @pytest.fixture

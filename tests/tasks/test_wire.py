@@ -28,6 +28,7 @@ ARGS: dict[str, list[Any]] = {
     "rlfleet.reconcile": [],
     "rlfleet.tend": [],
     "rlfleet.train_window": ["w"],
+    "rlfleet.watch_releases": [60],
 }
 """What a task is sent with; the others take the job's id."""
 

@@ -1,0 +1,119 @@
+"""A person's word on a decision that waits for it: given once, refused once, and only while it still holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db import promotions, releases, versions
+from db.decisions import GIVEN, REFUSED, WAITING
+from db.tables import Decision, Job, Version
+from rl.config import Release
+from rl.errors import InvalidInput
+from rl.records import utc
+
+
+@dataclass(frozen=True)
+class Approval:
+    """What was said about a version, by whom and when, and the stage that it had at once.
+
+    ``changed`` is false when it had been said before; ``stage`` is None then, and when it was refused.
+    """
+
+    version: str
+    approval: str
+    by: str
+    at: str
+    changed: bool
+    stage: str | None = None
+
+
+def approve(session: Session, name: str, actor: str) -> Approval:
+    """Carry out the newest decision that waits for a person's word on the version.
+
+    Raises:
+        InvalidInput: nothing waits, it was refused, or what it rests on is not so any more.
+    """
+    version, decision = _asked(session, name)
+    if decision.approval == GIVEN:
+        return _said(version, decision, changed=False)
+    if decision.approval == REFUSED:
+        remedy = f"{decision.approved_by} refused it; train another version, or decide on that again by hand"
+        raise InvalidInput("version", name, remedy)
+    _check(session, version, decision)
+    _say(session, decision, GIVEN, actor)
+    decision.released = True
+    stage = promotions.put_out(session, version, decision.id, _release(session, decision), decision.reason)
+    return _said(version, decision, changed=True, stage=stage)
+
+
+def refuse(session: Session, name: str, reason: str, actor: str) -> Approval:
+    """Say no to the newest decision that waits for a person's word on the version; the version is rejected.
+
+    Raises:
+        InvalidInput: nothing waits, or it was approved.
+    """
+    version, decision = _asked(session, name)
+    if decision.approval == REFUSED:
+        return _said(version, decision, changed=False)
+    if decision.approval == GIVEN:
+        remedy = f"{decision.approved_by} approved it; to take it back: rlfleet rollback --reason TEXT"
+        raise InvalidInput("version", name, remedy)
+    _say(session, decision, REFUSED, actor)
+    if version.state == "candidate":
+        versions.set_state(session, [version.id], "rejected", f"refused by {actor}: {reason}")
+    return _said(version, decision, changed=True)
+
+
+def _asked(session: Session, name: str) -> tuple[Version, Decision]:
+    """The version and the newest decision on it that needed a person's word, with its line locked."""
+    version = versions.named(session, name)[0]
+    releases.lock(session, version.line_id)
+    session.refresh(version)
+    of_it = (Decision.version_id == version.id) & Decision.approval.is_not(None)
+    query = select(Decision).where(of_it).order_by(Decision.id.desc()).limit(1)
+    decision = session.scalar(query.execution_options(populate_existing=True))
+    if decision is None:
+        waiting = select(Version.name).join(Decision, Decision.version_id == Version.id)
+        names = session.scalars(waiting.where(Decision.approval == WAITING).order_by(Decision.id.desc()).limit(3))
+        remedy = f"no decision about it waits for approval; those that do: {', '.join(names) or 'none'}"
+        raise InvalidInput("version", name, remedy)
+    return version, decision
+
+
+def _check(session: Session, version: Version, decision: Decision) -> None:
+    """Refuse to approve what is not so any more."""
+    by_hand = f"a decision on that is made by itself, or: rlfleet deploy {version.name} --reason TEXT"
+    if version.state == "rejected":
+        remedy = (
+            f"it was rejected meanwhile ({version.reason}); refuse it with `rlfleet approve {version.name} --refuse`"
+        )
+        raise InvalidInput("version", version.name, remedy)
+    stable = releases.current(session, version.line_id, "stable")
+    if (stable.version_id if stable else None) != decision.stable_id:
+        shown = {one.id: one.name for one in session.scalars(select(Version).where(Version.line_id == version.line_id))}
+        now, then = shown[stable.version_id] if stable else "none", shown.get(decision.stable_id or 0, "none")
+        remedy = f"it was compared with {then}, and {now} is stable now; {by_hand}"
+        raise InvalidInput("version", version.name, remedy)
+    if (canary := promotions.canary_of(session, version.line_id)) is not None:
+        remedy = f"{canary[0]} is the line's canary, with {canary[1]} %; approve it again once that has ended"
+        raise InvalidInput("version", version.name, remedy)
+
+
+def _release(session: Session, decision: Decision) -> Release:
+    """How the line released at the time of the decision."""
+    job = session.scalars(select(Job).where(Job.id == decision.job_id)).one()
+    return Release.model_validate(job.config["release"])
+
+
+def _say(session: Session, decision: Decision, word: str, actor: str) -> None:
+    decision.approval, decision.approved_by = word, actor
+    decision.approved_at = session.scalars(select(func.clock_timestamp())).one()
+    session.flush()
+
+
+def _said(version: Version, decision: Decision, *, changed: bool, stage: str | None = None) -> Approval:
+    at = utc(decision.approved_at) if decision.approved_at else ""
+    return Approval(version.name, decision.approval or "", decision.approved_by or "", at, changed, stage)

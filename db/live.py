@@ -1,0 +1,165 @@
+"""What the rows say of a live canary: rewards, feedback and failed requests of it and of the stable version.
+
+Nothing is remembered between two looks: what comes late or is corrected counts at the next one, in the hour in which
+its trajectory began. A trajectory belongs to the version that answered all of its calls that one of ours answered.
+Rewards are those of a trajectory's end or, where that says none, of its steps; feedback called ``reward`` is newer and
+counts instead. Steps and sources say 0 where nobody said anything, so their sums count once one of them is not 0.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from db.canaries import Canary
+from db.windows import database_now
+from rl.contrast import Reward
+from rl.live import Counted, Seen
+from rl.sequential import Attempts
+
+STRETCH_SECONDS = 600
+GRACE_SECONDS = 60
+"""A request is stored this long after it was answered, at most; one that comes later is counted at the next look."""
+BEFORE = timedelta(days=1)
+"""How long before the canary a trajectory can have begun that is still answered during it."""
+MOST_HOURS = 10_000_000
+"""More hours than any date has had since 1970: cohorts of different stretches differ."""
+
+# Stretches of time in which neither version's share changed.
+SPANS = """
+    select row_number() over (order by greatest(c.created_at, s.created_at)) - 1 as stage, c.id = :release_id as here,
+           greatest(c.created_at, s.created_at) as since, coalesce(least(c.ended_at, s.ended_at), 'infinity') as until
+      from rlfleet.releases c
+      join rlfleet.releases s on s.line_id = c.line_id and s.stage = 'stable' and s.version_id = :stable_id
+       and s.created_at < coalesce(c.ended_at, 'infinity') and c.created_at < coalesce(s.ended_at, 'infinity')
+     where c.line_id = :line_id and c.stage = 'canary' and c.version_id = :version_id
+       and c.decision_id = :decision_id and c.id <= :release_id
+"""
+# Rounds of a run name their version themselves: no share has chosen it.
+LIVE = "(one.agent_id is null or not starts_with(one.agent_id, 'rollout-run/'))"
+
+ATTEMPTS = text(f"""
+    with spans as ({SPANS}), made as (
+        select one.created_at as moment, one.model, 0 as failed from rlfleet.calls one
+         where one.model in (:canary, :stable) and one.at >= :since and one.created_at >= :began and {LIVE}
+        union all
+        select one.at, one.model, 1 from rlfleet.call_failures one
+         where one.line = :line and one.model in (:canary, :stable) and one.at >= :began
+    )
+    select p.stage, p.here, m.model = :canary as is_canary, sum(m.failed) as failed, count(*) as n,
+           floor(extract(epoch from m.moment) / :seconds) as stretch,
+           floor(extract(epoch from m.moment) / :seconds) < floor((extract(epoch from now()) - :grace) / :seconds)
+           as is_over
+      from made m join spans p on m.moment >= p.since and m.moment < p.until
+     group by 1, 2, 3, 6, 7 order by 1, 6
+""")  # noqa: S608 (of the constants above)
+
+REWARDS = text(f"""
+    with spans as ({SPANS}), spoken as (
+        select one.trajectory_id, min(one.created_at) as began, min(one.agent_id) as agent_id,
+               min(one.model) as model, min(one.model) <> max(one.model) as is_mixed
+          from rlfleet.calls one
+         where one.model in (select name from rlfleet.versions where line_id = :line_id)
+           and one.at >= :since and {LIVE}
+         group by one.trajectory_id
+    ), found as (
+        select s.trajectory_id, coalesce(s.agent_id, s.trajectory_id) as unit, s.model, s.is_mixed,
+               case when t.source is null or starts_with(t.source, 'recorded:') then s.began
+                    else least(s.began, t.started_at) end as began,
+               case when t.details -> 'reward' = 'null' then null else t.reward end as collected
+          from spoken s
+          left join rlfleet.trajectories t on t.trajectory_id = s.trajectory_id and t.at >= :since
+    ), placed as materialized (
+        select f.trajectory_id, f.unit, f.is_mixed, f.collected, f.model = :canary as is_canary, p.stage,
+               floor(extract(epoch from f.began) / 3600) as hour
+          from found f join spans p on f.began >= p.since and f.began < p.until
+         where f.is_mixed or f.model in (:canary, :stable)
+    ), said as (
+        select trajectory_id, name, value, at, id from rlfleet.feedback
+         where created_at >= :began and trajectory_id <> ''
+        union all
+        select k.trajectory_id, f.name, f.value, f.at, f.id
+          from rlfleet.feedback f join rlfleet.call_keys k on k.call_id = f.call_id
+         where f.created_at >= :began and f.trajectory_id = ''
+    ), given as materialized (
+        select distinct on (s.trajectory_id, s.name) s.trajectory_id, s.name, s.value
+          from said s join placed p on p.trajectory_id = s.trajectory_id and not p.is_mixed
+         order by s.trajectory_id, s.name, s.at desc, s.id desc
+    ), ended as (
+        select p.stage, p.hour, p.unit, p.is_canary, coalesce(g.value, r.reward) as told,
+               case when r.trajectory_id is null then p.collected
+                    when r.ended_at is not null then coalesce(p.collected, (
+                        select sum(u.reward) from rlfleet.turns u
+                         where u.trajectory_id = p.trajectory_id and u.at >= :since)) end as added
+          from placed p
+          left join given g on g.trajectory_id = p.trajectory_id and g.name = 'reward'
+          left join rlfleet.recordings r on r.trajectory_id = p.trajectory_id
+         where not p.is_mixed
+    ), rewarded as (
+        select stage, hour, unit, is_canary, coalesce(told, added) as value, told is not null as is_told,
+               bool_or(told is null and added <> 0) over () as adds from ended
+    )
+    select 'reward' as name, stage, hour, unit, is_canary, sum(value) as total, count(*) as n from rewarded
+     where value is not null and (is_told or adds) group by 2, 3, 4, 5
+    union all
+    select g.name, p.stage, p.hour, p.unit, p.is_canary, sum(g.value), count(*)
+      from given g join placed p using (trajectory_id) where g.name <> 'reward' group by 1, 2, 3, 4, 5
+    union all
+    select null, null, null, case when is_mixed then 'several' when is_canary then 'canary' else 'stable' end, null,
+           null, count(*) from placed group by 4
+""")  # noqa: S608
+
+
+def seen(session: Session, canary: Canary) -> Seen:
+    """Everything that a look at the canary rests on, as it is at this moment."""
+    values = values_of(canary)
+    made = session.execute(ATTEMPTS, values).all()
+    rows = session.execute(REWARDS, values).all()
+    return Seen(
+        hours=(database_now(session) - canary.began).total_seconds() / 3600,
+        requests=sum(row.n for row in made if row.here and row.is_canary),
+        rewards=_rewards(row for row in rows if row.name is not None),
+        here=frozenset(session.scalars(text(f"select stage from ({SPANS}) p where here"), values)),  # noqa: S608
+        attempts=_attempts(row for row in made if row.is_over),
+        counted=Counted(**{row.unit: row.n for row in rows if row.name is None}),
+    )
+
+
+def values_of(canary: Canary) -> dict[str, Any]:
+    """What the statements of this file ask for."""
+    return {
+        "release_id": canary.release_id,
+        "line_id": canary.line_id,
+        "line": canary.line,
+        "version_id": canary.version_id,
+        "decision_id": canary.decision_id,
+        "stable_id": canary.stable_id,
+        "canary": canary.version,
+        "stable": canary.stable,
+        "began": canary.first_began,
+        "since": canary.first_began - BEFORE,
+        "seconds": STRETCH_SECONDS,
+        "grace": GRACE_SECONDS,
+    }
+
+
+def _rewards(rows: Iterable[Row[Any]]) -> dict[str, list[Reward]]:
+    found: dict[str, list[Reward]] = {}
+    for row in rows:
+        cohort = int(row.stage) * MOST_HOURS + int(row.hour)
+        reward = Reward(int(row.stage), cohort, row.unit, row.is_canary, float(row.total), row.n)
+        found.setdefault(row.name, []).append(reward)
+    return found
+
+
+def _attempts(rows: Iterable[Row[Any]]) -> list[Attempts]:
+    """One of each stretch of time that is over, in their order."""
+    counts: dict[tuple[int, int], dict[bool, tuple[int, int]]] = defaultdict(dict)
+    for row in rows:
+        counts[int(row.stage), int(row.stretch)][row.is_canary] = int(row.failed), row.n
+    return [Attempts(both.get(True, (0, 0)), both.get(False, (0, 0))) for both in counts.values()]

@@ -1,0 +1,187 @@
+"""``rlfleet deploy``, ``rollback``, ``approve``, ``pin`` and ``kill``: what a person says about a line's traffic."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from fleet.terminal import AsJson, connect, errors, say
+from rl.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from db.deployments import Strategy
+
+Named = Annotated[str, typer.Argument(help="such as babylon-agent-v1.0.3, or v1.0.3 of the line")]
+Line = Annotated[str, typer.Option(help="the line of versions")]
+Reason = Annotated[str, typer.Option(help="why, for whoever reads it later")]
+
+STRATEGIES = ("immediate", "gradual", "test")
+
+
+def deploy(
+    version: Named,
+    reason: Reason,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="immediate, gradual (a canary that grows), or test (a fixed share); else the line's"),
+    ] = None,
+    share: Annotated[int | None, typer.Option(help="per cent of the agents that it has in the end")] = None,
+    unevaluated: Annotated[bool, typer.Option("--unevaluated", help="although no evaluation is stored")] = False,
+    line: Line = "main",
+    as_json: AsJson = False,
+) -> None:
+    """Release a version, by hand. Exit code 0 when it has what was asked for, whether or not it had before."""
+    from db import deployments
+    from db.session import transaction
+
+    if strategy is not None and strategy not in STRATEGIES:
+        raise InvalidInput("strategy", strategy, f"give one of {', '.join(STRATEGIES)}")
+    _check(reason)
+    connect()
+    with transaction() as session:
+        found = deployments.deploy(
+            session,
+            _full(session, version, line),
+            reason,
+            actor(),
+            strategy=cast("Strategy | None", strategy),
+            share=share,
+            unevaluated=unevaluated,
+        )
+    if not found.evaluated:
+        warning = f"rlfleet: {found.version} was released without any evaluation"
+        errors.print(warning, highlight=False, markup=False, soft_wrap=True)
+    words = f"{found.version} is the {found.stage} version of line {found.line} for {found.share} % of its agents"
+    watch = "; `rlfleet releases` says how it does" if found.stage == "canary" else ""
+    _tell(as_json, asdict(found), f"{words}{_before(found.changed)}{watch}")
+
+
+def rollback(
+    reason: Reason,
+    to: Annotated[str | None, typer.Option(help="the version that is to be stable")] = None,
+    line: Line = "main",
+    as_json: AsJson = False,
+) -> None:
+    """End the canary, or go back to the version that was stable before. The version that is left is rejected."""
+    from db import lines, releases
+    from db.session import transaction
+
+    _check(reason)
+    connect()
+    with transaction() as session:
+        line_id = lines.named(session, line).id
+        releases.lock(session, line_id)
+        before = [one.version for one in releases.live(session, line)]
+        releases.roll_back(session, line_id, to and _full(session, to, line), reason, actor())
+        (stable,) = releases.live(session, line)
+    left = [name for name in before if name != stable.version]
+    found = {"line": line, "stable": stable.version, "share": stable.share, "left": left, "changed": bool(left)}
+    words = f"{stable.version} is the stable version of line {line} for {stable.share} % of its agents"
+    _tell(as_json, found, f"{words}{_before(bool(left))}" + (f"; left: {', '.join(left)}" if left else ""))
+
+
+def approve(
+    version: Named,
+    refuse: Annotated[bool, typer.Option("--refuse", help="say no: the version is rejected")] = False,
+    reason: Annotated[str, typer.Option(help="why it is refused")] = "",
+    line: Line = "main",
+    as_json: AsJson = False,
+) -> None:
+    """Say yes, or no, to a decision that waits for a person. Saying the same again changes nothing."""
+    from db import approvals
+    from db.session import transaction
+
+    if refuse:
+        _check(reason)
+    connect()
+    with transaction() as session:
+        name = _full(session, version, line)
+        if refuse:
+            found = approvals.refuse(session, name, reason, actor())
+        else:
+            found = approvals.approve(session, name, actor())
+    words = f"{found.version}: approval {found.approval} by {found.by} at {found.at}"
+    stage = f"; it is the {found.stage} version" if found.stage else ""
+    _tell(as_json, asdict(found), f"{words}{stage}")
+
+
+def pin(
+    reason: Reason,
+    version: Annotated[str | None, typer.Argument(help="a ready version, for all of the line's agents")] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="go by the releases again")] = False,
+    line: Line = "main",
+    as_json: AsJson = False,
+) -> None:
+    """Let one version answer all agents of a line, whatever is released, until the pin is cleared."""
+    from db import controls, lines, versions
+    from db.session import transaction
+
+    if (version is None) != clear:
+        raise InvalidInput("version", version, "name a version to pin, or give --clear")
+    _check(reason)
+    connect()
+    with transaction() as session:
+        line_id = lines.named(session, line).id
+        name = _full(session, version, line) if version else None
+        version_id = versions.named(session, name)[0].id if name else None
+        changed = controls.pin(session, line_id, version_id, reason, actor())
+    words = f"line {line}: {name} answers all agents" if name else f"line {line}: no pin, the releases say who answers"
+    _tell(as_json, {"line": line, "pinned": name, "changed": changed}, words + _before(changed))
+
+
+def kill(
+    reason: Reason,
+    on: Annotated[bool, typer.Option("--on/--off", help="on: the base model answers everybody")] = True,
+    line: Line = "main",
+    as_json: AsJson = False,
+) -> None:
+    """Take all versions of a line away from its agents at once, or give them back. Nothing else changes."""
+    from db import controls, lines
+    from db.session import transaction
+
+    _check(reason)
+    connect()
+    with transaction() as session:
+        changed = controls.kill(session, lines.named(session, line).id, on, reason, actor())
+    words = "the base model answers all agents" if on else "the releases say who answers"
+    _tell(as_json, {"line": line, "killed": on, "changed": changed}, f"line {line}: {words}{_before(changed)}")
+
+
+def actor() -> str:
+    """Who says so: ``USER``, or the user that this process runs as."""
+    if name := os.environ.get("USER", "").strip():
+        return name
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container without a passwd entry
+        return f"uid {os.getuid()}"
+
+
+def _check(reason: str) -> None:
+    if not reason.strip():
+        raise InvalidInput("reason", reason, "say why, in a few words: it is stored with the change")
+
+
+def _full(session: Session, name: str, line: str) -> str:
+    """The version's whole name, where it was given as ``v1.0.3`` of the line."""
+    from db import lines
+
+    return f"{lines.prefix_of(lines.named(session, line))}-{name}" if name.startswith("v1.0.") else name
+
+
+def _before(changed: bool) -> str:
+    return "" if changed else ", as before"
+
+
+def _tell(as_json: bool, found: dict[str, Any], words: str) -> None:
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, **found}))
+    else:
+        say(words)
