@@ -100,6 +100,12 @@ def take_due(limit: int) -> list[Alert]:
     return sorted((_alert(row) for row in rows), key=lambda alert: alert.alert_id)
 
 
+def settled(session: Session, name: str, subject: str) -> None:
+    """Nobody needs to be told any more: what was not sent yet is over."""
+    over = "update rlfleet.alerts set sent_at = now() where name = :name and subject = :subject and sent_at is null"
+    session.execute(text(over), {"name": name, "subject": subject})
+
+
 def sent(alert_id: int) -> None:
     """The receiver took it."""
     with transaction() as session:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db import promotions, releases, versions
-from db.decisions import GIVEN, REFUSED, WAITING
+from db import alerts, promotions, releases, remedies, versions
+from db.decisions import ALERT, GIVEN, REFUSED, SUPERSEDED, WAITING
 from db.tables import Decision, Job, Version
 from rl.config import Release
 from rl.errors import InvalidInput
@@ -59,7 +59,7 @@ def refuse(session: Session, name: str, reason: str, actor: str) -> Approval:
     if decision.approval == REFUSED:
         return _said(version, decision, changed=False)
     if decision.approval == GIVEN:
-        remedy = f"{decision.approved_by} approved it; to take it back: rlfleet rollback --reason TEXT"
+        remedy = f"{decision.approved_by} approved it; to take it back: {remedies.rollback(session, version.line_id)}"
         raise InvalidInput("version", name, remedy)
     _say(session, decision, REFUSED, actor)
     if version.state == "candidate":
@@ -72,7 +72,7 @@ def _asked(session: Session, name: str) -> tuple[Version, Decision]:
     version = versions.named(session, name)[0]
     releases.lock(session, version.line_id)
     session.refresh(version)
-    of_it = (Decision.version_id == version.id) & Decision.approval.is_not(None)
+    of_it = (Decision.version_id == version.id) & (Decision.approval != SUPERSEDED)
     query = select(Decision).where(of_it).order_by(Decision.id.desc()).limit(1)
     decision = session.scalar(query.execution_options(populate_existing=True))
     if decision is None:
@@ -87,9 +87,8 @@ def _check(session: Session, version: Version, decision: Decision) -> None:
     """Refuse to approve what is not so any more."""
     by_hand = f"a decision on that is made by itself, or: rlfleet deploy {version.name} --reason TEXT"
     if version.state == "rejected":
-        remedy = (
-            f"it was rejected meanwhile ({version.reason}); refuse it with `rlfleet approve {version.name} --refuse`"
-        )
+        no = f"`rlfleet approve {version.name} --refuse --reason TEXT`"
+        remedy = f"it was rejected meanwhile ({version.reason}); refuse it with {no}"
         raise InvalidInput("version", version.name, remedy)
     stable = releases.current(session, version.line_id, "stable")
     if (stable.version_id if stable else None) != decision.stable_id:
@@ -97,8 +96,8 @@ def _check(session: Session, version: Version, decision: Decision) -> None:
         now, then = shown[stable.version_id] if stable else "none", shown.get(decision.stable_id or 0, "none")
         remedy = f"it was compared with {then}, and {now} is stable now; {by_hand}"
         raise InvalidInput("version", version.name, remedy)
-    if (canary := promotions.canary_of(session, version.line_id)) is not None:
-        remedy = f"{canary[0]} is the line's canary, with {canary[1]} %; approve it again once that has ended"
+    if (canary := releases.current(session, version.line_id, "canary")) is not None:
+        remedy = f"{remedies.canary_in_the_way(session, canary)}; approve it again once that has ended"
         raise InvalidInput("version", version.name, remedy)
 
 
@@ -112,6 +111,7 @@ def _say(session: Session, decision: Decision, word: str, actor: str) -> None:
     decision.approval, decision.approved_by = word, actor
     decision.approved_at = session.scalars(select(func.clock_timestamp())).one()
     session.flush()
+    alerts.settled(session, ALERT, session.get_one(Version, decision.version_id).name)
 
 
 def _said(version: Version, decision: Decision, *, changed: bool, stage: str | None = None) -> Approval:

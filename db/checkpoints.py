@@ -92,7 +92,7 @@ def training(session: Session, version: Version) -> Training:
     return Training(
         steps=tuple(one.step for one in rows),
         own=next(one.step for one in of_version(session, version) if one.id == version.checkpoint_id),
-        decided=not waiting and (version.state == "rejected" or (version.state == "ready" and bool(decisions))),
+        decided=version.state == "rejected" or (version.state == "ready" and bool(decisions) and not waiting),
         judged=_judged(session, rows),
         named=frozenset(session.scalars(TIED, {"line": version.line_id, "name": version.name})),
         needed=_needed(session, version, rows),
@@ -112,7 +112,7 @@ TIED: Final = text("""
 
 JUDGED: Final = text("""
     select concat_ws('/', e.task_set_hash, e.judge, e.prompt_hash, e.against) as task_set, e.checkpoint_sha256, d.type,
-           floor(sum(case when d."right" and d.rival_right then 0.5 when d."right" then 1 else 0 end))::int as k,
+           floor(sum(case when d."right" = d.rival_right then 0.5 when d."right" then 1 else 0 end))::int as k,
            count(d."right") as n
       from rlfleet.evaluations e join rlfleet.verdicts d on d.evaluation_id = e.id
      where e.checkpoint_sha256 = any(:hashes)

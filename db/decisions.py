@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from db import alerts, evaluations, lines, planning, promotions, releases, versions
@@ -19,7 +19,7 @@ from rl.verdicts import PolicyDecision, Verdicts
 
 PERSON = "person"
 """The policy of a decision that no rule made."""
-WAITING, GIVEN, REFUSED = "waiting", "given", "refused"
+WAITING, GIVEN, REFUSED, SUPERSEDED = "waiting", "given", "refused", "superseded"
 """What becomes of a decision that a person must approve."""
 ALERT = "approval_waiting"
 
@@ -27,10 +27,10 @@ ALERT = "approval_waiting"
 def commit(session: Session, claim: Claim) -> dict[str, Any]:
     """Compare the candidate with the version it would replace; store and carry out what the policy says.
 
-    The candidate's checkpoint is the one of the job's ``step`` from here on, where it names one. A run ends here: its
-    versions that were not chosen are rejected, with the reason. Nothing is decided when the stable version is no
-    longer the one that this job was to compare with, or when the candidate's fate is known: the planner sees what is
-    there now and asks for another decision where one is missing.
+    The candidate's checkpoint is the one that the job names from here on. Nobody is asked any more about an earlier
+    decision on it. A run ends here: its versions that were not chosen are rejected, with the reason. Nothing is decided
+    when the stable version is no longer the one that this job was to compare with, or when the candidate's fate is
+    known: the planner sees what is there now and asks for another decision where one is missing.
 
     Raises:
         InvalidInput: the versions were not both evaluated on the decision's task set.
@@ -43,7 +43,7 @@ def commit(session: Session, claim: Claim) -> dict[str, Any]:
         return {"candidate": candidate.name, "undecided": outdated}
     if (canary := promotions.canary_of(session, claim.line_id)) is not None:
         raise Tomorrow(f"{candidate.name} waits: {canary[0]} is the line's canary, with {canary[1]} %")
-    candidate.checkpoint_id = evaluations.checkpoint_of(session, candidate, claim.inputs.get("step")).id
+    candidate.checkpoint_id = evaluations.asked_for(session, candidate, claim.inputs).id
     session.flush()
     rival = versions.named(session, claim.inputs["base"])[0] if claim.inputs["base"] else None
     task_set = _task_set(claim.config["task_set"])
@@ -65,6 +65,7 @@ def commit(session: Session, claim: Claim) -> dict[str, Any]:
         evidence=_evidence(claim, decided, verdicts, candidate, rival),
         approval=WAITING if waits else None,
     )
+    _supersede(session, candidate.id)
     session.add(decision)
     session.flush()
     became = _carry_out(session, candidate, decision, policy)
@@ -74,14 +75,27 @@ def commit(session: Session, claim: Claim) -> dict[str, Any]:
 
 
 def by_person(
-    session: Session, line_id: int, version_id: int, reason: str, actor: str, evidence: dict[str, Any] | None = None
+    session: Session,
+    line_id: int,
+    version_id: int,
+    reason: str,
+    actor: str,
+    evidence: dict[str, Any] | None = None,
+    *,
+    stable_id: int | None = None,
+    released: bool = True,
 ) -> int:
-    """Store that ``actor`` wants the version released, and why. Returns the decision's id."""
+    """Store that ``actor`` wants the version released, or not, and why. Returns the decision's id.
+
+    ``stable_id`` is the version that is stable, if it is another one.
+    """
+    _supersede(session, version_id)
     decision = Decision(
         line_id=line_id,
         version_id=version_id,
+        stable_id=stable_id,
         policy=PERSON,
-        released=True,
+        released=released,
         reason=reason,
         evidence=evidence or {},
         actor=actor,
@@ -91,9 +105,18 @@ def by_person(
     return decision.id
 
 
+def _supersede(session: Session, version_id: int) -> None:
+    """Nobody is asked any more about what was decided on the version before."""
+    waiting = (Decision.version_id == version_id) & (Decision.approval == WAITING)
+    if session.execute(update(Decision).where(waiting).values(approval=SUPERSEDED).returning(Decision.id)).first():
+        alerts.settled(session, ALERT, session.get_one(Version, version_id).name)
+
+
 def _outdated(session: Session, claim: Claim, candidate: Version, run: Run | None) -> str | None:
     """Why this decision is no longer to be made, in words; None when it is."""
     stable = versions.stable_name(session, claim.line_id)
+    if _waits(session, candidate, stable):
+        return f"{candidate.name} waits for approval already, compared with {stable or 'none'}"
     if stable is not None and stable != claim.inputs["base"]:
         return f"{stable} is stable now, and this was to compare with {claim.inputs['base'] or 'none'}"
     if run is not None and run.state != "running":
@@ -101,6 +124,13 @@ def _outdated(session: Session, claim: Claim, candidate: Version, run: Run | Non
     if run is not None:
         return f"{candidate.name} is rejected already" if candidate.state == "rejected" else None
     return None if candidate.state == "candidate" else f"{candidate.name} is {candidate.state} already"
+
+
+def _waits(session: Session, candidate: Version, stable: str | None) -> bool:
+    """Whether a person is asked about the candidate, compared with the version that is stable."""
+    waiting = (Decision.version_id == candidate.id) & (Decision.approval == WAITING)
+    rivals = select(Version.name).select_from(Decision).outerjoin(Version, Version.id == Decision.stable_id)
+    return stable in session.scalars(rivals.where(waiting)).all()
 
 
 def _task_set(config: dict[str, Any]) -> TaskSet | LoggedSet:

@@ -8,7 +8,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import decisions, lines, promotions, releases, versions
+from db import decisions, lines, promotions, releases, remedies, versions
 from db.tables import Checkpoint, Evaluation, Line, Release, Version
 from rl.errors import InvalidInput
 from rl.release_plan import Plan, held_at
@@ -42,27 +42,29 @@ def deploy(
 ) -> Deployed:
     """Release the version called ``name``. Without a strategy: the line's, where another version is stable.
 
-    ``share`` is the percentage of agents that it has in the end: the line's, unless given; of a test, which has it from
-    the beginning, 50.
+    ``share`` is the percentage of agents that it has in the end: the line's, unless given, and of a canary no more than
+    the stable version has; of a test, which has it from the beginning, 50.
 
     Raises:
-        InvalidInput: the version is rejected, or not evaluated and ``unevaluated`` was not said; another canary is
-            live; or the strategy needs a stable version and there is none.
+        InvalidInput: the share cannot be, or leaves the stable version no agents to be compared with; the version is
+            rejected, or not evaluated and ``unevaluated`` was not said; another canary is live; or the strategy needs
+            a stable version and there is none.
     """
     version = versions.named(session, name)[0]
     releases.lock(session, version.line_id)
     session.refresh(version)
     line = session.scalars(select(Line).where(Line.id == version.line_id)).one()
-    evaluated = _check(session, version, unevaluated)
     stable = releases.current(session, line.id, "stable")
     usual = lines.config_of(line).release.strategy
     chosen = strategy or (usual if stable and stable.version_id != version.id else "immediate")
-    plan = _plan(line, chosen, share)
+    plan = _plan(line, chosen, share, stable)
+    evaluated = _check(session, version, unevaluated)
     given = plan.share if plan else lines.config_of(line).release.share if share is None else share
     changed = not _is_so(session, version, plan, given)
     if changed:
         evidence = {"strategy": chosen, "share": given, "evaluated": evaluated}
-        decision_id = decisions.by_person(session, line.id, version.id, reason, actor, evidence)
+        over = stable.version_id if stable and stable.version_id != version.id else None
+        decision_id = decisions.by_person(session, line.id, version.id, reason, actor, evidence, stable_id=over)
         _put_out(session, version, decision_id, plan, given, reason, actor)
     live = (Release.version_id == version.id) & Release.ended_at.is_(None)
     row = session.scalars(select(Release).where(live)).one()
@@ -82,17 +84,36 @@ def _check(session: Session, version: Version, unevaluated: bool) -> bool:
     return found is not None
 
 
-def _plan(line: Line, strategy: Strategy, share: int | None) -> Plan | None:
+def _plan(line: Line, strategy: Strategy, share: int | None, stable: Release | None) -> Plan | None:
     """How it goes on as a canary; None for one that is stable at once."""
     release = lines.config_of(line).release
     if strategy == "immediate":
+        if share is not None and not 0 <= share <= 100:
+            raise InvalidInput("share", share, "a share is a percentage of agents, 0 to 100")
         return None
     if strategy == "test":
-        return held_at(TEST_SHARE if share is None else share, release.rules)
-    if share is not None and not 1 <= share <= 100:
+        plan = held_at(TEST_SHARE if share is None else share, release.rules)
+    elif share is not None and not 1 <= share <= 100:
         raise InvalidInput("share", share, "a canary needs agents; give 1 to 100 per cent")
-    plan = promotions.plan_of(release)
-    return plan if share is None else Plan.model_validate({**plan.model_dump(), "share": share})
+    else:
+        plan = promotions.plan_of(release, 100 if stable is None else stable.share)
+        plan = plan if share is None else Plan.model_validate({**plan.model_dump(), "share": share})
+    if stable is not None:
+        _check_compared(line, plan, stable.share)
+    return plan
+
+
+def _check_compared(line: Line, plan: Plan, stable: int) -> None:
+    """Refuse a plan by which the canary takes all the agents of the stable version before its last stage.
+
+    An agent below the canary's share gets the canary, so the canary's agents come out of the stable version's.
+    """
+    compared = [one.share for one in plan.stages.stages if plan.hold or one.share < 100]
+    most = max((plan.of_agents(one) for one in compared), default=0)
+    if most >= stable:
+        what = f"the stable version of line {line.name} has {stable} %, and the canary's agents come out of these: "
+        remedy = f"with {most} % none is left to compare with; give less, or raise the stable version's share first"
+        raise InvalidInput("share", most, what + remedy)
 
 
 def _is_so(session: Session, version: Version, plan: Plan | None, share: int) -> bool:
@@ -112,8 +133,7 @@ def _put_out(
     if plan is not None:
         releases.start_canary(session, version.line_id, version.id, decision_id, plan, reason)
         return
-    canary = promotions.canary_of(session, version.line_id)
-    if canary is not None and canary[0] != version.name:
-        remedy = f"{canary[0]} is the line's canary, compared with the stable version; `rlfleet rollback` ends it"
-        raise InvalidInput("version", version.name, remedy)
+    canary = releases.current(session, version.line_id, "canary")
+    if canary is not None and canary.version_id != version.id:
+        raise InvalidInput("version", version.name, remedies.canary_in_the_way(session, canary))
     releases.replace_stable(session, version.line_id, version.id, decision_id, share, reason)

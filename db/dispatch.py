@@ -82,6 +82,17 @@ def request(session: Session, spec: Spec) -> int:
     return int(made)
 
 
+WAKE = text("""
+    update rlfleet.jobs set run_at = now(), last_sent_at = null
+     where line_id = :line_id and kind = :kind and state = 'queued' and run_at > now()
+""")
+
+
+def wake(session: Session, line_id: int, kind: str) -> None:
+    """Jobs of that kind that were put off are due: what they waited for is over."""
+    session.execute(WAKE, {"line_id": line_id, "kind": kind})
+
+
 DUE = """
     with asked as materialized (
         select queue, ($3::jsonb ->> queue)::int as waiting,

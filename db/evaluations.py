@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -26,7 +26,7 @@ from rl.records import ids_sha256
 from rl.selection import MIN_COVERAGE
 from rl.verdicts import Scores, Verdicts
 
-__all__ = ["Result", "Shard", "checkpoint_of", "compared", "store", "stored"]
+__all__ = ["Result", "Shard", "asked_for", "checkpoint_of", "compared", "store", "stored"]
 
 
 def checkpoint_of(session: Session, version: Version, step: int | None = None) -> Checkpoint:
@@ -45,6 +45,20 @@ def checkpoint_of(session: Session, version: Version, step: int | None = None) -
     return found
 
 
+def asked_for(session: Session, version: Version, inputs: Mapping[str, Any]) -> Checkpoint:
+    """The checkpoint of the version that a job's inputs name: that of their ``step``, without one the last.
+
+    It is not the one that the version stands for: a decision may change that while the job waits.
+
+    Raises:
+        InvalidInput: as ``checkpoint_of``.
+    """
+    step = inputs.get("step")
+    if step is None:
+        step = session.scalars(select(func.max(Checkpoint.step)).where(Checkpoint.job_id == version.job_id)).one()
+    return checkpoint_of(session, version, step)
+
+
 def stored(session: Session, checkpoint: Checkpoint, task_set: AnySet, shard: Shard, sample: int, first: int) -> bool:
     """Whether the shard is there and lacks no verdict; of ``shard`` the judge, the prompt and the rival count."""
     row = session.scalar(_same(checkpoint, task_set, shard, sample, first))
@@ -54,7 +68,8 @@ def stored(session: Session, checkpoint: Checkpoint, task_set: AnySet, shard: Sh
 def store(
     session: Session, claim: Claim, version: Version, checkpoint: Checkpoint, task_set: AnySet, shard: Shard
 ) -> dict[str, Any]:
-    """Store the shard that the claim's inputs name. One that is there already only gains the verdicts it lacked.
+    """Store the shard that the claim's inputs name. One that is there already only gains the verdicts it lacked, and
+    where the inputs say how many scenarios of the logs it ``held``, those that it did not hold.
 
     Returns counts of what is stored then.
     """
@@ -88,6 +103,8 @@ def store(
         return {"k": k, "n": n, "missing": len(rows) - n}
     row = session.scalars(_same(checkpoint, task_set, shard, sample, first).with_for_update()).one()
     filled = _fill(session, row, shard.verdicts) if row.missing else 0
+    if "held" in claim.inputs:
+        filled += _add(session, row, shard.verdicts)
     return {"k": row.k, "n": row.n, "missing": row.missing, "there_already": True, "filled": filled}
 
 
@@ -124,13 +141,27 @@ def _fill(session: Session, row: Evaluation, verdicts: Sequence[Mapping[str, Any
     return filled
 
 
+def _add(session: Session, row: Evaluation, verdicts: Sequence[Mapping[str, Any]]) -> int:
+    """Give the row the scenarios that it does not hold. Returns how many."""
+    held = set(session.scalars(select(Verdict.scenario_id).where(Verdict.evaluation_id == row.id)))
+    more = [dict(one) | {"evaluation_id": row.id} for one in verdicts if one["scenario_id"] not in held]
+    if more:
+        session.execute(insert(Verdict), more)
+        k, n = _counts(more)
+        row.k, row.n, row.missing = row.k + k, row.n + n, row.missing + len(more) - n
+        row.ids_sha256 = ids_sha256([*held, *(one["scenario_id"] for one in more)])
+        session.flush()
+    return len(more)
+
+
 def compared(
     session: Session, candidate: Version, rival: Version | None, task_set: TaskSet | LoggedSet, step: int | None = None
 ) -> Verdicts:
     """Both versions' verdicts on the task set by type and scenario, under one judge and prompt: the newest of both.
 
     ``step`` names a checkpoint of the candidate other than the one that it stands for. A scenario's score is the mean
-    of its samples. On logs with a judge the candidate's rows hold both sides. Without a rival its side is empty.
+    of its samples, and its type is the one that the candidate's verdicts name: types may be given other names between
+    two evaluations. On logs with a judge the candidate's rows hold both sides. Without a rival its side is empty.
 
     Raises:
         InvalidInput: a version was not evaluated, the two were judged differently, or verdicts are missing for more
@@ -141,7 +172,8 @@ def compared(
         _, newest = max(mine.values(), key=lambda one: one[0])
         shown = {place: one for place, one in newest.items() if None not in one[1:]}
         _check(candidate, task_set, newest, len(shown))
-        return Verdicts(candidate=_scores(shown, 1), stable=_scores(shown, 2))
+        types = _types(newest)
+        return Verdicts(candidate=_scores(shown, 1, types), stable=_scores(shown, 2, types))
     theirs = {} if rival is None else _judged(session, rival, checkpoint_of(session, rival).sha256, task_set)
     alike = max(mine.keys() & theirs.keys() if rival else mine.keys(), key=lambda key: mine[key][0], default=None)
     if alike is None:
@@ -149,13 +181,13 @@ def compared(
         raise InvalidInput(
             "judge", both, "the versions were judged by different judges or prompts; evaluate both again"
         )
-    sides = []
+    sides, types = [], _types(mine[alike][1])
     for version, rows in ((candidate, mine), (rival, theirs)):
         every = rows[alike][1] if version is not None else {}
         shown = {place: one for place, one in every.items() if one[1] is not None}
         if version is not None:
             _check(version, task_set, every, len(shown))
-        sides.append(_scores(shown, 1))
+        sides.append(_scores(shown, 1, types))
     return Verdicts(candidate=sides[0], stable=sides[1])
 
 
@@ -189,11 +221,17 @@ def _check(version: Version, task_set: AnySet, every: Rows, judged: int) -> None
         raise InvalidInput("evaluation", f"{version.name}: {judged} of {asked} verdicts", remedy)
 
 
-def _scores(rows: Rows, side: int) -> Scores:
+def _types(rows: Rows) -> dict[str, str]:
+    """The type of each scenario: that of its last sample that was judged, if any was."""
+    judged = sorted(rows.items(), key=lambda one: (one[1][1] is not None, one[0]))
+    return {scenario: one[0] for (scenario, _), one in judged}
+
+
+def _scores(rows: Rows, side: int, types: Mapping[str, str]) -> Scores:
     """The mean of the samples by type and scenario."""
     samples: dict[tuple[str, str], list[float]] = defaultdict(list)
     for (scenario, _), one in rows.items():
-        samples[one[0], scenario].append(float(bool(one[side])))
+        samples[types.get(scenario, one[0]), scenario].append(float(bool(one[side])))
     scores: Scores = defaultdict(dict)
     for (name, scenario), values in samples.items():
         scores[name][scenario] = sum(values) / len(values)

@@ -6,7 +6,6 @@ What a version was trained on is never among them, also where the share that is 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +25,8 @@ UNTYPED = "logged"
 """The type of a scenario whose trajectory has no archetype."""
 AT_ONCE = 100
 """Trajectories whose calls are in memory at once."""
+MOST_TRIED = 1_000
+"""Trajectories of a scenario that are looked at, however many have no call that can be asked about."""
 
 IS_HELD_OUT = r"""
     coalesce((('x' || encode(substr(sha256(
@@ -64,32 +65,61 @@ def points(
     Which scenarios, and which call of each, is drawn by hashes with the salt, from what is stored of the hours at the
     moment. Left out are trajectories that nobody agreed to, that were erased, that the redaction does not let be
     stored, and scenarios that one of ``versions`` or what it goes back to was trained on. A call counts that was sent
-    something and answered it, so that another model can be asked the same.
+    something and answered it, so that another model can be asked the same. In memory are a few scenarios at a time.
     """
-    found: dict[str, list[str]] = defaultdict(list)
-    since, until = parse(task_set.since).hour, parse(task_set.until).hour
-    values = {"line_id": line_id, "since": since, "until": until} | values_of(task_set)
-    for scenario, trajectory in session.execute(CANDIDATES, values):
-        found[scenario].append(trajectory)
-    known = trained_on(session, versions, list(found))
-    order = sorted(found.keys() - known, key=lambda one: _drawn(task_set.salt, "scenario", one))
-    for members in found.values():
-        members.sort(key=lambda one: _drawn(task_set.salt, "trajectory", one))
-    chosen: dict[str, Point] = {}
-    for scenario, point in _points(session, {one: found[one] for one in order}, task_set, redaction):
-        chosen[scenario] = point
-    return [chosen[one] for one in order if one in chosen][: task_set.count]
+    values = {"line_id": line_id, **_span("since", "until", (task_set.since, task_set.until)), **values_of(task_set)}
+    values |= _span("other_since", "other_until", task_set.other_half) | {"chooses": task_set.split == "validation"}
+    order: Iterator[str] = session.scalars(SCENARIOS, values, execution_options={"yield_per": AT_ONCE})
+    chosen: list[Point] = []
+    while names := list(islice(order, min(AT_ONCE, task_set.count - len(chosen)))):
+        known = trained_on(session, versions, names)
+        found: dict[str, list[str]] = {one: [] for one in names if one not in known}
+        for scenario, trajectory in session.execute(TRIED, values | {"names": list(found), "most": MOST_TRIED}):
+            found[scenario].append(trajectory)
+        points = dict(_points(session, found, task_set, redaction))
+        chosen += [points[one] for one in found if one in points]
+    return chosen
 
 
-CANDIDATES = text(f"""
-    select t.scenario_id, t.trajectory_id
-      from rlfleet.windows w join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
-       and t.at >= :since and t.at < :until
-     where w.line_id = :line_id and w.run_id is null and w.starts_at >= :since and w.starts_at < :until
-       and not exists (select 1 from rlfleet.recordings r
-                        where r.trajectory_id = t.trajectory_id and r.consent is false)
-       and {IS_HELD_OUT}
-""")  # noqa: S608 (of a constant)
+def _span(since: str, until: str, names: tuple[str, str] | None) -> dict[str, Any]:
+    """When the hours between two window ids begin and end, under these names; None where there are none."""
+    begin, end = (parse(one).hour for one in names) if names else (None, None)
+    return {since: begin, until: end}
+
+
+def _logged(since: str, until: str) -> str:
+    """The held-out trajectories of the line's hours between two values, of those who did not refuse consent."""
+    return f"""
+        rlfleet.windows w join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
+           and t.at >= :{since} and t.at < :{until}
+         where w.line_id = :line_id and w.run_id is null and w.starts_at >= :{since} and w.starts_at < :{until}
+           and not exists (select 1 from rlfleet.recordings r
+                            where r.trajectory_id = t.trajectory_id and r.consent is false)
+           and {IS_HELD_OUT}
+    """  # noqa: S608 (of constants)
+
+
+def _hash(what: str, column: str) -> str:
+    """``_drawn`` of the salt, ``what`` and the column."""
+    salt, zero = "convert_to(cast(:salt as text), 'UTF8')", r"'\x00'::bytea"
+    return f"sha256({salt} || {zero} || '{what}'::bytea || {zero} || convert_to({column}, 'UTF8'))"
+
+
+SCENARIOS = text(f"""
+    select scenario_id from (select distinct t.scenario_id from {_logged("since", "until")}) mine
+     where (get_byte({_hash("half", "scenario_id")}, 0) < 128) = :chooses
+        or scenario_id not in (select t.scenario_id from {_logged("other_since", "other_until")})
+     order by {_hash("scenario", "scenario_id")}
+""")  # noqa: S608 (of constants)
+"""Those of the hours in the order of their hashes; what the other half holds too belongs to one half by a hash."""
+TRIED = text(f"""
+    select scenario_id, trajectory_id
+      from (select t.scenario_id, t.trajectory_id, row_number() over (
+                   partition by t.scenario_id order by {_hash("trajectory", "t.trajectory_id")}) as place
+              from {_logged("since", "until")} and t.scenario_id = any(:names)) drawn
+     where place <= :most
+     order by scenario_id, place
+""")  # noqa: S608 (of constants)
 
 
 def _drawn(*parts: str) -> bytes:
@@ -99,19 +129,14 @@ def _drawn(*parts: str) -> bytes:
 def _points(
     session: Session, scenarios: dict[str, list[str]], task_set: LoggedSet, redaction: Redaction
 ) -> Iterator[tuple[str, Point]]:
-    """Points of the first scenarios until there are enough; each of its first trajectory that has one."""
-    left, found = iter(scenarios), 0
-    while found < task_set.count:
-        batch = {one: iter(scenarios[one]) for one in islice(left, min(AT_ONCE, task_set.count - found))}
-        if not batch:
-            return
-        while batch:
-            ids = {name: next(members, None) for name, members in batch.items()}
-            batch = {name: batch[name] for name, one in ids.items() if one is not None}
-            for point in _of(session, [one for one in ids.values() if one is not None], task_set.salt, redaction):
-                found += 1
-                del batch[point.scenario_id]
-                yield point.scenario_id, point
+    """The point of each scenario that has one: that of its first trajectory that has one."""
+    left = {name: iter(members) for name, members in scenarios.items()}
+    while left:
+        ids = {name: one for name, members in left.items() if (one := next(members, None)) is not None}
+        left = {name: left[name] for name in ids}
+        for point in _of(session, list(ids.values()), task_set.salt, redaction):
+            del left[point.scenario_id]
+            yield point.scenario_id, point
 
 
 def _of(session: Session, ids: Sequence[str], salt: str, redaction: Redaction) -> Iterator[Point]:

@@ -4,7 +4,7 @@
       ▲                 │ ├──fail────────► failed | dead | queued
       │                 │ ├──release─────► queued            (a drain; the attempt is not charged)
       │                 │ └──reap────────► queued | dead     (the lease ran out)
-      └──requeue── failed | dead | cancelled ◄──cancel── queued | running
+      └──requeue── failed | dead | cancelled ◄──cancel── queued | running | failed | dead
 
 What breaks without it: Celery on Redis loses a message whose worker is killed, and delivers twice whatever
 outlives its visibility timeout. Here a message only rings; the row decides who works and whose work counts.
@@ -258,12 +258,12 @@ def reap(limit: int = 100) -> list[int]:
 
 
 def cancel(job_id: int) -> State | None:
-    """Cancel a queued job at once; ask the holder of a running one to stop. The state after, or None if unknown."""
+    """Cancel a queued job, ask the holder of a running one to stop, put a failed or dead one aside. The state after."""
     row = _row(
         """
-        update rlfleet.jobs
-           set cancel_requested = state in ('queued', 'running'),
-               state = case when state = 'queued' then 'cancelled' else state end,
+        update rlfleet.jobs set cancel_requested = state in ('queued', 'running'),
+               state = case when state in ('queued', 'failed', 'dead') then 'cancelled' else state end,
+               error = case when state in ('failed', 'dead') then concat(state, ', put aside: ', error) else error end,
                finished_at = case when state = 'queued' then now() else finished_at end
          where id = :job_id returning state
         """,

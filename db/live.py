@@ -2,13 +2,14 @@
 
 Nothing is remembered between two looks: what comes late or is corrected counts at the next one, in the hour in which
 its trajectory began. A trajectory belongs to the version that answered all of its calls that one of ours answered.
+It counts where its unit's place says that a share chose that version: calls that name a version, and those of agents
+that a pin holds elsewhere, are nobody's choice by chance, so they are not part of the comparison.
 Rewards are those of a trajectory's end or, where that says none, of its steps; feedback called ``reward`` is newer and
 counts instead. Steps and sources say 0 where nobody said anything, so their sums count once one of them is not 0.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -19,10 +20,9 @@ from sqlalchemy.orm import Session
 from db.canaries import Canary
 from db.windows import database_now
 from rl.contrast import Reward
-from rl.live import Counted, Seen
-from rl.sequential import Attempts
+from rl.live import SLOTS, Counted, Seen, Slot, stretches
 
-STRETCH_SECONDS = 600
+SLOT_SECONDS = 10
 GRACE_SECONDS = 60
 """A request is stored this long after it was answered, at most; one that comes later is counted at the next look."""
 BEFORE = timedelta(days=1)
@@ -30,9 +30,22 @@ BEFORE = timedelta(days=1)
 MOST_HOURS = 10_000_000
 """More hours than any date has had since 1970: cohorts of different stretches differ."""
 
+PLACE = r"""
+    (('x' || encode(substr(sha256(
+        convert_to(cast(:line as text), 'UTF8') || '\x00'::bytea || convert_to(unit, 'UTF8')
+    ), 1, 8), 'hex'))::bit(64) >> 11)::bigint::float8 * 100 / 9007199254740992
+"""
+"""The place of the column ``unit`` on the line, in [0, 100): what the gateway's routing goes by, bit by bit."""
+IS_CHOSEN = f"""
+    case when model = :canary then {PLACE} < canary_share
+         else {PLACE} >= canary_share and {PLACE} < stable_share end
+"""
+"""Whether the shares gave the ``unit`` the version ``model``, which is the canary or the stable version."""
+
 # Stretches of time in which neither version's share changed.
 SPANS = """
-    select row_number() over (order by greatest(c.created_at, s.created_at)) - 1 as stage, c.id = :release_id as here,
+    select c.share as canary_share, s.share as stable_share,
+           row_number() over (order by greatest(c.created_at, s.created_at)) - 1 as stage, c.id = :release_id as here,
            greatest(c.created_at, s.created_at) as since, coalesce(least(c.ended_at, s.ended_at), 'infinity') as until
       from rlfleet.releases c
       join rlfleet.releases s on s.line_id = c.line_id and s.stage = 'stable' and s.version_id = :stable_id
@@ -45,18 +58,20 @@ LIVE = "(one.agent_id is null or not starts_with(one.agent_id, 'rollout-run/'))"
 
 ATTEMPTS = text(f"""
     with spans as ({SPANS}), made as (
-        select one.created_at as moment, one.model, 0 as failed from rlfleet.calls one
+        select one.created_at as moment, one.model, 0 as failed, 0 as refused,
+               coalesce(one.agent_id, one.trajectory_id) as unit from rlfleet.calls one
          where one.model in (:canary, :stable) and one.at >= :since and one.created_at >= :began and {LIVE}
         union all
-        select one.at, one.model, 1 from rlfleet.call_failures one
+        select one.at, one.model, one.asked::int, (not one.asked)::int, null from rlfleet.call_failures one
          where one.line = :line and one.model in (:canary, :stable) and one.at >= :began
     )
-    select p.stage, p.here, m.model = :canary as is_canary, sum(m.failed) as failed, count(*) as n,
-           floor(extract(epoch from m.moment) / :seconds) as stretch,
-           floor(extract(epoch from m.moment) / :seconds) < floor((extract(epoch from now()) - :grace) / :seconds)
-           as is_over
+    select p.stage, p.here, m.model = :canary as is_canary, count(*) as n, sum(m.failed) as failed,
+           sum(m.refused) as refused, floor(extract(epoch from m.moment) / :seconds) as slot,
+           floor(extract(epoch from m.moment) / :seconds / :slots)
+           < floor((extract(epoch from now()) - :grace) / :seconds / :slots) as is_over
       from made m join spans p on m.moment >= p.since and m.moment < p.until
-     group by 1, 2, 3, 6, 7 order by 1, 6
+     where m.unit is null or {IS_CHOSEN}
+     group by 1, 2, 3, 7, 8
 """)  # noqa: S608 (of the constants above)
 
 REWARDS = text(f"""
@@ -78,7 +93,7 @@ REWARDS = text(f"""
         select f.trajectory_id, f.unit, f.is_mixed, f.collected, f.model = :canary as is_canary, p.stage,
                floor(extract(epoch from f.began) / 3600) as hour
           from found f join spans p on f.began >= p.since and f.began < p.until
-         where f.is_mixed or f.model in (:canary, :stable)
+         where f.is_mixed or (f.model in (:canary, :stable) and {IS_CHOSEN})
     ), said as (
         select trajectory_id, name, value, at, id from rlfleet.feedback
          where created_at >= :began and trajectory_id <> ''
@@ -125,7 +140,7 @@ def seen(session: Session, canary: Canary) -> Seen:
         requests=sum(row.n for row in made if row.here and row.is_canary),
         rewards=_rewards(row for row in rows if row.name is not None),
         here=frozenset(session.scalars(text(f"select stage from ({SPANS}) p where here"), values)),  # noqa: S608
-        attempts=_attempts(row for row in made if row.is_over),
+        attempts=stretches(_slot(row) for row in made if row.is_over),
         counted=Counted(**{row.unit: row.n for row in rows if row.name is None}),
     )
 
@@ -143,7 +158,8 @@ def values_of(canary: Canary) -> dict[str, Any]:
         "stable": canary.stable,
         "began": canary.first_began,
         "since": canary.first_began - BEFORE,
-        "seconds": STRETCH_SECONDS,
+        "seconds": SLOT_SECONDS,
+        "slots": SLOTS,
         "grace": GRACE_SECONDS,
     }
 
@@ -157,9 +173,5 @@ def _rewards(rows: Iterable[Row[Any]]) -> dict[str, list[Reward]]:
     return found
 
 
-def _attempts(rows: Iterable[Row[Any]]) -> list[Attempts]:
-    """One of each stretch of time that is over, in their order."""
-    counts: dict[tuple[int, int], dict[bool, tuple[int, int]]] = defaultdict(dict)
-    for row in rows:
-        counts[int(row.stage), int(row.stretch)][row.is_canary] = int(row.failed), row.n
-    return [Attempts(both.get(True, (0, 0)), both.get(False, (0, 0))) for both in counts.values()]
+def _slot(row: Row[Any]) -> Slot:
+    return Slot(int(row.stage), int(row.slot), row.is_canary, row.n, row.failed, row.refused)

@@ -14,6 +14,7 @@ from db import alerts, dispatch, results, versions, windows
 from db import lines as db_lines
 from db.tables import Checkpoint, Line, Release, Run, Version, Window
 from rl.config import LineConfig, RunConfig
+from rl.health import Training
 from rl.line_state import Alarmed, LineState, OpenRound, PauseRun, Results, RunState, VersionState, Want, WindowState
 from rl.planner import Planned
 from rl.windows import parse
@@ -30,6 +31,7 @@ def line_state(session: Session, line: Line, ended: str | None = None) -> LineSt
     names = {version.id: version.name for version in session.scalars(select(Version).where(Version.line_id == line.id))}
     seen = {run.id: run for run in runs.values() if run.state in OPEN or run.name == ended}
     stable = versions.stable_name(session, line.id)
+    stable_release = session.scalar(STABLE, {"line_id": line.id})
     canary = session.scalars(CANARY, {"line_id": line.id}).one_or_none()
     bases = {names[run.base_version_id] for run in seen.values() if run.base_version_id is not None}
     looked_at = bases | {one for one in (stable, canary) if one is not None}
@@ -55,6 +57,7 @@ def line_state(session: Session, line: Line, ended: str | None = None) -> LineSt
         ),
         stable=stable,
         canary=canary,
+        stable_release=stable_release,
     )
 
 
@@ -63,9 +66,17 @@ CANARY = (
     .join(Release, Release.version_id == Version.id)
     .where(Release.line_id == text(":line_id"), Release.stage == "canary", Release.ended_at.is_(None))
 )
+STABLE = select(Release.id).where(
+    Release.line_id == text(":line_id"), Release.stage == "stable", Release.ended_at.is_(None)
+)
 TRAINED_ON = text("""
     select r.id, r.name, r.state, r.job_id, r.checkpoint_id,
-           array(select jsonb_array_elements_text(j.inputs -> 'windows')) as windows
+           array(select jsonb_array_elements_text(j.inputs -> 'windows')) as windows,
+           jsonb_build_object(
+               'config', jsonb_build_object('kl', r.manifest #> '{config,kl}'),
+               'rows',
+               jsonb_build_object('used', r.manifest #> '{rows,used}', 'skipped', r.manifest #> '{rows,skipped}')
+           ) as manifest
       from rlfleet.versions r join rlfleet.jobs j on j.id = r.job_id
      where r.line_id = :line_id order by r.number
 """)
@@ -106,7 +117,16 @@ def _version(
         steps={step: found.get(one.sha256, {}) for step, one in several.items()},
         scores={step: one.metrics["mean_score"] for step, one in several.items() if "mean_score" in one.metrics},
         reward=round(sum(known) / len(known), 6) if known else None,
+        training=training_of(checkpoints, row.manifest),
     )
+
+
+def training_of(checkpoints: Sequence[Checkpoint], manifest: Mapping[str, Any]) -> dict[int | None, Training]:
+    """How the updates went that wrote a training's checkpoints, by step; by None where there is only one."""
+    if len(checkpoints) == 1:
+        return {None: Training.of(checkpoints[0].metrics, manifest)}
+    last = max((one.step for one in checkpoints), default=0)
+    return {one.step: Training.of(one.metrics, manifest, is_last=one.step == last) for one in checkpoints}
 
 
 def carry_out(session: Session, line_id: int, wanted: Planned) -> None:

@@ -12,15 +12,20 @@ from rl.config import Release
 from rl.release_plan import Plan
 
 
-def plan_of(release: Release) -> Plan:
-    """How a canary of a line with that config goes on. A share of 0, which leaves nobody to compare, counts as 1."""
-    return Plan(stages=release.stages, rules=release.rules, share=max(1, release.share))
+def plan_of(release: Release, stable: int) -> Plan:
+    """How a canary of a line with that config goes on beside a stable version with a share of ``stable`` per cent.
+
+    In the end it has the line's share, and no more than the stable version has, which a person may have set. A share of
+    0, which leaves nobody to compare, counts as 1.
+    """
+    return Plan(stages=release.stages, rules=release.rules, share=max(1, min(release.share, stable)))
 
 
 def put_out(session: Session, version: Version, decision_id: int, release: Release, reason: str) -> str:
     """Release the version as the config says; it becomes ``ready``. Returns its stage: ``stable`` or ``canary``.
 
-    At once where the line has no stable version, where the strategy says so, and where the share is 0.
+    At once where the line has no stable version, where the strategy says so, and where the share is 0, the line's or
+    what a person left to the stable version.
 
     Raises:
         InvalidInput: another canary of the line is live.
@@ -28,10 +33,13 @@ def put_out(session: Session, version: Version, decision_id: int, release: Relea
     releases.lock(session, version.line_id)
     versions.set_state(session, [version.id], "ready", reason)
     stable = releases.current(session, version.line_id, "stable")
-    if stable is None or release.strategy == "immediate" or release.share == 0:
-        releases.replace_stable(session, version.line_id, version.id, decision_id, release.share, reason)
+    share = release.share
+    if stable is not None and release.strategy != "immediate":
+        share = min(share, stable.share)
+    if stable is None or release.strategy == "immediate" or share == 0:
+        releases.replace_stable(session, version.line_id, version.id, decision_id, share, reason)
         return "stable"
-    releases.start_canary(session, version.line_id, version.id, decision_id, plan_of(release), reason)
+    releases.start_canary(session, version.line_id, version.id, decision_id, plan_of(release, stable.share), reason)
     return "canary"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Final
 
@@ -124,6 +124,26 @@ def named_folders() -> set[tuple[int, int]]:
     """The (job, fence) of every folder that a row points to, wherever artifacts were mounted when it was written."""
     with transaction() as session:
         return {(int(job), int(fence)) for job, fence in session.execute(NAMED)}
+
+
+STEPS = text("""
+    select (m[1])::bigint, m[3], (m[2])::bigint
+      from (select uri as path from rlfleet.checkpoints
+            union all select base_uri from rlfleet.checkpoints
+            union all select base_model from rlfleet.versions
+            union all select config ->> 'base_model' from rlfleet.lines) p,
+           regexp_matches(path, 'jobs/([0-9]{1,18})/fence-([0-9]{1,18})/(step-[0-9]+)(?:/|$)') m
+     where (m[1])::bigint = any(:ids)
+""")
+
+
+def steps_named(job_ids: Sequence[int]) -> dict[tuple[int, str], set[int]]:
+    """By job and name of a checkpoint's folder, the fences of those that a row points to or pointed to."""
+    found: dict[tuple[int, str], set[int]] = defaultdict(set)
+    with transaction() as session:
+        for job, folder, fence in session.execute(STEPS, {"ids": list(job_ids)}):
+            found[int(job), str(folder)].add(int(fence))
+    return dict(found)
 
 
 def _ids(statement: str, job_ids: Sequence[int]) -> set[int]:

@@ -1,8 +1,7 @@
 """What agents report while it happens: heads of trajectories, steps and their calls, in any order, each stored once.
 
 A trajectory's events are stored one request at a time, under a lock on its head; of two that say the same the first
-counts. Steps and calls lie at the moment of their arrival, by the database's clock, or beside their trajectory where
-that was collected already.
+counts. Steps and calls lie at the moment of their arrival, by the database's clock, or where their trajectory does.
 """
 
 from __future__ import annotations

@@ -36,11 +36,15 @@ class Past:
 
 @dataclass(frozen=True)
 class LineHistory:
-    """A line's releases, the newest first. Not ``ok``: its last canary was rolled back, and nothing released since."""
+    """A line's releases, the newest first. Not ``ok``: its last canary was rolled back, and nothing released since.
+
+    ``waiting`` are the versions whose release a person must approve.
+    """
 
     line: str
     ok: bool
     releases: tuple[Past, ...]
+    waiting: tuple[str, ...] = ()
 
     def live(self, stage: str) -> Past | None:
         """The live release at that stage."""
@@ -63,6 +67,12 @@ ROLLED_BACK = text("""
          where c.line_id = :line_id and c.stage = 'canary' and c.ended_at is not null and v.state = 'rejected'
            and not exists (select 1 from rlfleet.releases n where n.line_id = c.line_id and n.created_at >= c.ended_at))
 """)
+WAITING = text("""
+    select v.name from rlfleet.versions v
+      join rlfleet.decisions d on d.version_id = v.id and d.approval = 'waiting'
+     where v.line_id = :line_id and v.state <> 'rejected'
+     group by v.id order by v.id
+""")
 
 
 def of_lines(session: Session, name: str | None = None, most: int = MOST) -> list[LineHistory]:
@@ -79,7 +89,8 @@ def _history(session: Session, line: Line, most: int) -> LineHistory:
     values: dict[str, Any] = {"line_id": line.id, "most": most}
     rows = session.execute(RELEASES, values).all()
     is_rolled_back = bool(session.execute(ROLLED_BACK, values).scalar_one())
-    return LineHistory(line.name, not is_rolled_back, tuple(_past(row) for row in rows))
+    waiting = tuple(session.scalars(WAITING, values))
+    return LineHistory(line.name, not is_rolled_back, tuple(_past(row) for row in rows), waiting)
 
 
 def _past(row: Any) -> Past:

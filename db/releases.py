@@ -9,7 +9,7 @@ from __future__ import annotations
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
-from db import controls, versions
+from db import controls, dispatch, remedies, versions
 from db.canaries import Canary, canaries, looked
 from db.released import LineReleases, LiveRelease, NamedVersion, by_line, live, version_named
 from db.tables import Decision, Line, Release, Run, Version
@@ -64,7 +64,7 @@ def replace_stable(session: Session, line_id: int, version_id: int, decision_id:
     _check(session, line_id, version_id, share)
     stable, canary = current(session, line_id, "stable"), current(session, line_id, "canary")
     if canary is not None and canary.version_id == version_id:
-        _end(session, canary.id, reason)
+        _end_canary(session, canary, reason)
     if stable is not None:
         if (stable.version_id, stable.share) == (version_id, share):
             return stable.id
@@ -149,7 +149,7 @@ def roll_back_canary(session: Session, release_id: int, reason: str) -> None:
         InvalidInput: the release is not a live canary.
     """
     row = _live_canary(session, release_id)
-    _end(session, row.id, reason)
+    _end_canary(session, row, reason)
     reject(session, row.line_id, row.version_id, reason)
 
 
@@ -184,7 +184,9 @@ def roll_back(session: Session, line_id: int, to: str | None, reason: str, actor
             roll_back_canary(session, canary.id, f"rolled back by {actor}: {reason}")
         return stable.id
     if canary is not None:
-        _end(session, canary.id, f"{actor} rolled the stable version back: {reason}")
+        _end_canary(session, canary, f"{actor} rolled the stable version back: {reason}")
+        if canary.version_id != back.version_id:
+            controls.unpin(session, line_id, canary.version_id, f"rolled back by {actor}: {reason}")
     decision_id = _person(session, back, stable.version_id, True, reason, actor)
     made = replace_stable(session, line_id, back.version_id, decision_id, back.share, reason)
     reject(session, line_id, stable.version_id, f"rolled back by {actor}: {reason}")
@@ -208,8 +210,8 @@ def _earlier(session: Session, stable: Release, to: str | None) -> Release:
         why = f"it is {states[to]}" if to in states else "it was never stable on this line"
         raise InvalidInput("to", to, f"{why}; those that can be gone back to: {known}")
     if not others:
-        remedy = "no other version was stable before that still may be; `rlfleet kill --on` lets the base model answer"
-        raise InvalidInput("to", to, remedy)
+        base = f"{remedies.kill(session, stable.line_id)} takes the line's versions away from all agents"
+        raise InvalidInput("to", to, f"no other version was stable before that still may be; {base}")
     if went_back := _went_back(session, stable):
         raise InvalidInput("to", to, f"{went_back}; to go further, name one of: {known}")
     return next(release for release, version in rows if version.name == others[0])
@@ -264,23 +266,30 @@ def _end(session: Session, release_id: int, reason: str) -> None:
     session.execute(update(Release).where(Release.id == release_id).values(ended))
 
 
+def _end_canary(session: Session, canary: Release, reason: str) -> None:
+    """Decisions of the line that waited for the end of the canary are made at once."""
+    _end(session, canary.id, reason)
+    dispatch.wake(session, canary.line_id, "decide")
+
+
 def _check(session: Session, line_id: int, version_id: int, share: int) -> None:
     if not 0 <= share <= 100:
         raise InvalidInput("share", share, "a share is a percentage of agents, 0 to 100")
-    row = session.execute(select(Version.line_id, Version.state).where(Version.id == version_id)).one_or_none()
+    row = session.execute(
+        select(Version.name, Version.line_id, Version.state).where(Version.id == version_id)
+    ).one_or_none()
     if row is None or row.line_id != line_id:
-        raise InvalidInput("version_id", version_id, f"no such version on line {line_id}")
+        raise InvalidInput("version", row.name if row else version_id, "it is no version of this line")
     if row.state != "ready":
-        raise InvalidInput("version_id", version_id, f"the version is {row.state}; only a ready one can be released")
+        raise InvalidInput("version", row.name, f"the version is {row.state}; only a ready one can be released")
 
 
 def _check_room(session: Session, version_id: int, stable: Release | None, canary: Release | None) -> None:
+    name = session.scalar(select(Version.name).where(Version.id == version_id))
     if stable is None:
-        remedy = "the line has no stable version to compare a canary with; release it at once"
-        raise InvalidInput("version_id", version_id, remedy)
+        remedy = "the line has no stable version to compare a canary with; release it with --strategy immediate"
+        raise InvalidInput("version", name, remedy)
     if stable.version_id == version_id:
-        raise InvalidInput("version_id", version_id, "it is the stable version already")
+        raise InvalidInput("version", name, "it is the stable version already")
     if canary is not None:
-        name = session.scalar(select(Version.name).where(Version.id == canary.version_id))
-        remedy = f"{name} is the line's canary with {canary.share} %; wait for it to end, or roll it back"
-        raise InvalidInput("version_id", version_id, remedy)
+        raise InvalidInput("version", name, remedies.canary_in_the_way(session, canary))

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from db import checkpoints, lines, planning, results, versions
+from db import checkpoints, lines, planning, results, unevaluated, versions
 from db.tables import Decision, Line, Run, Version
 from rl.choosing import Point, points_of
 from rl.config import RunConfig, TaskSet
@@ -76,8 +76,7 @@ def of_version(session: Session, version: Version) -> Report:
     base = _base(session, version)
     task_set = _task_set(session, [one.sha256 for one in rows])
     if task_set is None:
-        remedy = "it has no verdicts yet; `rlfleet status` says what its evaluation waits for"
-        raise InvalidInput("version", version.name, remedy)
+        raise InvalidInput("version", version.name, f"it has no verdicts: {unevaluated.why(session, version)}")
     began = _began(version, rows[-1].step)
     points = points_of(None if base is None else _state(session, base, only_own=True), [_state(session, version)])
     placed = {_step(point, began, rows[-1].step): point for point in points.values()}
@@ -130,6 +129,7 @@ def _state(session: Session, version: Version, *, only_own: bool = False) -> Ver
         steps={step: found.get(one.sha256, {}) for step, one in several.items()},
         scores={step: one.metrics["mean_score"] for step, one in several.items() if "mean_score" in one.metrics},
         reward=None if several else own.metrics.get("mean_score"),
+        training=planning.training_of([own] if only_own else rows, version.manifest),
     )
 
 
@@ -151,13 +151,28 @@ def _task_set(session: Session, hashes: list[str]) -> AnySet | None:
 
 def _decided(session: Session, which: Any) -> str:
     """The newest decision in words; empty where there is none."""
-    query = select(Decision, Version.name).join(Version, Version.id == Decision.version_id).where(which)
+    query = select(Decision, Version).join(Version, Version.id == Decision.version_id).where(which)
     row = session.execute(query.order_by(Decision.id.desc()).limit(1)).one_or_none()
     if row is None:
         return ""
-    decision, name = row
-    waits = ", once a person approves" if decision.approval == "waiting" else ""
-    return f"Decided: {name} is {'released' if decision.released else 'not released'}{waits}: {decision.reason}"
+    decision, version = row
+    return f"Decided: {version.name} {_became(decision)}: {decision.reason}{_refused(decision, version)}"
+
+
+def _became(decision: Decision) -> str:
+    if decision.released:
+        return "is released" + (", unevaluated" if decision.evidence.get("evaluated") is False else "")
+    if decision.stable_id == decision.version_id:
+        return "stays the stable version"
+    return "is released once a person approves" if decision.approval == "waiting" else "is not released"
+
+
+def _refused(decision: Decision, version: Version) -> str:
+    """Who refused it, and why, which is the reason that the version was rejected for."""
+    if decision.approval != "refused":
+        return ""
+    by = f"refused by {decision.approved_by}"
+    return f"; {version.reason}" if (version.reason or "").startswith(by) else f"; {by}"
 
 
 def _short(label: str) -> str:

@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import lines, planning
-from db.dispatch import Spec
+from db import lines, planning, wanted
 from db.tables import Line, Run
-from rl.choosing import Ranking
-from rl.deciding import judged_of
+from rl.choosing import Ranking, points_of, ranking
+from rl.deciding import judged_of, on
 from rl.errors import InvalidInput
 from rl.evaluating import coverage
 from rl.line_state import LineState, RunState, Want
@@ -28,7 +27,7 @@ def newest(session: Session, limit: int) -> list[Run]:
 def told(session: Session, run: Run) -> dict[str, Any]:
     """The run for machines and people. ``waits`` says in words what it waits for, and what a person must do."""
     state, one = _state(session, run)
-    found = judged_of(state, one)[1]
+    found = _ranked(run, state, one)
     selection = found.select() if found.candidates else None
     early = one.config.early_stop
     rounds = [window for window in state.windows if window.run == run.name]
@@ -87,6 +86,15 @@ def _places(session: Session, run: Run) -> int:
     return max(judged_of(*_state(session, run))[1].points, default=0) + 1
 
 
+def _ranked(run: Run, state: LineState, one: RunState) -> Ranking:
+    """As the fleet chooses. Of a run that ended, also those that its own decision rejected, as its report shows it."""
+    if run.state in planning.OPEN:
+        return judged_of(state, one)[1]
+    chain = state.chain(one)
+    points = points_of(chain[0] if chain else None, chain[1:])
+    return ranking(points, on(points, one.config.validation, None).results, one.config.validation)
+
+
 def _versions(found: Ranking, run: RunState) -> list[dict[str, Any]]:
     counted = {one.step: one for one in found.candidates}
     listed = []
@@ -112,7 +120,7 @@ def _waits(session: Session, run: Run, state: LineState, one: RunState) -> Itera
         yield f"no run of the line ends while {state.canary} is its canary"
     for want in plan(replace(state, runs=(one,))):
         if isinstance(want, Want) and _is_of(want, state, one):
-            yield _job(session, run.line_id, want)
+            yield wanted.became(session, run.line_id, state, want)
 
 
 def _is_of(want: Want, state: LineState, one: RunState) -> bool:
@@ -123,29 +131,3 @@ def _is_of(want: Want, state: LineState, one: RunState) -> bool:
         return want.inputs["version"] in names and want.config in sets
     window = want.inputs.get("window") or (want.inputs.get("windows") or [""])[0]
     return want.inputs.get("run") == one.config.name or str(window).startswith(f"run/{one.config.name}/")
-
-
-FOUND = text("select id, state, error from rlfleet.jobs where kind = :kind and line_id = :line and dedup_key = :key")
-
-
-def _job(session: Session, line_id: int, want: Want) -> str:
-    """What is missing in words, and what became of the job that is to bring it."""
-    key = Spec(want.kind, line_id, want.inputs, want.config, want.queue).dedup_key
-    row = session.execute(FOUND, {"kind": want.kind, "line": line_id, "key": key}).one_or_none()
-    if row is None:
-        return f"{_about(want)}: the next look of the fleet asks for it"
-    ended = row.state in ("failed", "dead", "cancelled", "succeeded")
-    remedy = f"; `rlfleet jobs requeue {row.id}`" if ended and row.state != "succeeded" else ""
-    return f"{_about(want)}: job {row.id} is {row.state}" + (f" ({row.error})" if row.error else "") + remedy
-
-
-def _about(want: Want) -> str:
-    inputs = want.inputs
-    if want.kind != "evaluate":
-        return f"{want.kind} {inputs.get('window') or inputs.get('candidate') or inputs['windows'][0]}"
-    where = f"verdicts of {inputs['version']}" + (f" at step {inputs['step']}" if "step" in inputs else "")
-    first, sample = int(inputs.get("first", 0)), inputs.get("sample", 0)
-    count = int(inputs.get("count", want.config["count"] - first))
-    where += f" on {want.config['split']} scenarios {first} to {first + count - 1}"
-    where += f", sample {sample}" if sample else ""
-    return where + (f" ({inputs['missing']} without a verdict)" if "missing" in inputs else "")

@@ -92,7 +92,9 @@ def named(session: Session, name: str) -> tuple[Version, Checkpoint]:
 
 
 def _no_such(session: Session, name: str) -> str:
-    names = list(session.scalars(select(Version.name).order_by(Version.id.desc())))
+    every = list(session.scalars(select(Version.name).order_by(Version.id.desc())))
+    prefix, number, _ = name.rpartition("-v")
+    names = [one for one in every if number and one.rpartition("-v")[0] == prefix] or every
     near = difflib.get_close_matches(name, names, n=3)
     which, shown = ("near ones", near) if near else ("the newest", names[:3])
     return f"no such version; {which} are: {', '.join(shown) or 'none yet'}"

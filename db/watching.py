@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import alerts, canaries, releases
+from db import alerts, canaries, releases, remedies
 from db.canaries import Canary
 from db.tables import Decision
 from rl.live import Look
@@ -17,7 +17,7 @@ ACTOR = "rlfleet"
 ROLLED_BACK, FINISHED, STARVING = "canary_rolled_back", "canary_finished", "canary_without_rewards"
 HOW_TO_LOG = (
     "end trajectories with a reward, or send feedback named as the primary signal, under the X-Trajectory-Id of their "
-    "calls (docs/recorder.md); or end the test with `rlfleet deploy` or `rlfleet rollback`"
+    "calls (docs/recorder.md); or end the test with "
 )
 
 TOLD = text(
@@ -73,7 +73,9 @@ def _tell_once(session: Session, canary: Canary, look: Look) -> None:
     """Once for each share that the canary has: it waits for what only its agents can give."""
     told = {"name": STARVING, "subject": canary.version, "release": str(canary.release_id)}
     if session.execute(TOLD, told).first() is None:
-        alerts.record(session, STARVING, canary.version, _detail(canary, look) | {"remedy": HOW_TO_LOG})
+        stay = f"`rlfleet deploy {canary.version} --strategy immediate --reason TEXT`"
+        remedy = f"{HOW_TO_LOG}{stay} or {remedies.rollback(session, canary.line_id)}"
+        alerts.record(session, STARVING, canary.version, _detail(canary, look) | {"remedy": remedy})
 
 
 def _detail(canary: Canary, look: Look) -> dict[str, object]:

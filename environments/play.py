@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from environments.agent import ChatClient
 from environments.contract import Environment
+from rl.health import broken
 from rl.records import Message, Record, ScenarioRef
 
 
@@ -20,7 +21,10 @@ class Assignment(NamedTuple):
 
 
 class Outcome(Record):
-    """How one episode went. ``success`` is the verdict: the rewards sum to 1. ``type`` is the kind of scenario."""
+    """How one episode went. ``success`` is the verdict: the rewards sum to 1. ``type`` is the kind of scenario.
+
+    ``broken`` says how an answer was broken, if one was (``rl.health.broken``).
+    """
 
     scenario_id: str
     trajectory_id: str
@@ -30,6 +34,7 @@ class Outcome(Record):
     truncated: bool
     content_hash: str
     type: str = ""
+    broken: str | None = None
 
 
 def call_seed(seed: int, turn: int) -> int:
@@ -48,6 +53,7 @@ async def play(
     """
     episode = environment.open(ref)
     messages, reward, turn = episode.messages, 0.0, 0
+    damage: str | None = None
     while True:
         reply = await chat.complete(
             messages,
@@ -56,6 +62,7 @@ async def play(
             call_id=f"{trajectory_id}-{turn}",
             seed=None if seed is None else call_seed(seed, turn),
         )
+        damage = damage or broken(reply)
         step = episode.step(reply)
         reward += step.reward
         turn += 1
@@ -71,6 +78,7 @@ async def play(
         truncated=step.truncated,
         content_hash=episode.content_hash,
         type=str(getattr(episode, "type", "") or environment.name),
+        broken=damage,
     )
 
 

@@ -19,7 +19,7 @@ from fleet.forget_cli import forget
 from fleet.jobs_cli import jobs_app
 from fleet.line_cli import line as line_command
 from fleet.memory_cli import memory
-from fleet.release_cli import approve, deploy, kill, pin, rollback
+from fleet.release_cli import approve, deploy, kill, pin, reject, rollback
 from fleet.releases_cli import releases
 from fleet.report_cli import report
 from fleet.run_cli import finish, resume, runs
@@ -42,6 +42,7 @@ COMMANDS = (
     line_command,
     memory,
     pin,
+    reject,
     releases,
     report,
     resume,
@@ -137,10 +138,12 @@ def run(file: Path, line: Line = "main") -> None:
     from db.session import transaction
     from fleet.files import read_toml
     from rl.config import RunConfig
+    from rl.decidable import check_run
     from tasks.ring import advance
 
     connect()
     config = read_toml(file, RunConfig)
+    check_run(config)
     with transaction() as session:
         row = lines.named(session, line)
         stable = versions.stable_name(session, row.id)

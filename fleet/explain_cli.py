@@ -85,7 +85,8 @@ def _unusable(one: dict[str, Any]) -> str:
 def _decision(one: dict[str, Any]) -> str:
     verb = "released" if one["released"] else "rolled back" if one["policy"] == "rollback" else "not released"
     who = f" by {one['actor']}" if one["actor"] else ""
-    words = f"{one['version']} {verb}{who} over {one['stable'] or 'none'}: {one['reason']} ({one['policy']})"
+    unseen = ", unevaluated" if one["evidence"].get("evaluated") is False else ""
+    words = f"{one['version']} {verb}{who} over {one['stable'] or 'none'}{unseen}: {one['reason']} ({one['policy']})"
     return words + _approval(one)
 
 
@@ -94,13 +95,15 @@ def _approval(one: dict[str, Any]) -> str:
         return ""
     if one["approval"] == "waiting":
         return f"; waits for approval: rlfleet approve {one['version']}"
+    if one["approval"] == "superseded":
+        return "; superseded before anybody approved it"
     word = "approved" if one["approval"] == "given" else "refused"
     return f"; {word} by {one['approved_by']} {one['approved_at']}"
 
 
 def _release(one: dict[str, Any]) -> str:
     until = one["ended_at"] or "now"
-    stage = f"canary (place {one['place']})" if one["stage"] == "canary" else one["stage"]
+    stage = f"canary, stage {one['place'] + 1}," if one["stage"] == "canary" else one["stage"]
     ended = f"; ended: {one['ended_reason']}" if one["ended_reason"] else ""
     return f"{one['version']} {stage} {one['share']} % {one['created_at']} to {until}: {one['reason']}{ended}"
 

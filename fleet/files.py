@@ -28,6 +28,8 @@ def read_toml(path: Path, kind: type[Model]) -> Model:
         raise InvalidSettings("file", str(path), f"is not TOML: {error}") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"]) or "the whole file"
-        value = "<hidden>" if first["type"] == HIDDEN else first.get("input")
+        place = ".".join(str(part) for part in first["loc"])
+        if not place:
+            raise InvalidSettings("file", path.name, str(first["msg"])) from None
+        value = "<hidden>" if first["type"] == HIDDEN else None if first["type"] == "missing" else first.get("input")
         raise InvalidSettings(f"{path.name}: {place}", value, str(first["msg"])) from None

@@ -102,13 +102,15 @@ def requeue_job(job_id: int) -> None:
 
 @jobs_app.command("cancel")
 def cancel_job(job_id: int) -> None:
-    """Cancel a queued job at once; ask the worker of a running one to stop."""
+    """Cancel a queued job at once; ask the worker of a running one to stop; put a failed or dead one aside."""
     from db import jobs
 
     connect()
     before = _known(job_id).state
     state = jobs.cancel(job_id)
-    if before not in ("queued", "running"):
+    if before in ("failed", "dead"):
+        say(f"job {job_id}: put aside, it was {before}; `rlfleet jobs requeue {job_id}` opens it again")
+    elif before not in ("queued", "running"):
         say(f"job {job_id}: it was over already ({before})")
     else:
         say(f"job {job_id}: {state}{', asked to stop' if state == 'running' else ''}")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import typer
 
 from fleet.terminal import connect, errors, say
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
     from rl.config import LineConfig
@@ -30,9 +30,11 @@ def line(
     from db.session import transaction
     from fleet.files import read_toml
     from rl.config import LineConfig
+    from rl.decidable import check_line
 
     connect()
     config = read_toml(file, LineConfig)
+    check_line(config)
     with transaction() as session:
         others = lines.sources(session)
         if not NAME.fullmatch(name) and name not in others:
@@ -52,6 +54,19 @@ def _warnings(config: LineConfig) -> Iterator[str]:
         yield from _missing(config.source)
     if config.train is None:
         yield "it has no [train]: its windows are scored and never trained on"
+    elif config.validation is None and config.held_out is None:
+        yield "it has [train], and neither [validation] nor [held_out]: its versions wait until a person deploys them"
+    if config.held_out is not None and config.held_out.judge is not None:
+        yield from _without_judge()
+
+
+def _without_judge() -> Iterator[str]:
+    from tasks.judge_settings import judge_settings
+
+    try:
+        judge_settings().where()
+    except InvalidSettings as error:
+        yield f"held_out.judge: {error}; workers need it"
 
 
 def _missing(url: str) -> Iterator[str]:

@@ -1,16 +1,17 @@
-"""``rlfleet deploy``, ``rollback``, ``approve``, ``pin`` and ``kill``: what a person says about a line's traffic."""
+"""``rlfleet deploy``, ``rollback``, ``approve``, ``reject``, ``pin``, ``kill``: a person's word on a line's traffic."""
 
 from __future__ import annotations
 
 import getpass
 import json
 import os
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from fleet.terminal import AsJson, connect, errors, say
+from fleet.terminal import BASE_ANSWERS, AsJson, connect, errors, say
 from rl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -81,10 +82,17 @@ def rollback(
         before = [one.version for one in releases.live(session, line)]
         releases.roll_back(session, line_id, to and _full(session, to, line), reason, actor())
         (stable,) = releases.live(session, line)
+        pinned = releases.by_line(session)[line].pinned
     left = [name for name in before if name != stable.version]
-    found = {"line": line, "stable": stable.version, "share": stable.share, "left": left, "changed": bool(left)}
+    still = pinned.name if pinned is not None and pinned.state == "ready" else None
+    found: dict[str, Any] = {"line": line, "stable": stable.version, "share": stable.share, "left": left}
+    found |= {"changed": bool(left), "pinned": still}
     words = f"{stable.version} is the stable version of line {line} for {stable.share} % of its agents"
-    _tell(as_json, found, f"{words}{_before(bool(left))}" + (f"; left: {', '.join(left)}" if left else ""))
+    words += _before(bool(left)) + (f"; left: {', '.join(left)}" if left else "")
+    if still:
+        words += f"; but the pin on {still} holds, and that one answers all agents: "
+        words += f"see `rlfleet pin --clear --line {line} --reason TEXT`"
+    _tell(as_json, found, words)
 
 
 def approve(
@@ -110,6 +118,19 @@ def approve(
     words = f"{found.version}: approval {found.approval} by {found.by} at {found.at}"
     stage = f"; it is the {found.stage} version" if found.stage else ""
     _tell(as_json, asdict(found), f"{words}{stage}")
+
+
+def reject(version: Named, reason: Reason, line: Line = "main", as_json: AsJson = False) -> None:
+    """Give a candidate up, such as one that cannot be evaluated: nothing waits for it, and it is never released."""
+    from db import rejecting
+    from db.session import transaction
+
+    _check(reason)
+    connect()
+    with transaction() as session:
+        found = rejecting.reject(session, _full(session, version, line), reason, actor())
+    words = f"{found.version} is rejected{_before(found.changed)} ({found.reason})"
+    _tell(as_json, asdict(found), words)
 
 
 def pin(
@@ -138,7 +159,7 @@ def pin(
 
 def kill(
     reason: Reason,
-    on: Annotated[bool, typer.Option("--on/--off", help="on: the base model answers everybody")] = True,
+    on: Annotated[bool, typer.Option("--on/--off", help="on: the base model answers, if there is one")] = True,
     line: Line = "main",
     as_json: AsJson = False,
 ) -> None:
@@ -150,7 +171,7 @@ def kill(
     connect()
     with transaction() as session:
         changed = controls.kill(session, lines.named(session, line).id, on, reason, actor())
-    words = "the base model answers all agents" if on else "the releases say who answers"
+    words = BASE_ANSWERS if on else "the releases say who answers"
     _tell(as_json, {"line": line, "killed": on, "changed": changed}, f"line {line}: {words}{_before(changed)}")
 
 
@@ -173,7 +194,8 @@ def _full(session: Session, name: str, line: str) -> str:
     """The version's whole name, where it was given as ``v1.0.3`` of the line."""
     from db import lines
 
-    return f"{lines.prefix_of(lines.named(session, line))}-{name}" if name.startswith("v1.0.") else name
+    short = re.fullmatch(r"v\d+\.\d+\.\d+", name) is not None
+    return f"{lines.prefix_of(lines.named(session, line))}-{name}" if short else name
 
 
 def _before(changed: bool) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.terminal import AsJson, connect, say
+from fleet.terminal import BASE_ANSWERS, AsJson, connect, say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,7 @@ def _plain(one: LineHistory, now: LineReleases) -> dict[str, Any]:
         "pinned": now.pinned.name if now.pinned else None,
         "stable": _release(one.live("stable")),
         "canary": _release(one.live("canary")),
+        "waiting": list(one.waiting),
         "history": [_release(past) for past in one.releases if past.ended is not None],
     }
 
@@ -67,17 +68,21 @@ def _lines(one: LineHistory, now: LineReleases) -> Iterator[str]:
     """What ``--json`` prints as one object, for people."""
     yield f"line {one.line}{'' if one.ok else ': the last canary was rolled back'}"
     if now.killed:
-        yield "  killed: none of its versions answers until `rlfleet kill --off`"
+        back = f"`rlfleet kill --off --line {one.line} --reason TEXT`"
+        yield f"  killed: none of its versions answers until {back}; {BASE_ANSWERS}"
     if now.pinned is not None:
-        yield f"  pinned: {now.pinned.name} answers everybody until `rlfleet pin --clear`"
+        back = f"`rlfleet pin --clear --line {one.line} --reason TEXT`"
+        yield f"  pinned: {now.pinned.name} answers everybody until {back}"
     stable, canary = one.live("stable"), one.live("canary")
     if stable is None:
-        yield "  stable: none; the base model answers"
+        yield f"  stable: none; {BASE_ANSWERS}"
     else:
         yield f"  stable: {stable.version}, {stable.share} % since {stable.began}: {stable.reason}"
     if canary is not None:
         yield f"  canary: {canary.version}, {canary.share} % since {canary.began}: {canary.reason}"
         yield from _look(canary.look, canary.looked_at)
+    for version in one.waiting:
+        yield f"  waits for approval: {version}; `rlfleet approve {version}`, or with --refuse --reason TEXT"
     for past in one.releases:
         if past.ended is not None:
             why = f": {past.ended_reason}" if past.ended_reason else ""
@@ -116,7 +121,14 @@ def _goal(here: Stage, following: Stage) -> str:
 
 
 def _evidence(one: Evidence) -> str:
-    low, high = ("any" if bound is None else f"{bound:+.3g}" for bound in (one.lower, one.upper))
-    arms = f"{one.canary.mean:.4g} ({one.canary.n:,} of {one.canary.units:,} agents)"
-    others = f"{one.stable.mean:.4g} ({one.stable.n:,} of {one.stable.units:,})"
-    return f"{one.signal} {arms} against {others}: difference {one.difference:+.3g}, within [{low}, {high}]"
+    from rl.sequential import shown
+
+    return f"{shown(one)}, {_bounds(one.lower, one.upper)}"
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is None and high is None:
+        return "no bounds yet"
+    if low is None:
+        return f"at most {high:+.3g}"
+    return f"at least {low:+.3g}" if high is None else f"within [{low:+.3g}, {high:+.3g}]"

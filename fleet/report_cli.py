@@ -64,11 +64,13 @@ def _of_file(file: str) -> Report:
 
 def _write(found: Report, html: Path | None, png: Path | None) -> None:
     """Raises InvalidInput for a file that cannot be written, and StartError without matplotlib."""
+    option, file = "html", html
     try:
         if html is not None:
             from fleet import report_page
 
             report_page.write(found, html)
+        option, file = "png", png
         if png is not None:
             from fleet import report_plots
 
@@ -76,7 +78,7 @@ def _write(found: Report, html: Path | None, png: Path | None) -> None:
     except ImportError as error:
         raise StartError(f"{error}: plots need matplotlib; install rlfleet[fleet]") from None
     except OSError as error:
-        raise InvalidInput("file", error.filename, f"it cannot be written: {error.strerror}") from None
+        raise InvalidInput(option, str(file), f"it cannot be written: {error.strerror}") from None
 
 
 def show(found: Report) -> None:

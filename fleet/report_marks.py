@@ -16,6 +16,10 @@ MOST_NAMED = 8
 RING = 0.07
 """About the radius of a ring, in rates."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+STOPPED = "early stop"
+ALARM_LOOK: dict[str, Any] = {"linestyle": (0, (4, 2)), "linewidth": 1.2, "zorder": 1}
+STOPPED_LOOK: dict[str, Any] = {"linestyle": (0, (1, 3)), "linewidth": 2.6, "zorder": 1.5}
+"""An early stop is seen over an alarm at the same step."""
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 
 
@@ -128,6 +132,22 @@ def mark(axes: Any, x: float, y: float, points: Sequence[Point], color: str, mar
         linestyle="none",
         zorder=4,
     )
+
+
+def legend_marks(report: Report, palette: Palette) -> list[Any]:
+    """What a legend says of the marks and lines that are drawn."""
+    from matplotlib.lines import Line2D
+
+    plain: dict[str, Any] = {"color": palette.ink, "linestyle": "none", "markeredgewidth": 1.1}
+    hollow = any(one.hollow and one.overall is not None for one in report.points)
+    known: list[tuple[bool, str, dict[str, Any]]] = [
+        (report.pick is not None, "pick", plain | {"marker": "*", "markersize": 11}),
+        (bool(report.tie_set), "tie set", plain | {"marker": "o", "markersize": 12, "fillstyle": "none"}),
+        (hollow, "verdicts missing", plain | {"marker": "o", "markersize": 6, "fillstyle": "none"}),
+        (bool(report.alarms), "alarm", {"color": palette.alarm} | ALARM_LOOK),
+        (report.early_stop is not None, STOPPED, {"color": palette.muted} | STOPPED_LOOK),
+    ]
+    return [Line2D([], [], label=label, **look) for there, label, look in known if there]
 
 
 def _span(found: Sequence[Spot]) -> float:

@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from fleet.report_marks import (
+    ALARM_LOOK,
     DASHES,
     LIGHT,
     MARKERS,
+    STOPPED,
+    STOPPED_LOOK,
     Palette,
     draw_spots,
+    legend_marks,
     mark,
     shown_types,
     spots,
@@ -31,9 +35,11 @@ DPI = 150
 MOST_TICKS = 16
 MOST_BANDS = 4
 """With more types their bands would hide each other."""
+RATES = (-0.24, 1.24)
+"""Rates of a panel, with room for the labels above and below the bars."""
 LETTER = 0.0145
 """About the width of a letter, as a share of the plot by step."""
-TRAINING, STOPPED = "training score", "early stop"
+TRAINING = "training score"
 
 Value = Callable[[Point], Count | float | None]
 """What of a checkpoint a panel shows."""
@@ -64,6 +70,13 @@ def draw(name: str, figure: Any, report: Report, palette: Palette) -> None:
 
 def png(report: Report, file: Path) -> None:
     """Write all three plots, one below the other, as a PNG."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({"text.parse_math": False}):  # dollars in the name of a type are no formula
+        _png(report, file)
+
+
+def _png(report: Report, file: Path) -> None:
     from matplotlib.figure import Figure
 
     said = (report.title, report.reason, report.decision, report.size.statement if report.size else "")
@@ -131,11 +144,11 @@ def _panels(
         draw_spots(axes, spots(placed), color, marker, palette, alarmed)
         _axes(axes, palette, name)
         if name != TRAINING or report.training_scale:
-            axes.set_ylim(-0.1, 1.12)
+            axes.set_ylim(*RATES)
         axes.margins(x=0.16)
         if len({x for x, _, _ in placed}) == 1:
             axes.set_xlim(placed[0][0] - 0.1, placed[0][0] + 0.1)
-        axes.xaxis.set_major_formatter("{x:.2g}")
+        axes.xaxis.set_major_formatter("{x:.3g}")
         axes.tick_params(labelbottom=True)
         axes.set_xlabel(across, fontsize=8, color=palette.muted)
     for axes in grid.flat[len(values) :]:
@@ -158,7 +171,7 @@ def _against_step(figure: Any, report: Report, palette: Palette) -> None:
     _ticks(axes, report)
     axes.set_xlabel(report.axis, fontsize=9, color=palette.ink)
     axes.set_ylabel("rate", fontsize=9, color=palette.ink)
-    _legend(figure, axes, palette)
+    _legend(figure, axes, report, palette)
 
 
 def _training(axes: Any, report: Report, palette: Palette) -> None:
@@ -207,9 +220,9 @@ def _lines(axes: Any, report: Report, palette: Palette) -> None:
         names: list[str] = [one.name for one in report.alarmed().get(step, [])]
         words = [one for one in names if one not in before]
         if names:
-            axes.axvline(step, color=palette.alarm, linewidth=1.2, linestyle=(0, (4, 2)), zorder=1)
+            axes.axvline(step, color=palette.alarm, **ALARM_LOOK)
         if step == report.early_stop:
-            axes.axvline(step, color=palette.muted, linewidth=1.2, linestyle=(0, (1, 2)), zorder=1)
+            axes.axvline(step, color=palette.muted, **STOPPED_LOOK)
             words.append(STOPPED)
         for word in words:
             _named(axes, step, word, palette.muted if word == STOPPED else palette.alarm, ends)
@@ -246,17 +259,10 @@ def _ticks(axes: Any, report: Report) -> None:
         axes.tick_params(axis="x", labelrotation=30)
 
 
-def _legend(figure: Any, axes: Any, palette: Palette) -> None:
-    from matplotlib.lines import Line2D
-
+def _legend(figure: Any, axes: Any, report: Report, palette: Palette) -> None:
+    """The series, and those marks that are drawn."""
     handles, _ = axes.get_legend_handles_labels()
-    plain: dict[str, Any] = {"color": palette.ink, "linestyle": "none", "markeredgewidth": 1.1}
-    handles += [
-        Line2D([], [], marker="*", markersize=11, label="pick", **plain),
-        Line2D([], [], marker="o", markersize=12, fillstyle="none", label="tie set", **plain),
-        Line2D([], [], marker="o", markersize=6, fillstyle="none", label="verdicts missing", **plain),
-        Line2D([], [], color=palette.alarm, linestyle=(0, (4, 2)), label="alarm"),
-    ]
+    handles += legend_marks(report, palette)
     figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False, labelcolor=palette.ink)
 
 

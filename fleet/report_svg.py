@@ -27,7 +27,7 @@ def svg(report: Report, name: str, title: str, description: str) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False}):
         figure = Figure(figsize=(WIDTH, heights(report)[name]), layout="constrained")
         figure.patch.set_alpha(0)
         draw(name, figure, report, VARIABLES)

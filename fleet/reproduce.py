@@ -153,16 +153,17 @@ def _curated(stored: Stored, folder: Path, url: str) -> Path:
     from db.session import transaction
     from tasks import frozen
 
-    recorded = stored.made.version.manifest.get("curated_file")
+    manifest = stored.made.version.manifest
+    recorded = manifest.get("curated_file")
     original = Path(stored.made.checkpoint.uri).with_name(frozen.CURATED)
     if original.is_file() and sha256_of(original) == recorded:
         return original
     with transaction() as session:
         own = versions.places(session, stored.made.version.line_id)
-    path, sha256 = frozen.curate(folder, url, own)
-    if recorded not in (None, sha256):
+    written = frozen.curate(folder, url, own, manifest.get("curated_held_out"))
+    if recorded not in (None, written.sha256):
         raise InvalidInput("config.ptx.source", url, f"its rows are others by now, and {original} is gone")
-    return path
+    return written.path
 
 
 def _compare(stored: Stored, device: str) -> list[Difference]:

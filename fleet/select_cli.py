@@ -16,22 +16,36 @@ from rl.errors import InvalidInput
 
 
 def select(
-    file: Annotated[str, typer.Argument(help="JSON or CSV of held-out results by step; - is standard input")],
+    file: Annotated[
+        str | None, typer.Argument(help="JSON or CSV of held-out results by step; - is standard input")
+    ] = None,
     weights: Annotated[str | None, typer.Option(help="rank by weighted types: retrieval=1,update=2")] = None,
-    power: Annotated[bool, typer.Option("--power", help="how many scenarios a difference needs, too")] = False,
+    power: Annotated[
+        bool, typer.Option("--power", help="how many scenarios a difference needs; alone, or beside a choice")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Pick a checkpoint by held-out results; step 0 is the base. Exit code 1 when nothing can be ranked."""
-    from fleet.select_tables import show
+    from fleet.select_tables import show, show_power
     from rl.choice import choose
+    from rl.power import power_table
     from rl.published import read_rows
     from rl.published_csv import rows_of_csv
 
+    needed = {"power": power_table()} if power else {}
+    if file is None:
+        if not power:
+            raise InvalidInput("file", file, "name a file of results, or - for standard input; or give --power alone")
+        if as_json:
+            typer.echo(json.dumps({"schema": 1} | needed))
+        else:
+            show_power()
+        return
     text = read_text(file)
     held = rows_of_csv(text) if is_csv(file, text) else read_json(text, file)
     choice = choose(read_rows(held), None if weights is None else read_weights(weights))
     if as_json:
-        typer.echo(json.dumps(choice.as_json()))
+        typer.echo(json.dumps(choice.as_json() | needed))
     else:
         show(choice, power=power)
     raise typer.Exit(0 if choice.pick is not None else 1)

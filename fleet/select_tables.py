@@ -34,7 +34,7 @@ def show(choice: Choice, *, power: bool = False) -> None:
     if choice.confirm is not None:
         say(choice.confirm.statement)
     if power:
-        console.print(_power())
+        show_power()
     say(f"pick: {_picked(choice.pick)}; {choice.reason}")
 
 
@@ -74,11 +74,12 @@ def _wrong(choice: Choice) -> list[str]:
     return lines
 
 
-def _power() -> Table:
+def show_power() -> None:
+    """Print how many paired scenarios a difference of two rates needs."""
     table = Table("difference", "discordant", "paired scenarios")
     for one in power_table():
         table.add_row(f"{one['difference']:.2f}", f"{one['discordance']:.0%}", f"{one['scenarios']:.0f}")
-    return table
+    console.print(table)
 
 
 def _picked(pick: int | None) -> str:

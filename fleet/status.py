@@ -6,19 +6,23 @@ from typing import Any
 
 from rich.table import Table
 
-from fleet.terminal import say, wide_console
+from fleet.terminal import BASE_ANSWERS, say, wide_console
 
 
 def read() -> dict[str, Any]:
     """The state by the rows. ``ok`` is false while a job failed or is dead, or a kind is paused."""
-    from db import alerts, job_views, pauses, rejections, status, workers
+    from db import alerts, job_views, pauses, rejections, status, wanted, workers
+    from db.session import transaction
 
     counts, paused = job_views.counts(), pauses.paused()
+    with transaction() as session:
+        candidates = wanted.candidates(session)
     return {
         "schema": 1,
         "ok": counts["failed"] + counts["dead"] == 0 and not paused,
         "jobs": counts,
         "lines": status.lines(),
+        "candidates": candidates,
         "paused": [vars(one) for one in paused],
         "workers": [vars(one) for one in workers.listing()],
         "rejections": [vars(one) for one in rejections.listing()],
@@ -36,9 +40,14 @@ def show(state: dict[str, Any]) -> None:
     wide_console().print(table)
     for one in state["lines"]:
         if one["killed"]:
-            say(f"killed: line {one['line']}, the base model answers; `rlfleet kill --off --line {one['line']}`")
+            back = f"`rlfleet kill --off --line {one['line']} --reason TEXT`"
+            say(f"killed: line {one['line']}: {BASE_ANSWERS}; {back}")
         if one["pinned"]:
-            say(f"pinned: line {one['line']} to {one['pinned']}; `rlfleet pin --clear --line {one['line']}`")
+            back = f"`rlfleet pin --clear --line {one['line']} --reason TEXT`"
+            say(f"pinned: line {one['line']} to {one['pinned']}; {back}")
+    for one in state["candidates"]:
+        for words in one["waits"]:
+            say(f"candidate: {one['version'] or 'line ' + one['line']}: {words}")
     say("jobs: " + ", ".join(f"{count} {name}" for name, count in state["jobs"].items()))
     for one in state["paused"]:
         say(f"paused: {one['kind']} since {one['since']} ({one['reason']}); `rlfleet jobs resume {one['kind']}`")

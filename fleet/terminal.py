@@ -16,6 +16,9 @@ errors = Console(stderr=True)
 UNBROKEN = 1000
 """Characters a line may have where nobody looks at it: what is piped to a file or another program is not folded."""
 
+BASE_ANSWERS = "the base model answers all agents, where the gateway has UPSTREAM_BASE_URL; else calls get 503"
+"""Who answers where no version of a line does."""
+
 NO_FLEET = "no fleet runs here: start one with `rlfleet up`, or set DATABASE_URL and REDIS_URL"
 
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from gateway.chat import JSON, Spoken
+from gateway.errors import EngineFailed
 from gateway.streaming import Heard, events_of
 from rl.errors import EngineUnavailable
 
+NOT_ONE = "answered what is not a chat completion"
 END_SECONDS = 1.0
 """How long the end of a stream that is over is waited for, so that its connection can be used again."""
 
@@ -21,7 +23,7 @@ class Deadlines:
     """Seconds until something must be heard, again after each thing that was, and until the answer must be whole."""
 
     first_byte: float = 30.0
-    answer: float = 600.0
+    answer: float = 120.0
 
     @asynccontextmanager
     async def to_begin(self) -> AsyncIterator[None]:
@@ -63,7 +65,7 @@ class Source(Protocol):
 
 
 class Stream:
-    """An answer that is being spoken. ``broke`` is told when it breaks off after it had begun.
+    """An answer that is being spoken. ``broke`` is to be told when it breaks off after it had begun.
 
     Nothing of it is for the caller before ``begin`` returns: until then another may answer instead.
     """
@@ -89,21 +91,19 @@ class Stream:
         return self
 
     async def events(self) -> AsyncIterator[bytes]:
-        """The events for the caller as they come, but for the last ones.
+        """The events for the caller as they come, but for the last ones. The time it takes them is not the server's.
 
         Raises:
             EngineUnavailable: the server failed in the middle, or fell silent.
         """
-        if self._first:
-            yield self._first
-        try:
-            while not self._heard.is_done:
-                if sent := await self._in_time():
-                    yield sent
-            self._heard.check()
-        except EngineUnavailable:
-            self.broke()
-            raise
+        now, sent = asyncio.get_running_loop().time, self._first
+        while sent or not self._heard.is_done:
+            if sent:
+                before = now()
+                yield sent
+                self._until += now() - before
+            sent = b"" if self._heard.is_done else await self._in_time()
+        self._heard.check()
 
     @property
     def last(self) -> bytes:
@@ -162,4 +162,4 @@ def stream_of_body(body: bytes, wants: Mapping[str, Any], deadlines: Deadlines) 
     try:
         return Stream(Nothing(), heard, deadlines, heard.feed(events_of(JSON.decode(body.decode()), wants)))
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
-        raise EngineUnavailable(f"answered what is not a chat completion ({error!r})") from None
+        raise EngineFailed(f"{NOT_ONE} ({error!r})", NOT_ONE) from None

@@ -48,7 +48,8 @@ class Breaker:
     def enter(self, now: float) -> int | None:
         """A permit, or None where the call must go elsewhere.
 
-        A probe that nothing was heard of for ``seconds`` no longer counts as under way.
+        A probe that nothing was heard of for ``seconds`` makes room for another, under the same permit: whichever is
+        answered closes the breaker, also where every answer takes longer than that.
         """
         if self.is_closed:
             return self._permit
@@ -56,7 +57,6 @@ class Breaker:
         if now - since < self._limits.seconds:
             return None
         self._probed = now
-        self._permit += 1
         return self._permit
 
     def wait(self, now: float) -> float:

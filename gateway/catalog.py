@@ -17,8 +17,12 @@ from rl.errors import DatabaseUnavailable
 SECONDS = 1.0
 PATIENCE_SECONDS = 0.5
 """How long a call waits for the database to say something newer, where what was read before will do."""
+LATE_SECONDS = 2.0
+"""Within this a change of the releases is in effect, so what is older does not do while the database answers."""
 READ_SECONDS = 5.0
 NAMES = 1000
+NAME_CHARACTERS = 256
+"""No version has a longer name, and whatever callers name is kept for a while."""
 
 T = TypeVar("T")
 
@@ -27,8 +31,9 @@ class Fresh(Generic[T]):
     """A value that ``load`` reads, read again in a thread once it is older than ``SECONDS``.
 
     Callers who meet an old value wait for one common reading. With ``stale_is_fine`` they get the old value where the
-    database is away, or takes longer than ``PATIENCE_SECONDS``. ``known`` is what was read by another process, and
-    when, in seconds since 1970.
+    database is away. Where it takes longer than ``PATIENCE_SECONDS`` they get it too, if it is younger than
+    ``LATE_SECONDS`` or the reading before failed. ``known`` is what was read by another process, and when, in seconds
+    since 1970.
     """
 
     def __init__(
@@ -61,9 +66,14 @@ class Fresh(Generic[T]):
             self._loading = asyncio.ensure_future(self._read())
         if known is None or not self.stale_is_fine:
             return await asyncio.shield(self._loading)
-        left = self._tried + PATIENCE_SECONDS - now
-        done = (await asyncio.wait({self._loading}, timeout=left))[0] if left > 0 else set()
-        return self._loading.result() if done else known[0]
+        return await self._patient(self._loading, self._tried + PATIENCE_SECONDS - now, known)
+
+    async def _patient(self, loading: asyncio.Task[T], seconds: float, known: tuple[T, float]) -> T:
+        if seconds > 0:
+            await asyncio.wait({loading}, timeout=seconds)
+        if not loading.done() and (self.is_stale or time.time() - known[1] < LATE_SECONDS):
+            return known[0]
+        return await asyncio.shield(loading)
 
     async def _read(self) -> T:
         began = time.time()
@@ -111,11 +121,13 @@ class Catalog:
         return await self._snapshot.value()
 
     async def version(self, name: str) -> NamedVersion | None:
-        """The version called ``name``, or None.
+        """The version called ``name``, or None. The database is not asked for a name that is too long for one.
 
         Raises:
             DatabaseUnavailable: as for ``snapshot``.
         """
+        if len(name) > NAME_CHARACTERS:
+            return None
         if name not in self._versions:
             if len(self._versions) >= NAMES:
                 self._versions.clear()

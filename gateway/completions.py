@@ -18,16 +18,22 @@ from gateway.caller import Caller, caller_of
 from gateway.capture import Answered
 from gateway.catalog import Catalog
 from gateway.chat import ChatRequest, Spoken, parse_request
-from gateway.errors import Refusal, bad_request, too_large, unavailable, unknown_model
+from gateway.errors import EngineFailed, Refusal, bad_request, too_large, too_slow, unavailable, unknown_model
 from gateway.event_stream import EventStream
-from gateway.forwarding import Engines
+from gateway.forwarding import BUSY, Engines
 from gateway.recording import Recording
 from gateway.redactor import Redactor
 from gateway.repeated import repeated
 from gateway.routing import BASE, Route, Rules
 from gateway.settings import Capture, GatewaySettings
 from gateway.upstream import Upstream
-from rl.errors import EngineUnavailable
+
+BODY_SECONDS = 60.0
+"""A request's body is read no longer: 16 MiB come in 12 s at 10 Mbit/s."""
+
+
+Looking = asyncio.Future[Answered | None]
+"""What was answered under the call's id before, once it is known."""
 
 
 @dataclass(slots=True)
@@ -67,7 +73,7 @@ class Completions:
         """The reply to a chat completion request.
 
         Raises:
-            Refusal: 400, 401, 404, 413, 502 or 503, with what to do.
+            Refusal: 400, 401, 404, 408, 413, 502 or 503, with what to do.
             DatabaseUnavailable: the call could not be routed or recorded.
         """
         began = time.perf_counter()
@@ -88,10 +94,10 @@ class Completions:
         """The answer; or what was answered under the call's id before, which is looked up beside the engine's work."""
         route = await self._route(asked.model, caller)
         if not caller.names_call:
-            return await self._complete(caller, route, asked)
+            return await self._complete(caller, route, asked, None)
         looking = asyncio.ensure_future(self.recording.answered(caller))
         try:
-            given = await self._complete(caller, route, asked)
+            given = await self._complete(caller, route, asked, looking)
         except Refusal:
             if (before := await looking) is not None:
                 return before
@@ -141,21 +147,48 @@ class Completions:
             return routing.of_version(version)
         raise unknown_model(model, f"name a version, or a line: {', '.join(snapshot.lines) or 'there is none yet'}")
 
-    async def _complete(self, caller: Caller, route: Route, asked: ChatRequest) -> Given:
+    async def _complete(
+        self, caller: Caller, route: Route, asked: ChatRequest, looking: Looking | None
+    ) -> Given | Answered:
+        """The answer; or what ``looking`` found, where no engine answers: a repeat fails nobody."""
         began = time.perf_counter()
         if route.version != BASE:
-            engines, body = (await self.catalog.snapshot()).engines, asked.for_engine(route.version)
             try:
-                answer = await self.engines.ask(engines, route.version, route.uri, body, asked.wants)
-                return Given(route, route.version, answer, time.perf_counter() - began)
-            except EngineUnavailable as error:
-                self.recording.failed(caller, route, str(error))
+                given = await self._by_engine(route, asked, began)
+            except EngineFailed as error:
+                if looking is not None and (before := await looking) is not None:
+                    return before
+                self.recording.failed(caller, route, error.reason, asked=error.asked)
                 why = f"no engine can answer for {route.version} ({error})"
                 reason = f"fallback: no engine answers for {route.version}"
                 route = dataclasses.replace(route, is_fallback=True, why=why, reason=reason)
+            else:
+                if given.answer.status == BUSY and self._has_stand_in(route):
+                    return await self._instead(given, asked, began)
+                return given
         self._check_base(route)
+        return await self._by_base(route, asked, began)
+
+    async def _by_engine(self, route: Route, asked: ChatRequest, began: float) -> Given:
+        engines, body = (await self.catalog.snapshot()).engines, asked.for_engine(route.version)
+        answer = await self.engines.ask(engines, route.version, route.uri, body, asked.wants)
+        return Given(route, route.version, answer, time.perf_counter() - began)
+
+    async def _by_base(self, route: Route, asked: ChatRequest, began: float) -> Given:
         answer = await self.upstream.ask(asked.for_upstream(self.upstream.model or route.base_model), asked.wants)
         return Given(route, BASE, answer, time.perf_counter() - began)
+
+    async def _instead(self, busy: Given, asked: ChatRequest, began: float) -> Given:
+        """The base model's answer where all engines are full, or else what they said."""
+        route = dataclasses.replace(busy.route, is_fallback=True, reason="fallback: engines are busy")
+        try:
+            return await self._by_base(route, asked, began)
+        except Refusal:
+            return busy
+
+    def _has_stand_in(self, route: Route) -> bool:
+        """Whether the base model may answer where the route's version cannot."""
+        return not route.is_exact and self.settings.fallback_to_base and bool(self.upstream.url)
 
     def _check_base(self, route: Route) -> None:
         """Return if the base model may answer on this route."""
@@ -180,8 +213,8 @@ def _headers(caller: Caller, given: Given, began: float) -> dict[str, str]:
     return headers
 
 
-async def _give_up(given: Given) -> None:
-    if given.answer.stream is not None:
+async def _give_up(given: Given | Answered) -> None:
+    if isinstance(given, Given) and given.answer.stream is not None:
         await given.answer.stream.aclose()
 
 
@@ -189,8 +222,16 @@ async def _body(request: Request, most_mb: int) -> bytes:
     """The request's body, read no further than its limit.
 
     Raises:
-        Refusal: 413.
+        Refusal: 408, 413.
     """
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await _read(request, most_mb)
+    except TimeoutError:
+        raise too_slow(BODY_SECONDS) from None
+
+
+async def _read(request: Request, most_mb: int) -> bytes:
     most, pieces, size = most_mb << 20, [], 0
     if int(request.headers.get("content-length", 0)) > most:
         raise too_large(most_mb)

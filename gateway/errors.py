@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 
-from rl.errors import DatabaseUnavailable
+from rl.errors import DatabaseUnavailable, EngineUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,24 @@ class Refusal(HTTPException):
         self.code = code
 
 
+class EngineFailed(EngineUnavailable):
+    """An engine did not answer, in two wordings.
+
+    The message is for the caller. It may hold the engine's own words, which may be those of the conversation that it
+    was sent. ``reason`` is without them, for records and logs. ``asked`` is false where a circuit breaker kept the call
+    from the engine.
+    """
+
+    def __init__(self, message: str, reason: str, *, asked: bool = True) -> None:
+        super().__init__(message)
+        self.reason, self.asked = reason, asked
+
+
+def reason_of(error: EngineUnavailable) -> str:
+    """Why no engine answered, in words of ours alone."""
+    return error.reason if isinstance(error, EngineFailed) else str(error)
+
+
 def bad_request(param: str, remedy: str) -> Refusal:
     """400: ``param`` cannot be used."""
     return Refusal(400, "invalid_request", f"{param}: {remedy}")
@@ -33,6 +51,12 @@ def bad_request(param: str, remedy: str) -> Refusal:
 def too_large(most_mb: int) -> Refusal:
     """413: the request has more than ``most_mb`` MiB."""
     return Refusal(413, "request_too_large", f"a request may have {most_mb} MiB (RLFLEET_GATEWAY_MOST_MB); send less")
+
+
+def too_slow(seconds: float) -> Refusal:
+    """408: the request did not come within ``seconds``. Its connection is closed: the rest of it is not waited for."""
+    remedy = f"the request's body took more than {seconds:g} s; send it again, or less of it"
+    return Refusal(408, "request_timeout", remedy, {"Connection": "close"})
 
 
 def unknown_model(name: str, remedy: str) -> Refusal:
@@ -53,7 +77,8 @@ def openai_error(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, DatabaseUnavailable):
         log.error("%s", error)
         error = unavailable(
-            "database_unavailable", "the database did not answer, so nothing can be recorded; try again"
+            "database_unavailable",
+            "the database did not answer, and without it this call can be neither routed nor recorded; try again",
         )
     if not isinstance(error, HTTPException):
         error = Refusal(500, "internal_error", "the gateway failed; its log has the traceback")

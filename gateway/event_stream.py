@@ -12,10 +12,14 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from gateway.answers import Stream
+from gateway.errors import reason_of
 from gateway.streaming import failure
 from rl.errors import DatabaseUnavailable, EngineUnavailable
 
 log = logging.getLogger(__name__)
+
+TAKING_SECONDS = 60.0
+"""How long an answer's events may wait for the caller in all: one that stops reading is one that has gone away."""
 
 NO_BUFFERING = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
@@ -24,8 +28,8 @@ class EventStream(Response):
     """Sends the events as they come. ``record`` is awaited before the last ones are sent, ``failed`` told of a failure.
 
     Once the first byte is sent nothing else may answer: what goes wrong then is an event of its own, and the last.
-    A caller that goes away ends the engine's work, and nothing is recorded: what was not given to its end is no answer,
-    and a retry under the same id gets a whole one. ``held`` is let go of when all is over.
+    A caller that goes away, or stops reading, ends the engine's work, and nothing is recorded: what was not given to
+    its end is no answer, and a retry under the same id gets a whole one. ``held`` is let go of when all is over.
     """
 
     media_type = "text/event-stream"
@@ -41,13 +45,16 @@ class EventStream(Response):
         super().__init__(headers={**headers, **NO_BUFFERING})
         del self.headers["content-length"]
         self._stream, self._record, self._failed, self._held = stream, record, failed, held
+        self._patience = TAKING_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         leaving = asyncio.ensure_future(_left(receive))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             if (last := await self._sent(send, leaving)) is not None:
-                await send({"type": "http.response.body", "body": last})
+                await self._give(send, last, more_body=False)
+        except TimeoutError:
+            log.warning("a caller stopped reading its answer, which was given up after %g s", TAKING_SECONDS)
         finally:
             leaving.cancel()
             try:
@@ -56,23 +63,39 @@ class EventStream(Response):
                 await self._held.aclose()
 
     async def _sent(self, send: Send, leaving: asyncio.Future[None]) -> bytes | None:
-        """Send all but the last events. Returns those; None when the caller went away."""
+        """Send all but the last events. Returns those; None when the caller went away.
+
+        Raises:
+            TimeoutError: it stopped reading.
+        """
         try:
-            return await self._recorded(send, leaving)
+            if not await self._passed_on(send, leaving):
+                return None
+        except EngineUnavailable as error:
+            return None if leaving.done() else self._broken(error)
+        return await self._recorded()
+
+    def _broken(self, error: EngineUnavailable) -> bytes:
+        """The event that says what the engine did to the answer, once that is recorded."""
+        self._stream.broke()
+        try:
+            self._failed(reason_of(error))
+        except HTTPException as refusal:
+            return failure(refusal.detail, getattr(refusal, "code", "internal_error"))
+        return failure(f"the answer cannot go on: the engine {error}; ask again", "engine_unavailable")
+
+    async def _recorded(self) -> bytes:
+        """The last events: those of the answer, or the one that says why it is not recorded."""
+        try:
+            await self._record()
         except HTTPException as error:
             return failure(error.detail, getattr(error, "code", "internal_error"))
         except DatabaseUnavailable as error:
             log.error("%s", error)
             return failure("the database did not answer, so the call cannot be recorded; ask again", "not_recorded")
-
-    async def _recorded(self, send: Send, leaving: asyncio.Future[None]) -> bytes | None:
-        try:
-            if not await self._passed_on(send, leaving):
-                return None
-        except EngineUnavailable as error:
-            self._failed(str(error))
-            return failure(f"the answer cannot go on: the engine {error}; ask again", "engine_unavailable")
-        await self._record()
+        except Exception as error:
+            log.exception("a streamed answer cannot be recorded")
+            return failure(f"the call cannot be recorded ({type(error).__name__})", "not_recorded")
         return self._stream.last
 
     async def _passed_on(self, send: Send, leaving: asyncio.Future[None]) -> bool:
@@ -81,10 +104,23 @@ class EventStream(Response):
             async with asyncio.timeout(None) as limit:
                 leaving.add_done_callback(lambda _: _end(limit))
                 async for events in self._stream.events():
-                    await send({"type": "http.response.body", "body": events, "more_body": True})
+                    await self._give(send, events, more_body=True)
         except TimeoutError:
-            return False
+            if not leaving.done():
+                raise
         return not leaving.done()
+
+    async def _give(self, send: Send, events: bytes, *, more_body: bool) -> None:
+        """Send the events once the caller has taken those before them.
+
+        Raises:
+            TimeoutError: it has let the answer wait for too long.
+        """
+        now = asyncio.get_running_loop().time
+        began = now()
+        async with asyncio.timeout(self._patience):
+            await send({"type": "http.response.body", "body": events, "more_body": more_body})
+        self._patience -= now() - began
 
 
 def _end(limit: asyncio.Timeout) -> None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from db.engines import Address
-from gateway.answers import Answer, Deadlines, Stream, stream_of_body
+from gateway.answers import NOT_ONE, Answer, Deadlines, Stream, stream_of_body
 from gateway.breaker import Breaker, Limits
 from gateway.chat import parse_answer
-from gateway.errors import Refusal
+from gateway.errors import EngineFailed, Refusal, reason_of
+from gateway.loading import Loading
 from gateway.streaming import Heard
 from gateway.wire import Response, Wire
 from rl.errors import EngineUnavailable
@@ -24,7 +24,9 @@ HEALTH_SECONDS = 2.0
 ALIVE_SECONDS = 10.0
 """How long an engine that is silent over a long answer may take to say that it lives: it may be very busy."""
 
-LOAD_SECONDS = 600.0
+ALIVE = (200, 404)
+"""What ``/health`` says of an engine that lives; some servers have no such page."""
+
 KEY_REFUSED = (401, 403)
 """Not passed on: the caller would take its own key for the wrong one."""
 
@@ -40,7 +42,7 @@ class Engines:
         self._deadlines, self._limits = deadlines or Deadlines(), limits or Limits()
         self._wire = Wire({"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}))
         self._breakers: dict[tuple[str, str], Breaker] = {}
-        self._loading: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._loading = Loading(self._wire)
 
     async def ask(
         self, engines: Sequence[Address], version: str, uri: str, body: bytes, wants: Wants | None = None
@@ -50,34 +52,37 @@ class Engines:
         ``engines`` are all there are: connections to any other are closed. ``wants`` is the caller's request, where
         it wants a stream: the answer has begun by then, if it is a completion.
 
+        A 429 says that those that could answer are full.
+
         Raises:
-            EngineUnavailable: none can; says of each why.
+            EngineFailed: none can; says of each why.
         """
         self._forget_all_but({engine.url for engine in engines})
-        reasons, busy = [], None
+        failures, busy = [], None
         for engine in engines:
             try:
                 answer = await self._try(engine, version, uri, body, wants)
             except EngineUnavailable as error:
-                reasons.append(f"{engine.name}: {error}")
+                failures.append((engine.name, error))
                 continue
             if answer.status != BUSY:
                 return answer
             busy = busy or answer
         if busy is not None:
             return busy
-        raise EngineUnavailable("; ".join(reasons) or "no engine has announced itself; start a GPU worker")
+        raise _of_all(failures)
 
     async def _try(self, engine: Address, version: str, uri: str, body: bytes, wants: Wants | None) -> Answer:
         """The engine's answer, if its breaker lets the call pass."""
         breaker, now = self._breaker(engine.url, version), asyncio.get_running_loop().time
         if (permit := breaker.enter(now())) is None:
-            raise EngineUnavailable(f"failed repeatedly, and is not asked for another {breaker.wait(now()):.0f} s")
+            why = f"failed repeatedly, and is not asked for another {breaker.wait(now()):.0f} s"
+            raise EngineFailed(why, why, asked=False)
         try:
             answer = await self._answer(engine.url, version, uri, body, wants)
         except EngineUnavailable as error:
             if breaker.failed(permit, now()):
-                _warn(engine, version, self._limits, error)
+                _warn(engine, version, self._limits, reason_of(error))
             raise
         except BaseException:
             breaker.left(permit)
@@ -109,11 +114,12 @@ class Engines:
 
     async def _asked(self, url: str, version: str, uri: str, body: bytes) -> Response:
         """The engine's answer, asked again once it has loaded the version if it did not know it."""
+        await self._loading.check(url, version, uri)
         response = await self._wire.ask("POST", url, COMPLETIONS, body)
         if response.status != 404:
             return response
         await response.read()
-        await self._load(url, version, uri)
+        await self._loading.load(url, version, uri)
         return await self._wire.ask("POST", url, COMPLETIONS, body)
 
     @asynccontextmanager
@@ -139,33 +145,9 @@ class Engines:
             raise EngineUnavailable("took too long, or does not live any more") from None
 
     async def _watch(self, url: str, limit: asyncio.Timeout) -> None:
-        while await self._lives(url, ALIVE_SECONDS) is not None:
+        while await self._lives(url, ALIVE_SECONDS) in ALIVE:
             await asyncio.sleep(self._deadlines.first_byte)
         limit.reschedule(asyncio.get_running_loop().time())
-
-    async def _load(self, url: str, version: str, uri: str) -> None:
-        """Have the engine load the version, once however many calls are waiting for it, or have given up waiting."""
-        key = (url, version)
-        if key not in self._loading:
-            self._loading[key] = asyncio.ensure_future(self._post_load(url, version, uri))
-            self._loading[key].add_done_callback(lambda done: self._loaded(key, done))
-        await asyncio.shield(self._loading[key])
-
-    def _loaded(self, key: tuple[str, str], done: asyncio.Task[None]) -> None:
-        self._loading.pop(key)
-        if not done.cancelled() and (error := done.exception()) is not None:
-            log.warning("%s at %s: %s", key[1], key[0], error)
-
-    async def _post_load(self, url: str, version: str, uri: str) -> None:
-        body = json.dumps({"lora_name": version, "lora_path": uri}).encode()
-        try:
-            async with asyncio.timeout(LOAD_SECONDS):
-                response = await self._wire.ask("POST", url, "/v1/load_lora_adapter", body)
-                said = await response.read()
-        except TimeoutError:
-            raise EngineUnavailable(f"took more than {LOAD_SECONDS:.0f} s to load {version} from {uri}") from None
-        if response.status >= 400 and b"already" not in said:
-            raise EngineUnavailable(f"cannot load {version} from {uri} ({response.status}): {_excerpt(said)}")
 
     async def answers(self, engine: Address) -> bool:
         """Whether the engine's ``/health`` says 200 within ``HEALTH_SECONDS``."""
@@ -189,6 +171,7 @@ class Engines:
 
     def _forget_all_but(self, urls: set[str]) -> None:
         self._wire.forget_all_but(urls)
+        self._loading.forget_all_but(urls)
         if any(url not in urls for url, _ in self._breakers):
             self._breakers = {key: one for key, one in self._breakers.items() if key[0] in urls}
 
@@ -212,14 +195,25 @@ async def _whole(response: Response) -> Answer:
     if response.status in KEY_REFUSED:
         raise EngineUnavailable(f"answered {response.status}: RLFLEET_ENGINE_KEY is not the engine's")
     if response.status == 404 or response.status >= 500:
-        raise EngineUnavailable(f"answered {response.status}: {_excerpt(body)}")
+        raise EngineFailed(f"answered {response.status}: {_excerpt(body)}", f"answered {response.status}")
     answer = _answer_of(response, body)
     if response.status == 200:
         try:
             answer.spoken = parse_answer(body)
         except Refusal as error:
-            raise EngineUnavailable(error.detail) from None
+            raise EngineFailed(error.detail, NOT_ONE) from None
     return answer
+
+
+def _of_all(failures: Sequence[tuple[str, EngineUnavailable]]) -> EngineFailed:
+    """The failures of all engines, by name, as one."""
+    if not failures:
+        why = "no engine has announced itself; start a GPU worker"
+        return EngineFailed(why, why)
+    message = "; ".join(f"{name}: {error}" for name, error in failures)
+    reason = "; ".join(f"{name}: {reason_of(error)}" for name, error in failures)
+    asked = any(not isinstance(error, EngineFailed) or error.asked for _, error in failures)
+    return EngineFailed(message, reason, asked=asked)
 
 
 def _answer_of(response: Response, body: bytes) -> Answer:
@@ -228,7 +222,7 @@ def _answer_of(response: Response, body: bytes) -> Answer:
     return Answer(response.status, media_type, headers.get("retry-after"), body)
 
 
-def _warn(engine: Address, version: str, limits: Limits, why: object) -> None:
+def _warn(engine: Address, version: str, limits: Limits, why: str) -> None:
     log.warning("%s is not asked for %s for %g s: it %s", engine.name, version, limits.seconds, why)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,8 @@ class Readiness:
 
 async def health(asked: Engines, catalog: Catalog, recorder: Recorder) -> Health:
     """The state of the database, asked of itself rather than of a cache, and of the engines that it knows."""
+    with contextlib.suppress(DatabaseUnavailable):
+        await catalog.snapshot()  # what an idle gateway read long ago says nothing of the database
     age = None if catalog.age is None else round(catalog.age, 1)
     capture = recorder.state()
     try:

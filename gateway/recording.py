@@ -12,7 +12,7 @@ from gateway.capture import Answered, Recorded, Recorder
 from gateway.catalog import Catalog
 from gateway.chat import ChatRequest, Spoken
 from gateway.redactor import Redactor
-from gateway.routing import BASE, Route
+from gateway.routing import BASE, PINNED, Route
 from gateway.settings import Capture, GatewaySettings
 
 log = logging.getLogger(__name__)
@@ -46,16 +46,19 @@ class Recording:
         await self.recorder.quarantined(line, kept, committed=caller.committed)
         return Recorded(True)
 
-    def failed(self, caller: Caller, route: Route, reason: str) -> None:
-        """Record that the route's version did not answer. Nothing of an episode that nobody agreed to.
+    def failed(self, caller: Caller, route: Route, reason: str, *, asked: bool = True) -> None:
+        """Record that the route's version did not answer; unless ``asked``, because circuit breakers kept it from that.
 
-        Nor of a call that named the version: a canary is compared by the calls that its share gave it.
+        ``reason`` holds no word of an engine's. Nothing is recorded of an episode that nobody agreed to.
+
+        Nor of a call that named the version, or was given it by a pin: a canary is compared by the calls that its share
+        gave it.
 
         Raises:
             Refusal: 503, it cannot be recorded.
         """
-        if caller.consent is not False and not route.is_exact:
-            row = NewFailure(caller.call_id, route.line, route.version, reason, datetime.now(UTC))
+        if caller.consent is not False and not route.is_exact and route.reason != PINNED:
+            row = NewFailure(caller.call_id, route.line, route.version, reason, datetime.now(UTC), asked)
             self.recorder.failed(row)
 
     def remembered(self, caller: Caller) -> Answered | None:

@@ -27,6 +27,7 @@ BASE = "base"
 """What the answer's ``X-Rlfleet-Version`` says when no version of ours spoke."""
 
 OUTSIDE = "outside the share"
+PINNED = "pinned"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def of_line(line: LineReleases, agent: str, rules: Rules) -> Route:
         return Route(line.line, line.base_model, reason="killed", why=killed)
     at = place(line.line, agent)
     if (pinned := _pinned(line, rules)) is not None:
-        inside = Route(line.line, line.base_model, pinned.name, pinned.uri, "pinned")
+        inside = Route(line.line, line.base_model, pinned.name, pinned.uri, PINNED)
         return inside if at < rules.rollout_percentage else _outside(line)
     for release in line.releases:
         share = min(release.share, rules.rollout_percentage)
@@ -101,7 +102,8 @@ def _killed(line: LineReleases, rules: Rules) -> str:
     """Why no version of ours may answer; empty where one may."""
     if not rules.use_rl_model:
         return "USE_RL_MODEL is off"
-    return f"the line {line.line!r} is switched off (rlfleet kill --off switches it on again)" if line.killed else ""
+    back = f"rlfleet kill --off --line {line.line} --reason TEXT"
+    return f"the line {line.line!r} is switched off ({back} switches it on again)" if line.killed else ""
 
 
 def _pinned(line: LineReleases, rules: Rules) -> NamedVersion | None:

@@ -122,8 +122,10 @@ class Segment:
     def recover(cls, path: Path) -> tuple[Segment, list[Found], int]:
         """What another process left: the segment, its records, and how many bytes of a torn end were cut off.
 
+        A header that is not whole is written again, and what lies behind it is kept.
+
         Raises:
-            OSError: it cannot be read.
+            OSError: it cannot be read, or the disk refuses.
             ValueError: it is something else, or of another version.
         """
         segment = cls(path)
@@ -132,11 +134,13 @@ class Segment:
             segment.close()
             raise ValueError(f"{path.name} does not begin with {MAGIC!r}")
         found = segment._scan(data)
-        kept = segment.size if data[: len(MAGIC)] == MAGIC else 0
-        if kept < len(data):
-            os.ftruncate(segment.fd, kept)
+        if segment.size < len(data):
+            os.ftruncate(segment.fd, segment.size)
         segment.synced = segment.size
-        return segment, found, max(0, len(data) - kept)
+        if data[: len(MAGIC)] != MAGIC or len(data) < HEADER:
+            os.pwrite(segment.fd, MAGIC + _OFFSET.pack(HEADER), 0)
+            segment.synced = 0
+        return segment, found, max(0, len(data) - segment.size)
 
     @property
     def waiting(self) -> int:
@@ -175,12 +179,21 @@ class Segment:
 
     def first(self, most: int, most_bytes: int) -> list[Found]:
         """The first records that are not stored, at least one if there is one."""
-        size = self.size
-        data = self.read(self.stored, min(size - self.stored, most_bytes))
-        found = [one for _, one in zip(range(most), whole(data, self.stored), strict=False)]
-        if not found and self.stored < size:
-            found = list(whole(self.read(self.stored, size - self.stored), self.stored))[:1]
+        start, size = self.stored, self.size
+        data = self.read(start, min(size - start, most_bytes))
+        found = [one for _, one in zip(range(most), whole(data, start), strict=False)]
+        if not found and start < size:
+            found = list(whole(self.read(start, size - start), start))[:1]
         return found
+
+    def oldest(self) -> float:
+        """When the first record that is not stored was made, in seconds since 1970; there must be one.
+
+        Its checksum is not looked at, so a damaged one is given a time between the first and the last.
+        """
+        head = self.read(self.stored + _PREFIX.size, _HEAD.size)
+        made_at = _HEAD.unpack(head)[0] if len(head) == _HEAD.size else self.since
+        return min(self.until, max(self.since, made_at))
 
     def mark(self, end: int, records: int) -> None:
         """So many more records, up to ``end``, are stored.
@@ -201,9 +214,7 @@ class Segment:
 
     def _scan(self, data: bytes) -> list[Found]:
         """Set the offsets from what is in the file."""
-        if data[: len(MAGIC)] != MAGIC or len(data) < HEADER:
-            return []
-        (stored,) = _OFFSET.unpack_from(data, len(MAGIC))
+        (stored,) = _OFFSET.unpack_from(data, len(MAGIC)) if len(data) >= HEADER else (HEADER,)
         every = list(whole(data[HEADER:], HEADER))
         self.size = every[-1].end if every else HEADER
         # An offset that lies between records cannot be ours: all are stored again, each under its id.

@@ -129,10 +129,11 @@ class GatewaySettings(BaseSettings):
         "caller's patience",
     )
     answer_seconds: float = Field(
-        600,
+        120,
         gt=0,
         validation_alias="RLFLEET_ANSWER_SECONDS",
-        description="a whole answer takes no longer: the longest generation; OpenAI's client waits as long",
+        description="a whole answer takes no longer: an engine that hangs but says that it lives is given up then, "
+        "while the caller still waits; raise it for generations that last longer",
     )
     breaker_failures: int = Field(
         5,

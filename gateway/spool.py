@@ -1,14 +1,14 @@
 """Captured records on disk, from before their answer is given until they are stored.
 
-A folder with numbered segments, one owner by a lock, and beside them ``refused.jsonl``, which holds what the database
-refuses for itself. A record is in the operating system when ``append`` returns, so ``kill -9`` loses none. One that is
-not stored within ``SYNC_SECONDS`` is forced to the disk then, so a power cut may lose the last moments. What is stored
-is kept for a while too, so that a repeated call is known where the database is away.
+A folder with numbered segments, one owner by a lock, and beside them what the database refuses for itself. A record is
+in the operating system when ``append`` returns, so ``kill -9`` loses none. One that is not stored within
+``SYNC_SECONDS`` is forced to the disk then, so a power cut may lose the last moments. What is stored is kept for a
+while too, so that a repeated call is known where the database is away.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
 import os
 import threading
@@ -21,11 +21,11 @@ from typing import NamedTuple
 from db.captured import Captured, Kind
 from gateway.errors import RETRY_AFTER_SECONDS, Refusal, unavailable
 from gateway.folder import locked, sync_names
+from gateway.refused import REFUSED, Refused
 from gateway.segment import Found, Segment, decode
 from rl.errors import InvalidRow, StartError
 
 SUFFIX, DAMAGED = ".segment", ".damaged"
-REFUSED = "refused.jsonl"
 LEAST_SEGMENT_BYTES = 64 << 10
 SEGMENTS = 64
 """A full spool is about so many files."""
@@ -59,7 +59,6 @@ class Spool:
     def __init__(self, folder: Path, limit: int) -> None:
         self.folder, self.limit = folder, limit
         self.segment_bytes = max(LEAST_SEGMENT_BYTES, limit // SEGMENTS)
-        self.refused = 0
         self._mutex = threading.Lock()
         self._segments: deque[Segment] = deque()
         self._places: dict[str, tuple[Segment, int, int]] = {}
@@ -68,11 +67,16 @@ class Spool:
         try:
             self._lock = locked(folder)
             self._recover()
-            self.refused = _lines(folder / REFUSED)
+            self._refused = Refused(folder / REFUSED)
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or error
             remedy = "give the folder to the gateway's account, or set RLFLEET_SPOOL_DIR to a folder of its own"
             raise StartError(f"the spool {folder} cannot be used ({reason}): {remedy}") from error
+
+    @property
+    def refused(self) -> int:
+        """How many records are kept that the database refused."""
+        return self._refused.count
 
     @property
     def waiting(self) -> int:
@@ -136,11 +140,16 @@ class Spool:
                 self._remove(self._segments[0])
 
     def forget(self) -> None:
-        """Delete what was stored and is older than ``KEPT_SECONDS``."""
+        """Delete what was stored and is older than ``KEPT_SECONDS``, and what was refused long ago.
+
+        Raises:
+            OSError: the disk refuses.
+        """
         with self._mutex:
             for segment in list(self._segments):
                 if not segment.waiting and segment.until < time.time() - KEPT_SECONDS:
                     self._remove(segment)
+        self._refused.prune(time.time())
 
     def refuse(self, record: Captured, error: InvalidRow) -> None:
         """Keep what the database refuses where a person can read it, and count it.
@@ -148,20 +157,14 @@ class Spool:
         Raises:
             OSError: the disk refuses.
         """
-        kept = {"kind": record.kind.name.lower(), "reason": error.remedy, "fields": record.fields}
-        line = json.dumps(kept).encode() + b"\n"
-        fd = os.open(self.folder / REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(fd, line)
-        finally:
-            os.close(fd)
-        self.refused += 1
+        self._refused.add(record, error.remedy, time.time())
         log.error("record %s cannot be stored and is kept in %s: %s", record.fields[0], REFUSED, error.remedy)
 
     def age(self) -> float:
         """Seconds since the oldest record that is not stored was made; 0 where there is none."""
-        batch = self.read(1, LEAST_SEGMENT_BYTES)
-        return max(0.0, time.time() - batch.found[0].made_at) if batch and batch.found else 0.0
+        with self._mutex:
+            made_at = next((one.oldest() for one in self._segments if one.waiting), None)
+        return 0.0 if made_at is None else max(0.0, time.time() - made_at)
 
     def sync(self) -> None:
         """Have the disk hold every record that is not stored.
@@ -219,14 +222,16 @@ class Spool:
     def _set_aside(self, segment: Segment) -> None:
         """A disk that gives back something else than was written must not hold up what comes after."""
         with self._mutex:
-            kept = segment.path.rename(segment.path.with_suffix(DAMAGED))
+            if segment not in self._segments or not segment.waiting:
+                return  # stored meanwhile
+            kept = segment.path.rename(_free(segment.path.with_suffix(DAMAGED)))
             log.error("%d records cannot be read and are not stored; they are kept in %s", segment.records, kept)
             self._remove(segment)
 
     def _remove(self, segment: Segment) -> None:
         self._segments.remove(segment)
         for call_id in segment.calls:
-            if self._places[call_id][0] is segment:
+            if call_id in self._places and self._places[call_id][0] is segment:
                 del self._places[call_id]
         segment.remove()
 
@@ -250,8 +255,10 @@ class Spool:
             log.warning("%d captured records were left in %s and are stored now", self.waiting, self.folder)
 
 
-def _lines(path: Path) -> int:
-    return path.read_bytes().count(b"\n") if path.exists() else 0
+def _free(path: Path) -> Path:
+    """The path, with a number where it is taken: numbers of segments come again, and what is kept must not go."""
+    others = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], others) if not one.exists())
 
 
 def _full(limit: int) -> Refusal:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 from db import captured
@@ -161,12 +161,15 @@ class Drain:
 
     def _sync(self) -> None:
         while not self._stop.wait(SYNC_SECONDS):
-            self._sync_once()
-            self._spool.forget()
-        self._sync_once()
+            self._try(self._spool.sync, "what was written is not on the disk")
+            self._try(self._spool.forget, "what was stored is not deleted")
+        self._try(self._spool.sync, "what was written is not on the disk")
 
-    def _sync_once(self) -> None:
+    def _try(self, work: Callable[[], None], failing: str) -> None:
+        """Do it, and go on whatever comes of it: it is tried again, and the other work must not end with it."""
         try:
-            self._spool.sync()
+            work()
         except OSError as error:
-            log.error("the disk of %s does not hold what was written: %s", self._spool.folder, error.strerror)
+            log.error("spool %s: %s: %s", self._spool.folder, failing, error.strerror)
+        except Exception:
+            log.exception("spool %s: %s", self._spool.folder, failing)

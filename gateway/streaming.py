@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.chat import JSON, Spoken, spoken, whole_tokens
+from gateway.errors import EngineFailed
 from rl.errors import EngineUnavailable
 
 END = b"data: [DONE]\n\n"
@@ -75,10 +76,11 @@ class Heard:
             chunk = JSON.decode(data.decode())
             if error := chunk.get("error"):
                 said = error.get("message") if isinstance(error, dict) else error
-                raise EngineUnavailable(f"failed: {str(said)[:200]}")
+                raise EngineFailed(f"failed: {str(said)[:200]}", "failed")
             self._absorb(chunk)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise EngineUnavailable(f"sent a chunk that is none of a chat completion ({error!r})") from None
+            why = "sent a chunk that is none of a chat completion"
+            raise EngineFailed(f"{why} ({error!r})", why) from None
         sent = self._cleaned(chunk)
         if self._finish_reason is None:
             return sent

@@ -17,6 +17,9 @@ from rl.errors import EngineUnavailable
 
 CONNECT_SECONDS = 2.0
 WRITE_SECONDS = 30.0
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+"""Every call has its connection at once: that server bounds what it takes, and says so."""
+
 NOTHING_DROPPED = dict.fromkeys(("logprobs", "return_token_ids"), True)
 """The base model's server was asked for what the caller wants alone."""
 
@@ -49,6 +52,7 @@ class Upstream:
         self._client = httpx.AsyncClient(
             headers={"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}),
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
+            limits=LIMITS,
         )
 
     async def ask(self, body: bytes, wants: Mapping[str, Any] | None = None) -> Answer:

@@ -5,6 +5,7 @@ FORGETTING       a type of scenario is credibly worse than at step 0, or than at
 OVEROPTIMISATION the training score is at or above its value at the best step so far, while that step's held-out
                  results are better with a probability of at least 0.9.
 
+Of the fleet's own checkpoints, what ``rl.health`` says of their training and evaluation is told too.
 They say what has happened; none of them foretells anything. A score of 0 or less cannot collapse: a share of it means
 nothing.
 """
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Literal
 
+from rl import health
 from rl.records import Record
 from rl.selection import INDEPENDENT, Candidate, Comparison, best_of, shown, vetoes
 
@@ -25,7 +27,7 @@ OVEROPTIMISED = 0.9
 class Alarm(Record):
     """An alarm at a step, and the counts, scores and probabilities that it rests on."""
 
-    name: Literal["COLLAPSE", "FORGETTING", "OVEROPTIMISATION"]
+    name: Literal["COLLAPSE", "FORGETTING", "OVEROPTIMISATION"] | health.Name
     step: int
     evidence: str
 

@@ -6,14 +6,16 @@ place 0. Places are the steps of ``rl.selection`` and ``rl.alarms``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rl import health
 from rl.alarms import Alarm, alarms
 from rl.comparison import probability_better
 from rl.early_stop import early_stop
 from rl.evaluating import Subject, subject
+from rl.health import Training
 from rl.line_state import AnySet, Result, VersionState
 from rl.paired import bootstrap_better
 from rl.selection import Candidate, Selection, rank, vetoes
@@ -46,6 +48,11 @@ class Point:
         found = None if self.step is None else self.version.scores.get(self.step)
         return self.version.reward if found is None and self.is_last else found
 
+    @property
+    def training(self) -> Training:
+        """What is known of the update that wrote it."""
+        return self.version.training.get(self.step, Training())
+
     def on(self, task_set: AnySet) -> Result | None:
         """Its result on the task set."""
         return self.version.on(task_set, self.step)
@@ -69,13 +76,13 @@ class ByScenario:
     """
 
     def __init__(self, results: Mapping[int, Result]) -> None:
-        self._results = results
+        self.results = results
 
     def score(self, candidate: Candidate) -> float:
         return candidate.posterior_mean
 
     def better(self, one: Candidate, other: Candidate) -> float:
-        first, second = self._results[one.step], self._results[other.step]
+        first, second = self.results[one.step], self.results[other.step]
         if not first.successes or first.scenarios != second.scenarios:
             return probability_better(*one.overall, *other.overall)
         pairs = zip(first.successes, second.successes, strict=True)
@@ -101,7 +108,21 @@ class Ranking:
     def alarms(self) -> list[Alarm]:
         """The alarms at each of them."""
         scores = {place: point.training_score for place, point in self.points.items() if place != 0}
-        return alarms(self.candidates, {place: one for place, one in scores.items() if one is not None}, self.by)
+        known = {place: one for place, one in scores.items() if one is not None}
+        found = [*alarms(self.candidates, known, self.by), *self._symptoms()]
+        return sorted(found, key=lambda alarm: (alarm.step, alarm.name))
+
+    def _symptoms(self) -> Iterator[Alarm]:
+        """What is wrong with their trainings and evaluations, of all but the start."""
+        start = self.by.results.get(0)
+        before = None if start is None else (start.at_limit, start.n)
+        for place, point in self.points.items():
+            if place == 0:
+                continue
+            found = list(health.of_training(point.training))
+            if (one := self.by.results.get(place)) is not None:
+                found += health.of_evaluation(one.n, one.broken, one.at_limit, before)
+            yield from (Alarm(name=name, step=place, evidence=evidence) for name, evidence in found)
 
     def stopped(self, patience: int, since: int) -> int | None:
         """The place at which patience ran out. Versions count up to the first that has not all its verdicts yet."""
@@ -132,12 +153,18 @@ class Ranking:
 
 
 def ranking(points: Mapping[int, Point], results: Mapping[int, Result], task_set: AnySet) -> Ranking:
-    """The chain with the results that may be compared, by place. Counts are of scenarios, rounded down."""
+    """The chain with the results that may be compared, by place. Counts are of scenarios, rounded down.
+
+    A type of which one of them has no verdict is left out of all. Where most verdicts of one would be left out, as its
+    types had other names then, there is one type of all.
+    """
     counts = {place: _counts(result, task_set) for place, result in sorted(results.items())}
-    kinds = {frozenset(types) for types in counts.values()}
-    if len(kinds) > 1 or any(n == 0 for types in counts.values() for _, n in types.values()):
-        counts = {place: {"all": _scenarios(one.k, one.n, task_set)} for place, one in sorted(results.items())}
-    candidates = [Candidate(step=place, types=types, turns=results[place].turns) for place, types in counts.items()]
+    judged = [{name for name, (_, n) in types.items() if n} for types in counts.values()]
+    shared = set.intersection(*judged) if judged else set()
+    kept = {place: {name: types[name] for name in types if name in shared} for place, types in counts.items()}
+    if any(2 * _verdicts(kept[place]) < _verdicts(counts[place]) for place in counts) or not shared:
+        kept = {place: {"all": _scenarios(one.k, one.n, task_set)} for place, one in sorted(results.items())}
+    candidates = [Candidate(step=place, types=types, turns=results[place].turns) for place, types in kept.items()]
     return Ranking(points, candidates, ByScenario(results))
 
 
@@ -145,6 +172,10 @@ def _counts(result: Result, task_set: AnySet) -> dict[str, tuple[int, int]]:
     name = getattr(task_set, "environment", "logged")
     types = result.types or {name: (result.k, result.n)}
     return {kind: _scenarios(k, n, task_set) for kind, (k, n) in sorted(types.items())}
+
+
+def _verdicts(types: Mapping[str, tuple[int, int]]) -> int:
+    return sum(n for _, n in types.values())
 
 
 def _scenarios(k: int, n: int, task_set: AnySet) -> tuple[int, int]:

@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from rl.errors import InvalidInput
-from rl.held_out import HeldOut
+from rl.held_out import HeldOut, LoggedSet
 from rl.late import Late
 from rl.objective_parts import Kl, refusal
 from rl.objectives import Cispo, Dapo, Dpo, DrGrpo, Gspo, Objective, Ppo, ReinforceBaseline, Rloo, WeightedSft
@@ -207,6 +207,12 @@ class LineConfig(Config):
 
 
 def digest(*parts: object) -> str:
-    """SHA-256, in hex, of the canonical JSON of ``parts``; models are dumped first."""
-    plain = [part.model_dump(mode="json") if isinstance(part, BaseModel) else part for part in parts]
+    """SHA-256, in hex, of the canonical JSON of ``parts``; models are dumped first, a ``LoggedSet`` as it is asked."""
+    plain = [_plain(part) for part in parts]
     return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _plain(part: object) -> object:
+    if isinstance(part, LoggedSet):
+        part = part.as_asked()
+    return part.model_dump(mode="json") if isinstance(part, BaseModel) else part

@@ -3,7 +3,7 @@
 A run chooses among its versions on the validation scenarios. All that the data do not tell apart are then evaluated on
 the held-out scenarios, which chose nothing before; the one that does best there is decided on. Of a version outside a
 run with several checkpoints the best on the validation scenarios goes on, with the stable version as step 0, and it
-alone is evaluated on the held-out ones.
+alone is evaluated on scenarios that chose nothing: the later half of the hours, or as many seeds of the other split.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def conclude(line: LineState, run: RunState, found: Ranking) -> Iterator[Want]:
     best = best_of(confirmed.candidates, confirmed.by)
     shown = {tied[one.step].label: list(one.overall) for one in confirmed.candidates}
     evidence = found.evidence() | {"confirmed": shown} | _stopped(run, found)
-    yield decide(config, rival.name, tied[best.step], config.held_out, config.release, evidence)
+    yield decide(line, config, rival.name, tied[best.step], config.held_out, config.release, evidence)
 
 
 def on_held_out(points: Mapping[int, Point], task_set: AnySet, shard: int | None) -> Compared:
@@ -83,8 +83,8 @@ def outside_run(line: LineState, version: VersionState) -> Iterator[Want]:
     if sets is None:
         return
     points, to_decide = points_of(line.version(line.stable), [version]), sets[1]
-    pick, evidence = points[max(points)], dict[str, Any]()
-    if len(version.checkpoints) > 1:
+    pick, evidence = points[max(points)], _unchosen(points, sets[0])
+    if len(version.checkpoints) > 1 and not evidence:
         judged = _against_stable(points, sets[0], line.config.shard)
         yield from judged.wants
         if not judged.complete:
@@ -99,7 +99,7 @@ def outside_run(line: LineState, version: VersionState) -> Iterator[Want]:
     judged = _against_stable(finalists, to_decide, line.config.shard)
     yield from judged.wants
     if judged.complete and line.canary is None:
-        yield decide(None, line.stable, pick, to_decide, line.config.release, evidence)
+        yield decide(line, None, line.stable, pick, to_decide, line.config.release, evidence)
 
 
 def alarms_outside_run(line: LineState, version: VersionState) -> Iterator[Alarmed]:
@@ -113,6 +113,7 @@ def alarms_outside_run(line: LineState, version: VersionState) -> Iterator[Alarm
 
 
 def decide(
+    line: LineState,
     run: RunConfig | None,
     base: str | None,
     candidate: Point,
@@ -120,10 +121,16 @@ def decide(
     release: Release,
     evidence: Mapping[str, Any],
 ) -> Want:
-    """The decision on the candidate against ``base``, with what the choice rests on."""
+    """The decision on the candidate against ``base``, with what the choice rests on.
+
+    It names the release that is stable. A decision is not made when another version is stable by then; when that one
+    comes back later, by a rollback, it does so by a release of its own, and the decision is asked for anew.
+    """
     inputs: dict[str, Any] = {"candidate": candidate.version.name, "run": run.name if run else None, "base": base}
     if (step := candidate.subject.step) is not None:
         inputs["step"] = step
+    if line.stable_release is not None:
+        inputs["release"] = line.stable_release
     config = {
         "release": release.model_dump(mode="json"),
         "task_set": task_set.model_dump(mode="json"),
@@ -134,12 +141,32 @@ def decide(
 
 def _sets(line: LineState, version: VersionState) -> tuple[AnySet, AnySet] | None:
     """What checkpoints are chosen by, and what is decided by; None where the line says neither."""
-    if line.config.validation is not None:
-        return line.config.validation, line.config.validation
+    if (validation := line.config.validation) is not None:
+        return validation, validation if len(version.checkpoints) < 2 else _fresh(validation)
     hours = [name for name in version.windows if not name.startswith("run/")]
     if line.config.held_out is None or not hours:
         return None
-    return sets_of(hours, line.config.held_out, line.stable or LOGGED)
+    known = [one.name for one in line.windows if one.run is None and one.state != "skipped"]
+    several = len(version.checkpoints) > 1
+    return sets_of(hours, line.config.held_out, line.stable or LOGGED, known=known, chooses=several)
+
+
+def _unchosen(points: Mapping[int, Point], task_set: AnySet) -> dict[str, Any]:
+    """Of several checkpoints, where the logs hold no scenario to choose one by: the reason; otherwise empty."""
+    trained = [point for place, point in points.items() if place != 0]
+    if isinstance(task_set, TaskSet) or len(trained) < 2:
+        return {}
+    found = [point.on(task_set) for point in trained]
+    if task_set.since < task_set.until and not any(one is not None and one.n + one.missing == 0 for one in found):
+        return {}
+    span = f"from {task_set.since} to {task_set.until}"
+    return {"unchosen": f"the logs hold no held-out scenario {span}: the last checkpoint is decided on"}
+
+
+def _fresh(task_set: TaskSet) -> TaskSet:
+    """As many seeds of the other split: the best of several on some scenarios seems better there than it is."""
+    split = "held_out" if task_set.split == "validation" else "validation"
+    return task_set.model_copy(update={"split": split})
 
 
 def _against_stable(points: Mapping[int, Point], task_set: AnySet, shard: int | None) -> Compared:

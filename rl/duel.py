@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rl.config import digest
-from rl.held_out import LoggedSet
+from rl.held_out import ASKED, LoggedSet
 from rl.judge_answers import LONGEST, Malformed, objects
 from rl.judge_prompt import block, encoded, most_tokens, newest
 from rl.rubrics import RUBRICS, rubric_text
@@ -96,7 +96,7 @@ class Side:
     @property
     def sha256(self) -> str:
         """The hash of everything that the judge's answer depends on, whoever gave which answer."""
-        asked = self.judge.model_dump(mode="json", include=ASKED)
+        asked = self.judge.model_dump(mode="json", include=SHOWN)
         first, second = self._answers()
         rubric = rubric_of(self.judge, self.duel.archetype)
         return digest("duel", VERSION, asked, rubric, list(self.duel.messages), list(self.duel.tools), first, second)
@@ -142,8 +142,8 @@ class Side:
         return "\n\n".join(blocks)
 
 
-ASKED = {"model", "seed", "temperature", "max_tokens", "last_messages", "max_characters"}
-"""Settings of a judge that its answer depends on."""
+SHOWN = ASKED - {"rubric"}
+"""Settings of a judge that its answer depends on; the rubric is named with the judge."""
 SCHEMA = {
     "name": "better",
     "strict": True,
@@ -194,7 +194,7 @@ def judge_name(judge: Judge) -> str:
 
 def prompt_hash(task_set: LoggedSet) -> str:
     """The hash of how answers are made and compared; results under different ones are not compared."""
-    judge = task_set.judge.model_dump(mode="json", include=ASKED) if task_set.judge else None
+    judge = task_set.judge.model_dump(mode="json", include=SHOWN) if task_set.judge else None
     return digest(VERSION, SYSTEM, SCHEMA, judge, task_set.max_tokens, task_set.sampled_at)
 
 

@@ -3,7 +3,8 @@
 Results of different judges or prompts are not compared. The newest prompt among those that are to be compared counts,
 and the others are asked for again under it; what was there before stays. A result may be ranked once all its shards are
 there and at least 95 % of the verdicts; below that the shards that lack some are asked for again, as long as that
-brings new ones.
+brings new ones. How many scenarios logs hold is known only once they were looked at, and may be more later: a shard of
+them with under 95 % of the scenarios that another result has is asked for again too.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Subject:
-    """A checkpoint to evaluate: its version, and its step where that is not the version's last."""
+    """A checkpoint to evaluate: its version, and its step where that is not the last that its training wrote."""
 
     version: str
     step: int | None = None
@@ -51,8 +52,8 @@ def evaluate(
 ) -> Want:
     """Verdicts for the version on the task set, or on a part of it.
 
-    With ``prompt`` they are to be judged under that hash, and with a part that has ``missing`` verdicts, these are
-    asked for again. Inputs name only what says something, so that equal work is one job.
+    With ``prompt`` they are to be judged under that hash, and with a part that has ``missing`` verdicts, or too few
+    scenarios, these are asked for again. Inputs name only what says something, so that equal work is one job.
     """
     one = Subject(version) if isinstance(version, str) else version
     inputs: dict[str, Any] = {"version": one.version}
@@ -64,23 +65,29 @@ def evaluate(
         "count": part.size if part is not None and part.size != whole.size else None,
         "prompt": prompt,
         "missing": part.missing if part is not None and part.missing else None,
+        "held": part.held if part is not None else None,
     }
     inputs |= {name: value for name, value in says.items() if value is not None}
     return Want("evaluate", "gpu", inputs, task_set.model_dump(mode="json"), EVALUATE_LAST + rank)
 
 
-def to_evaluate(task_set: AnySet, found: Result | None, shard: int | None) -> list[Part]:
-    """The parts that have no verdicts yet; once there are none, those with verdicts missing, if too many are."""
+def to_evaluate(task_set: AnySet, found: Result | None, shard: int | None, most: int = 0) -> list[Part]:
+    """The parts that have no verdicts yet; once there are none, those with verdicts missing, if too many are.
+
+    ``most`` is how many scenarios of the logs another result has in one part: parts with under 95 % of it come before.
+    """
     parts = () if found is None else found.shards()
     absent = [part for sample in range(task_set.samples) for part in _absent(task_set, parts, sample, shard)]
-    if absent or found is None or coverage(task_set, found) >= MIN_COVERAGE:
+    if absent or found is None:
         return absent
-    return [part for part in parts if part.missing]
+    if few := [part for part in parts if part.size < MIN_COVERAGE * most]:
+        return [Part(part.sample, 0, task_set.count, held=part.size) for part in few]
+    return [] if coverage(task_set, found) >= MIN_COVERAGE else [part for part in parts if part.missing]
 
 
-def is_whole(task_set: AnySet, found: Result | None) -> bool:
+def is_whole(task_set: AnySet, found: Result | None, most: int = 0) -> bool:
     """Whether the result may be ranked: every part was evaluated, and verdicts are missing for at most 5 %."""
-    return found is not None and found.n > 0 and not to_evaluate(task_set, found, None)
+    return found is not None and found.n > 0 and not to_evaluate(task_set, found, None, most)
 
 
 def coverage(task_set: AnySet, found: Result) -> float:
@@ -132,6 +139,7 @@ def compared(
     """
     known = [one for _, found in subjects.values() if found is not None for one in found.all()]
     newest = max(known, key=lambda one: one.newest, default=None)
+    most = _most(task_set, [_alike(found, newest) for _, found in subjects.values()])
     results: dict[int, Result] = {}
     wants: list[Want] = []
     for place, (one, found) in subjects.items():
@@ -139,12 +147,19 @@ def compared(
         prompt = (
             newest.prompt_hash if newest is not None and found is not None and _was_judged_else(found, newest) else None
         )
-        if is_whole(task_set, alike) and alike is not None:
+        if is_whole(task_set, alike, most) and alike is not None:
             results[place] = alike
         rank = (ranks or {}).get(place, 0)
-        missing = to_evaluate(task_set, alike, shard)
+        missing = to_evaluate(task_set, alike, shard, most)
         wants += [evaluate(one, task_set, part, prompt=prompt, rank=rank) for part in missing]
     return Compared(results, tuple(sorted(wants, key=lambda want: want.priority)), len(subjects))
+
+
+def _most(task_set: AnySet, results: Sequence[Result | None]) -> int:
+    """The most scenarios of logs that a result has in one part; 0 where the task set says how many there are."""
+    if isinstance(task_set, TaskSet):
+        return 0
+    return max((part.size for one in results if one is not None for part in one.shards()), default=0)
 
 
 def _alike(found: Result | None, newest: Result | None) -> Result | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rl.config import LineConfig, RunConfig, TaskSet, digest
 from rl.errors import InvalidInput
+from rl.health import Training
 from rl.held_out import LoggedSet
 
 TRAIN_FIRST, PLAIN, EVALUATE_LAST = 50, 100, 120
@@ -28,12 +29,16 @@ class WindowState:
 
 @dataclass(frozen=True)
 class Part:
-    """A shard that was evaluated: ``size`` scenarios from place ``first`` on, ``missing`` of them without a verdict."""
+    """A shard that was evaluated: ``size`` scenarios from place ``first`` on, ``missing`` of them without a verdict.
+
+    One of logs that is asked for again, as another result has more scenarios, says how many it ``held`` before.
+    """
 
     sample: int
     first: int
     size: int
     missing: int = 0
+    held: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,8 @@ class Result:
     ``types`` holds ``(k, n)`` by type of scenario, ``parts`` the shards that they came in. By scenario, in the order of
     types and ids, ``successes`` are twice the right samples (a tie with another version is half a success), None where
     one lacks; they can be compared with those of a result with the same ``scenarios``. ``newest`` orders results in
-    time. ``earlier`` are those of another judge or prompt.
+    time. ``earlier`` are those of another judge or prompt. ``broken`` and ``at_limit`` count verdicts on episodes with
+    a broken answer, and on those that the turn limit ended (``rl.health``).
     """
 
     k: int
@@ -56,6 +62,8 @@ class Result:
     newest: int = 0
     scenarios: str = ""
     successes: tuple[int | None, ...] = ()
+    broken: int = 0
+    at_limit: int = 0
     earlier: tuple[Result, ...] = ()
 
     @property
@@ -84,6 +92,7 @@ class VersionState:
     ``checkpoints`` are the optimizer steps at which its training wrote one, where there are several, and ``chosen`` the
     one that it stands for, the last until a decision chose another; ``steps`` has the results of the others, and
     ``scores`` the training scores that are known. ``reward`` is the mean reward of the round that it was trained on.
+    ``training`` says how the updates went that wrote the checkpoints, by step, by None where there is only one.
     """
 
     name: str
@@ -95,6 +104,7 @@ class VersionState:
     steps: Mapping[int, Results] = field(default_factory=dict)
     scores: Mapping[int, float] = field(default_factory=dict)
     reward: float | None = None
+    training: Mapping[int | None, Training] = field(default_factory=dict)
 
     def on(self, task_set: AnySet, step: int | None = None) -> Result | None:
         """Its result on that task set, or that of its checkpoint at ``step``, if it was evaluated there."""
@@ -131,8 +141,8 @@ class RunState:
 class LineState:
     """Everything the planner needs to know of a line; windows and versions are oldest first.
 
-    ``stable`` names the version that has the line's traffic, if one was released, and ``canary`` the one that is being
-    tried beside it.
+    ``stable`` names the version that has the line's traffic, if one was released, ``stable_release`` is the id of that
+    release, and ``canary`` names the version that is being tried beside it.
     """
 
     name: str
@@ -142,6 +152,7 @@ class LineState:
     runs: tuple[RunState, ...]
     stable: str | None = None
     canary: str | None = None
+    stable_release: int | None = None
 
     def version(self, name: str | None) -> VersionState | None:
         """The version of that name, if there is one."""

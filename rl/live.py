@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from rl.contrast import Reward
 from rl.records import Record
 from rl.release_plan import Plan
 from rl.sequential import Attempts, State, Verdict, look, update
 from rl.stages import Progress, Stage, Step, step
+
+SLOTS = 60
+"""In a stretch of time: ten minutes of ten seconds, which is how long a circuit breaker keeps calls away."""
+
+
+class Slot(NamedTuple):
+    """Calls of one version within ten seconds. ``number`` counts tens of seconds, ``stage`` times with the same shares.
+
+    Of ``n`` calls ``failed`` were asked and not answered, and ``refused`` were not asked: a circuit breaker was open.
+    """
+
+    stage: int
+    number: int
+    is_canary: bool
+    n: int
+    failed: int
+    refused: int
 
 
 class Counted(Record):
@@ -85,3 +104,40 @@ def looked(seen: Seen, plan: Plan, place: int) -> Look:
 def _held(plan: Plan, said: Verdict) -> Step:
     reason = f"it keeps its share until a person ends the test; {said.reason}"
     return Step(action="hold", share=plan.stages.stages[0].share, reason=reason)
+
+
+def stretches(slots: Iterable[Slot]) -> list[Attempts]:
+    """Failed and all calls of both versions in each stretch of time, in the stretches' order.
+
+    A breaker is one version's alone: a short fault of the engine that both share may open either, and then refuses that
+    one all its calls for a while. So a slot in which either was refused any says nothing, and is left out for both. A
+    version whose own fault it is stays refused: where that happened to it alone in more than half of the slots in which
+    it had calls, its refused calls have failed.
+    """
+    found: dict[tuple[int, int], dict[int, dict[bool, Slot]]] = defaultdict(lambda: defaultdict(dict))
+    for one in slots:
+        found[one.stage, one.number // SLOTS][one.number][one.is_canary] = one
+    return [_attempts(list(by_number.values())) for _, by_number in sorted(found.items())]
+
+
+def _attempts(slots: Sequence[Mapping[bool, Slot]]) -> Attempts:
+    broken = {version for version in (True, False) if _is_refused_alone(slots, version)}
+    sums = {True: (0, 0), False: (0, 0)}
+    for slot in slots:
+        if any(one.refused and version not in broken for version, one in slot.items()):
+            continue
+        for version, one in slot.items():
+            failed, n = sums[version]
+            sums[version] = failed + one.failed + one.refused, n + one.n
+    return Attempts(sums[True], sums[False])
+
+
+def _is_refused_alone(slots: Sequence[Mapping[bool, Slot]], version: bool) -> bool:
+    """Whether the version was refused, and the other was not, in more than half of the slots that had its calls."""
+    mine = [slot for slot in slots if version in slot]
+    alone = sum(slot[version].refused > 0 and not _refused(slot, not version) for slot in mine)
+    return 2 * alone > len(mine)
+
+
+def _refused(slot: Mapping[bool, Slot], version: bool) -> int:
+    return slot[version].refused if version in slot else 0

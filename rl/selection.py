@@ -137,7 +137,7 @@ def rank(candidates: Sequence[Candidate], base: Candidate | None, by: Comparison
         posterior={c.step: by.score(c) for c in candidates},
         probability=probability,
         vetoed=vetoed,
-        reason=_reason(pick, tied, [c for c in survivors if c is not pick]),
+        reason=_reason(pick, tied, [c for c in survivors if c is not pick], by),
     )
 
 
@@ -177,9 +177,9 @@ def shown(count: tuple[int, int]) -> str:
     return f"{count[0]}/{count[1]}"
 
 
-def _reason(pick: Candidate, tied: list[Candidate], others: list[Candidate]) -> str:
+def _reason(pick: Candidate, tied: list[Candidate], others: list[Candidate], by: Comparison) -> str:
     if len(tied) == 1:
-        return f"step {pick.step} ({shown(pick.overall)}) is {_better(pick, others)}"
+        return f"step {pick.step} ({shown(pick.overall)}) is {_better(pick, others, by)}"
     steps = ", ".join(str(step) for step in sorted(c.step for c in tied))
     return (
         f"the data do not tell steps {steps} apart; step {pick.step} ({shown(pick.overall)}) by macro mean, "
@@ -187,10 +187,16 @@ def _reason(pick: Candidate, tied: list[Candidate], others: list[Candidate]) -> 
     )
 
 
-def _better(pick: Candidate, others: list[Candidate]) -> str:
-    """Another comparison can tell apart what the exact probability of the overall counts does not: both are said."""
+def _better(pick: Candidate, others: list[Candidate], by: Comparison) -> str:
+    """Another comparison can tell apart what the exact probability of the overall counts does not: both are said.
+
+    One that has a ``basis`` of its own, in words, is about other rates than those of the counts: it alone is said.
+    """
     if not others:
         return "credibly better than every other"
+    if basis := getattr(by, "basis", ""):
+        least = min(by.better(pick, one) for one in others)
+        return f"credibly better than every other (P {least:.3f} or more by {basis})"
     least = min(probability_better(*pick.overall, *one.overall) for one in others)
     if least < CREDIBLE:
         return f"better than every other by the rule, and by the counts alone with P {least:.3f}, below {CREDIBLE:g}"

@@ -169,19 +169,20 @@ def _said(
     for one in evidence:
         let_pass = min(rules.margin, 0.0) if one.signal == rules.primary else 0.0
         if one.upper is not None and one.upper < let_pass and not _missing(one, rules):
-            return "roll back", "worse", f"{shown(one)}, at most {one.upper:+.3g} at any look"
+            return "roll back", "worse", f"worse: {shown(one)}, at most {one.upper:+.3g} at any look"
     if primary is None:
         return "wait", None, f"no {rules.primary} of either version has come; {_failing(failures)}"
     if missing := _missing(primary, rules):
         return "wait", None, f"{missing}; {_failing(failures)}"
     if primary.lower is not None and primary.lower > rules.margin:
         return "promote", "better", f"{shown(primary)}, at least {primary.lower:+.3g} at any look"
-    return "continue", None, f"{shown(primary)}, between {_bound(primary.lower)} and {_bound(primary.upper)}"
+    return "continue", None, f"{shown(primary)}, {_between(primary)}"
 
 
 def shown(evidence: Evidence) -> str:
     """The signal with its counts and the difference, in words."""
-    arms = [f"{arm.mean:.4g} in {arm.n:,} of {arm.units:,}" for arm in (evidence.canary, evidence.stable)]
+    what = "rewards" if evidence.signal == "reward" else "values"
+    arms = [f"{arm.mean:.4g} in {arm.n:,} {what} of {arm.units:,} agents" for arm in (evidence.canary, evidence.stable)]
     return f"{evidence.signal} {arms[0]} against {arms[1]}: difference {evidence.difference:+.3g}"
 
 
@@ -198,6 +199,12 @@ def _failing(failures: Failures) -> str:
     counts = (failures.canary, failures.stable)
     canary, stable = (f"{k:,} of {n:,}" for k, n in counts)
     return f"{canary} requests of the canary failed, {stable} of the stable version"
+
+
+def _between(evidence: Evidence) -> str:
+    if evidence.lower is None and evidence.upper is None:
+        return "no bounds yet"
+    return f"between {_bound(evidence.lower)} and {_bound(evidence.upper)}"
 
 
 def _bound(value: float | None) -> str:

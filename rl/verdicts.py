@@ -61,10 +61,23 @@ class Cells(Record):
         return self.both + self.only_candidate + self.only_stable + self.neither
 
 
+class WorseType(Record):
+    """A type of scenario in which the candidate is credibly worse than the stable version, with probability ``p``.
+
+    ``candidate`` and ``stable`` are (k, n) of the scenarios of that type that both were judged on, k rounded down.
+    """
+
+    type: str
+    p: float
+    candidate: tuple[int, int]
+    stable: tuple[int, int]
+
+
 class PolicyDecision(Record):
     """What was decided, with its evidence. ``probability`` is None where nothing was compared or the policy has none.
 
-    ``difference`` is (low, mean, high) of the success rates' difference, where it was judged.
+    ``difference`` is (low, mean, high) of the success rates' difference, where it was judged. ``worse`` are the types
+    that veto the candidate, whatever the policy says.
     """
 
     released: bool
@@ -75,6 +88,7 @@ class PolicyDecision(Record):
     environments: list[EnvironmentVerdict]
     cells: Cells | None = None
     difference: tuple[float, float, float] | None = None
+    worse: tuple[WorseType, ...] = ()
 
 
 def tally(scores: dict[str, float]) -> Tally:

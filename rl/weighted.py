@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ TINY = 1e-300
 
 class Weighted:
     """Compares candidates of the same types by their weighted mean rates. Weights are divided by their sum."""
+
+    basis: ClassVar[str] = "the weighted rates"
+    """What its probabilities are of, in words."""
 
     def __init__(self, candidates: Sequence[Candidate], weights: Mapping[str, float]) -> None:
         total = math.fsum(weights.get(name, 0.0) for name in candidates[0].types)

@@ -20,7 +20,7 @@ from worker.settings import settings
 if TYPE_CHECKING:
     from db.held_out import Point
     from db.jobs import Claim
-    from db.tables import Version
+    from db.tables import Checkpoint, Version
     from environments.agent import ChatClient
     from rl.evaluating import Shard
     from rl.held_out import LoggedSet
@@ -55,11 +55,13 @@ class Asked:
     theirs: list[Answer] = field(default_factory=list)
 
 
-async def shard(claim: Claim, task_set: LoggedSet, version: Version, uri: str, lease: Lease) -> Shard:
-    """The verdicts of the places of the task set that the claim names, on the checkpoint at ``uri``.
+async def shard(claim: Claim, task_set: LoggedSet, version: Version, checkpoint: Checkpoint, lease: Lease) -> Shard:
+    """The verdicts of the places of the task set that the claim names, on that checkpoint of the version.
+
+    A half for choosing of which the logs hold no point has none.
 
     Raises:
-        InvalidInput: the logs hold no point to ask about.
+        InvalidInput: the logs hold no point to ask about for the decision.
         InvalidSettings: no judge or verifier can be asked; see ``tasks.judgement``.
         EngineUnavailable: the engine does not answer, or cannot load a checkpoint.
         TransientError: the judge or the verifier does not answer at the moment.
@@ -67,21 +69,27 @@ async def shard(claim: Claim, task_set: LoggedSet, version: Version, uri: str, l
     """
     from rl import duel
     from rl.evaluating import Shard
-    from tasks import judgement, verifier
+    from tasks import engine, judgement, verifier
 
     about = {"stage": "evaluate", "version": version.name, "split": task_set.split}
+    judge = verifier.judge_name(str(task_set.verifier)) if task_set.judge is None else duel.judge_name(task_set.judge)
     asked = await lease.during(asyncio.to_thread(_look, claim, task_set, version))
-    asked.mine = await _answers(asked, task_set, version.name, uri, lease, about)
+    if not asked.points:
+        return Shard(judge, judgement.prompt_hash(task_set), asked.against)
+    mine = engine.name_of(version.name, checkpoint.sha256)
+    asked.mine = await _answers(asked, task_set, mine, checkpoint.uri, lease, about)
     if task_set.judge is None:
         setting = str(task_set.verifier)
         found = await lease.during(judgement.verified(claim, setting, asked, lease.count(about | {"by": "verifier"})))
-        return Shard(verifier.judge_name(setting), judgement.prompt_hash(task_set), "", found)
+        return Shard(judge, judgement.prompt_hash(task_set), asked.against, found)
     if asked.rival is None:
         asked.theirs = [Answer(point.call.response.model_dump(exclude_none=True)) for point in asked.points]
     else:
-        asked.theirs = await _answers(asked, task_set, *asked.rival, lease, about | {"version": asked.rival[0]})
+        name, uri = asked.rival
+        theirs = engine.name_of(name, asked.against)
+        asked.theirs = await _answers(asked, task_set, theirs, uri, lease, about | {"version": name})
     found = await lease.during(judgement.duelled(claim, task_set.judge, asked, lease.count(about | {"by": "judge"})))
-    return Shard(duel.judge_name(task_set.judge), judgement.prompt_hash(task_set), asked.against, found)
+    return Shard(judge, judgement.prompt_hash(task_set), asked.against, found)
 
 
 def _look(claim: Claim, task_set: LoggedSet, version: Version) -> Asked:
@@ -97,7 +105,7 @@ def _look(claim: Claim, task_set: LoggedSet, version: Version) -> Asked:
             other, checkpoint = versions.named(session, against)
             both, against, rival = [version.id, other.id], checkpoint.sha256, (other.name, checkpoint.uri)
         points = held_out.points(session, claim.line_id, task_set, both, redaction)
-    if not points[first : first + count]:
+    if not points[first : first + count] and task_set.split == "held_out":
         remedy = (
             f"from {task_set.since} to {task_set.until} the logs hold no scenario that is held out, was not trained on"
             " and has a call with a prompt and an answer; raise held_out.share or held_out.hours"
@@ -107,9 +115,12 @@ def _look(claim: Claim, task_set: LoggedSet, version: Version) -> Asked:
 
 
 async def _answers(
-    asked: Asked, task_set: LoggedSet, version: str, uri: str, lease: Lease, about: dict[str, Any]
+    asked: Asked, task_set: LoggedSet, served: str, uri: str, lease: Lease, about: dict[str, Any]
 ) -> list[Answer]:
-    """The version's answer at each point, in order; those that this process has are not asked for again."""
+    """The answers of the checkpoint at ``uri``, which the engine calls ``served``, at each point, in order.
+
+    Those that this process has are not asked for again.
+    """
     from environments.agent import ChatClient
     from tasks.engine import serve_version
 
@@ -117,8 +128,8 @@ async def _answers(
     missing = [place for place, key in enumerate(keys) if key not in _kept]
     answers = {place: _kept[key] for place, key in enumerate(keys) if key in _kept}
     if missing:
-        url = await lease.during(serve_version(version, uri, lease.beat))
-        client = ChatClient(url, settings().engine_key, version, task_set.sampled_at, task_set.max_tokens, "evaluation")
+        url = await lease.during(serve_version(served, uri, lease.beat))
+        client = ChatClient(url, settings().engine_key, served, task_set.sampled_at, task_set.max_tokens, "evaluation")
         async with client as chat:
             beat = lease.count(about)
             answers |= await lease.during(_ask(chat, asked, missing, beat))

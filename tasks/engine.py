@@ -28,8 +28,19 @@ def announce(tick: Callable[[], object] = lambda: None) -> Ready:
     return ready
 
 
-async def serve_version(version: str, uri: str, tick: Callable[[], object] = lambda: None) -> str:
-    """Load the checkpoint at ``uri`` under the version's name. Returns the engine's URL. For ``tick`` see ``announce``.
+def name_of(version: str, sha256: str) -> str:
+    """What the engine calls a version's checkpoint that is not served to agents.
+
+    The version's own name is the gateway's: the engine has it from the checkpoint that was decided on, and one name is
+    never two folders'.
+    """
+    return f"{version}@{sha256[:12]}"
+
+
+async def serve_version(name: str, uri: str, tick: Callable[[], object] = lambda: None) -> str:
+    """Load the checkpoint at ``uri`` under that name. Returns the engine's URL. For ``tick`` see ``announce``.
+
+    Names and checkpoints that were not asked for lately make room by themselves.
 
     Raises:
         EngineUnavailable: the engine does not answer, or cannot load it.
@@ -41,12 +52,12 @@ async def serve_version(version: str, uri: str, tick: Callable[[], object] = lam
     try:
         async with httpx.AsyncClient(timeout=120, trust_env=False) as client:
             answer = await client.post(
-                f"{url}/v1/load_lora_adapter", json={"lora_name": version, "lora_path": uri}, headers=headers
+                f"{url}/v1/load_lora_adapter", json={"lora_name": name, "lora_path": uri}, headers=headers
             )
     except httpx.TransportError as error:
         raise EngineUnavailable(
             f"the engine at {url} does not answer: {error!r} (pid of this worker {os.getpid()})"
         ) from error
     if answer.status_code != 200:
-        raise EngineUnavailable(f"the engine cannot load {version} from {uri}: {answer.text[:300]}")
+        raise EngineUnavailable(f"the engine cannot load {name} from {uri}: {answer.text[:300]}")
     return url

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from rl.errors import EngineUnavailable, TransientError
+from rl.errors import EngineUnavailable, InvalidInput, TransientError
 from tasks.carry import carry_out
 from worker.app import app
 from worker.child import resident
@@ -43,7 +43,7 @@ def _work(claim: Claim, lease: Lease) -> Effect:
     task_set = _task_set(claim)
     with transaction() as session:
         version = versions.named(session, claim.inputs["version"])[0]
-        checkpoint = evaluations.checkpoint_of(session, version, claim.inputs.get("step"))
+        checkpoint = evaluations.asked_for(session, version, claim.inputs)
     try:
         shard = _shard(claim, task_set, version, checkpoint, lease)
     except EngineUnavailable:
@@ -61,11 +61,24 @@ def _work(claim: Claim, lease: Lease) -> Effect:
 
 
 def _check(claim: Claim, shard: Shard, counts: dict[str, Any]) -> None:
-    """Raises ``TransientError`` where what was asked for is not there: another prompt, or verdicts that are missing."""
+    """Refuse to succeed without what was asked for, else the planner would wait for it for ever.
+
+    Raises:
+        TransientError: it was another prompt, or verdicts that are missing still.
+        InvalidInput: the logs hold no more scenarios than before.
+    """
     asked, lacking = claim.inputs.get("prompt", shard.prompt_hash), int(claim.inputs.get("missing", 0))
     if asked != shard.prompt_hash:
         remedy = f"here it is {shard.prompt_hash}: start this worker from the code that has it"
         raise TransientError(f"verdicts under the prompt {asked} were asked for, {remedy}")
+    held = claim.inputs.get("held")
+    if held is not None and counts["n"] + counts["missing"] <= held:
+        version = claim.inputs["version"]
+        remedy = (
+            "the logs hold no more of them now, and others were judged on more; "
+            f"`rlfleet reject {version} --reason TEXT` gives the version up"
+        )
+        raise InvalidInput("scenarios", held, remedy)
     if lacking and counts["missing"] >= lacking:
         reasons = sorted({str(one["reason"]) for one in shard.verdicts if one["right"] is None})
         raise TransientError(f"there is still no verdict on {counts['missing']} scenarios: {'; '.join(reasons)[:500]}")
@@ -90,12 +103,12 @@ def _shard(
     if isinstance(task_set, LoggedSet):
         from tasks import answers
 
-        return asyncio.run(answers.shard(claim, task_set, version, checkpoint.uri, lease))
+        return asyncio.run(answers.shard(claim, task_set, version, checkpoint, lease))
     found = Shard(JUDGE, _prompt_hash(task_set), "")
     with transaction() as session:
         if evaluations.stored(session, checkpoint, task_set, found, *_place(claim)):
             return found
-    outcomes = asyncio.run(_play(claim, task_set, version.name, checkpoint.uri, lease))
+    outcomes = asyncio.run(_play(claim, task_set, version.name, checkpoint, lease))
     return Shard(found.judge, found.prompt_hash, "", [_verdict(one, _place(claim)[0]) for one in outcomes])
 
 
@@ -111,17 +124,18 @@ def _prompt_hash(task_set: TaskSet) -> str:
     return digest(environments.load(task_set.environment).system)
 
 
-async def _play(claim: Claim, task_set: TaskSet, version: str, uri: str, lease: Lease) -> list[Outcome]:
+async def _play(claim: Claim, task_set: TaskSet, version: str, checkpoint: Checkpoint, lease: Lease) -> list[Outcome]:
     import environments
     from environments.agent import ChatClient
     from environments.play import play_many
-    from tasks.engine import serve_version
+    from tasks.engine import name_of, serve_version
 
     environment = environments.load(task_set.environment)
-    url = await lease.during(serve_version(version, uri, lease.beat))
+    served = name_of(version, checkpoint.sha256)
+    url = await lease.during(serve_version(served, checkpoint.uri, lease.beat))
     beat = lease.count({"stage": "evaluate", "version": version, "split": task_set.split})
     limits = (task_set.temperature, environment.max_tokens, "evaluation")
-    async with ChatClient(url, settings().engine_key, version, *limits) as chat:
+    async with ChatClient(url, settings().engine_key, served, *limits) as chat:
         playing = play_many(environment, assignments(claim, task_set), chat, CONCURRENCY, beat)
         return await lease.during(playing)
 
@@ -147,6 +161,8 @@ def assignments(claim: Claim, task_set: TaskSet) -> list[Assignment]:
 
 
 def _verdict(outcome: Outcome, sample: int) -> dict[str, Any]:
+    from rl.health import reason_of
+
     return {
         "scenario_id": outcome.scenario_id,
         "sample": sample,
@@ -155,5 +171,5 @@ def _verdict(outcome: Outcome, sample: int) -> dict[str, Any]:
         "content_hash": outcome.content_hash,
         "turns": outcome.turns,
         "type": outcome.type,
-        "reason": None,
+        "reason": reason_of(outcome.broken, outcome.truncated),
     }

@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rl.errors import DiskFull, NoTrainingData, OffPolicyRefused
 from rl.protocol import BackendName, DatasetRow, TrainCommand
@@ -51,6 +51,14 @@ class Frozen:
     own: Mapping[str, int]
     is_on_policy: bool
     parent: str | None
+
+
+class Curated(NamedTuple):
+    """A file of rows for ``ptx``, its SHA-256, and how many rows of its source are not in it as they are held out."""
+
+    path: Path
+    sha256: str
+    left_out: int
 
 
 def start_from(
@@ -109,10 +117,11 @@ def write(folder: Path, frozen: Frozen) -> tuple[Path, str]:
         return _written(folder / DATASET, _lines(session, frozen))
 
 
-def curate(folder: Path, url: str, own: Container[str] = ()) -> tuple[Path, str]:
+def curate(folder: Path, url: str, own: Container[str], held_out: Mapping[str, Any] | None) -> Curated:
     """Write all usable rows of the source at ``url`` as a second such file, for ``ptx``; see ``write``.
 
-    Of calls that none of the models ``own`` spoke, only the text. None of those whose owner refused consent.
+    Of calls that none of the models ``own`` spoke, only the text. None of those whose owner refused consent, and none
+    of a scenario that is held out by the ``share`` and ``salt`` of ``held_out``, as a dataset's manifest has them.
 
     Raises:
         InvalidInput: there is no such source.
@@ -122,15 +131,19 @@ def curate(folder: Path, url: str, own: Container[str] = ()) -> tuple[Path, str]
     import sources
     from db import withdrawals
     from db.session import transaction
+    from rl.held_out import is_held_out
     from rl.records import Trajectory
 
     rows = [one for one in sources.connect(url).read(None) if isinstance(one, Trajectory) and one.consent is not False]
     with transaction() as session:
         refused = withdrawals.refused(session, [one.trajectory_id for one in rows])
     rows = [one for one in rows if one.trajectory_id not in refused]
-    if not rows:
-        raise NoTrainingData(f"no usable row in {url}, which config.ptx.source names")
-    return _written(folder / CURATED, (_line(one, own) for one in rows))
+    share, salt = (float(held_out["share"]), str(held_out["salt"])) if held_out else (0.0, "")
+    kept = [one for one in rows if not is_held_out(one.scenario_id, share, salt)]
+    if not kept:
+        why = f": all {len(rows)} are held out for evaluation" if rows else ""
+        raise NoTrainingData(f"no usable row in {url}, which config.ptx.source names{why}")
+    return Curated(*_written(folder / CURATED, (_line(one, own) for one in kept)), len(rows) - len(kept))
 
 
 def _written(path: Path, lines: Iterable[bytes]) -> tuple[Path, str]:

@@ -14,11 +14,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rl import duel
 from rl.config import digest
 from rl.errors import InvalidSettings, Tomorrow, TransientError
+from rl.health import broken, reason_of
+from rl.held_out import LOGGED
 from tasks import verifier
 from tasks.answers import content_hash
 from tasks.judge_client import Failure, JudgeClient
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from rl.held_out import LoggedSet
     from rl.scoring_config import Judge
     from tasks.answers import Answer, Asked
+    from tasks.verifier import Said
 
 Beat = Callable[[object, int, int], None]
 Verdict = tuple[bool | None, bool | None, str | None]
@@ -69,24 +73,27 @@ async def duelled(claim: Claim, judge: Judge, asked: Asked, beat: Beat) -> list[
         for place, one in zip(open_, several, strict=True):
             found[place] = one
     settle(claim, f"held_out.judge.model = {judge.model}", found)
-    return [_row(point, asked.sample, one) for point, one in zip(asked.points, found, strict=True)]
+    return _rows(asked, found)
 
 
 async def verified(claim: Claim, setting: str, asked: Asked, beat: Beat) -> list[dict[str, Any]]:
     """A verdict row for each point: whether the verifier says that the version's answer is right.
+
+    Where answers are compared with the logged ones, it is asked the same of those, and a verdict needs both.
 
     Raises:
         InvalidSettings, TransientError: as ``settle``; or the verifier cannot be asked at all.
     """
     found: list[Verdict | Failure] = [(None, None, one.reason) for one in asked.mine]
     places = [place for place, one in enumerate(asked.mine) if one.message is not None]
-    said = await verifier.verified(
-        setting, [_question(asked.points[place], asked.mine[place]) for place in places], beat
-    )
-    for place, one in zip(places, said, strict=True):
-        found[place] = one if isinstance(one, Failure) else (one.right, None, one.reason)
+    questions = [_question(asked.points[place], asked.mine[place].message) for place in places]
+    rivals = [one | {"answer": one["logged_answer"]} for one in questions] if asked.against == LOGGED else []
+    said = await verifier.verified(setting, questions + rivals, beat)
+    theirs: list[Said | Failure | None] = [*said[len(places) :]] or [None] * len(places)
+    for place, one, other in zip(places, said[: len(places)], theirs, strict=True):
+        found[place] = _beside(one, other)
     settle(claim, f"held_out.verifier = {verifier.judge_name(setting).removeprefix('verifier/')}", found)
-    return [_row(point, asked.sample, one) for point, one in zip(asked.points, found, strict=True)]
+    return _rows(asked, found)
 
 
 def settle(claim: Claim, who: str, found: Sequence[Verdict | Failure]) -> None:
@@ -160,19 +167,45 @@ async def _all(work: Sequence[Any], beat: Beat) -> list[Verdict | Failure]:
     return [task.result() for task in tasks]
 
 
-def _question(point: Point, answer: Answer) -> dict[str, Any]:
+def _beside(mine: Said | Failure, logged: Said | Failure | None) -> Verdict | Failure:
+    """What the verifier says of the version's answer, and of the logged one where that is asked about."""
+    if isinstance(mine, Failure) or logged is None:
+        return mine if isinstance(mine, Failure) else (mine.right, None, mine.reason)
+    if isinstance(logged, Failure):
+        return replace(logged, reason=f"the logged answer: {logged.reason}")
+    if mine.right is None or logged.right is None:
+        return None, None, mine.reason if mine.right is None else f"the logged answer: {logged.reason}"
+    return mine.right, logged.right, mine.reason
+
+
+def _question(point: Point, answer: dict[str, Any] | None) -> dict[str, Any]:
     return {
         "scenario_id": point.scenario_id,
         "messages": [message.model_dump(exclude_none=True) for message in point.call.messages],
         "tools": point.call.tools or [],
-        "answer": answer.message,
+        "answer": answer,
         "logged_answer": point.call.response.model_dump(exclude_none=True),
         "metadata": point.trajectory.metadata,
     }
 
 
-def _row(point: Point, sample: int, found: Verdict | Failure) -> dict[str, Any]:
+def _rows(asked: Asked, found: Sequence[Verdict | Failure]) -> list[dict[str, Any]]:
+    both = zip(asked.points, asked.mine, found, strict=True)
+    return [_row(point, asked.sample, mine, one) for point, mine, one in both]
+
+
+def _damage(mine: Answer) -> str | None:
+    """How the answer is broken, in words; None where it is not, or calls a tool."""
+    content = "" if mine.message is None else mine.message.get("content") or ""
+    if mine.message is None or mine.message.get("tool_calls") or not isinstance(content, str):
+        return None
+    return reason_of(broken(content), at_limit=False)
+
+
+def _row(point: Point, sample: int, mine: Answer, found: Verdict | Failure) -> dict[str, Any]:
     right, rival_right, reason = (None, None, found.reason) if isinstance(found, Failure) else found
+    if right is not None and (damage := _damage(mine)):
+        reason = "; ".join(filter(None, (damage, reason)))
     return {
         "scenario_id": point.scenario_id,
         "sample": sample,

@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -147,7 +147,7 @@ def _unneeded(attempts: list[Found]) -> list[Path]:
     ids = sorted({one.job_id for one in attempts})
     textless = erasure.without_files(ids)
     over, idle, without_state = rows.ended(ids), rows.not_running(ids), rows.forget_states(ids)
-    named, given_up = rows.named_folders(), checkpoints.removed_folders(ids)
+    named, given_up, steps = rows.named_folders(), checkpoints.removed_folders(ids), rows.steps_named(ids)
     paths: list[Path] = []
     for one in attempts:
         if one.job_id in over and (one.job_id, one.fence) not in named and _is_older(one.path, FOLDER_DAYS):
@@ -155,6 +155,8 @@ def _unneeded(attempts: list[Found]) -> list[Path]:
             continue
         folders = (one.path / name for name in given_up.get((one.job_id, one.fence), ()))
         paths += [path for path in folders if path.is_dir() and not path.is_symlink()]
+        if one.job_id in over:
+            paths += [path for path in _written_again(one, steps) if _is_older(path, FOLDER_DAYS)]
         if one.job_id in textless:
             paths += dataset_files(one.path)
         if one.job_id in without_state:
@@ -162,6 +164,13 @@ def _unneeded(attempts: list[Found]) -> list[Path]:
         if one.job_id in idle:
             paths += [path for path in one.path.glob("*.writing") if _is_older(path, TEMPORARY_DAYS)]
     return paths
+
+
+def _written_again(attempt: Found, steps: Mapping[tuple[int, str], Set[int]]) -> list[Path]:
+    """Checkpoints of an attempt that a later one, which went on from a state before them, wrote in its own folder."""
+    found = [(path, steps.get((attempt.job_id, path.name), ())) for path in attempt.path.glob("step-*")]
+    again = [path for path, fences in found if fences and attempt.fence not in fences]
+    return [path for path in again if path.is_dir() and not path.is_symlink()]
 
 
 def dataset_files(attempt: Path) -> list[Path]:

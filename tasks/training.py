@@ -34,11 +34,14 @@ MOST_NAMED = 5
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that the child is told, and what the version row will say of it."""
+    """Everything that the child is told, and what the version row will say of it.
+
+    ``inputs`` are hashes of files, and what was held out of the curated one.
+    """
 
     dataset: int
     names: list[str]
-    hashes: dict[str, str]
+    inputs: dict[str, Any]
     start: Start
     command: TrainCommand
     choice: Choice
@@ -48,7 +51,7 @@ class Plan:
         start: dict[str, Any] = {"parent": self.start.parent, "base": self.start.base}
         if self.start.step is not None:
             start["parent_step"] = self.start.step
-        return {"windows": self.names, **self.hashes, **start, "backend": self.choice.manifest()}
+        return {"windows": self.names, **self.inputs, **start, "backend": self.choice.manifest()}
 
 
 def train_on(claim: Claim, lease: Lease) -> Effect:
@@ -120,7 +123,8 @@ def _prepare(claim: Claim) -> Plan:
     kept = frozen.Frozen(dataset.id, own, is_on_policy(claim.config["objective"]), start.parent)
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
     path, written = frozen.write(folder, kept)
-    beside = frozen.curate(folder, config["ptx"]["source"], own) if config.get("ptx") else None
+    held = dataset.manifest.get("held_out")
+    beside = frozen.curate(folder, config["ptx"]["source"], own, held) if config.get("ptx") else None
     command = frozen.command_for(
         claim.job_id,
         claim.fence,
@@ -129,11 +133,14 @@ def _prepare(claim: Claim) -> Plan:
         config,
         resume=resume,
         save_seconds=settings().save_seconds,
-        curated=beside and beside[0],
+        curated=beside and beside.path,
         backend=choice.backend.name,
     )
-    hashes = {"dataset": dataset.sha256, "dataset_file": written} | ({"curated_file": beside[1]} if beside else {})
-    return Plan(dataset.id, names, hashes, start, command, choice)
+    inputs: dict[str, Any] = {"dataset": dataset.sha256, "dataset_file": written}
+    if beside:
+        left_out = {"curated_held_out": held | {"left_out": beside.left_out}} if held else {}
+        inputs |= {"curated_file": beside.sha256} | left_out
+    return Plan(dataset.id, names, inputs, start, command, choice)
 
 
 def _thaw(claim: Claim) -> bool:

@@ -179,7 +179,7 @@ class JobHistories(RuleBasedStateMachine):
     def cancel(self) -> None:
         before = self.now.state
         self.now.unwanted = before in (State.QUEUED, State.RUNNING)
-        if before is State.QUEUED:
+        if before in (State.QUEUED, State.FAILED, State.DEAD):
             self.now.state = State.CANCELLED
         assert jobs.cancel(self.job_id) is self.now.state
 

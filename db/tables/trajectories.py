@@ -123,7 +123,8 @@ class Call(Base):
 class CallFailure(Base):
     """A call that the version ``model`` should have answered and did not, whether or not another answered in its place.
 
-    ``at`` is when it was made.
+    ``at`` is when it was made. ``asked`` is false where circuit breakers kept the call from every engine: that says
+    nothing new of the version.
     """
 
     __tablename__ = "call_failures"
@@ -134,6 +135,7 @@ class CallFailure(Base):
     model: Mapped[str]
     reason: Mapped[str]
     at: Mapped[Moment]
+    asked: Mapped[bool]
 
 
 class Recording(Base):

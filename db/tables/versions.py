@@ -118,7 +118,8 @@ class Evaluation(Base):
     """One shard of a checkpoint's evaluation: one sample of the task set's scenarios from place ``first`` on.
 
     ``k`` of ``n`` verdicts were right; of ``missing`` scenarios there is none. ``against`` is what its answers were
-    compared with: the hash of another checkpoint, ``logged``, or nothing where each answer was judged by itself.
+    compared with: the hash of another checkpoint, ``logged``, or nothing where each answer was judged by itself; ``#``
+    and its id in a row from before shards whose shard another row has.
     """
 
     __tablename__ = "evaluations"
@@ -178,12 +179,13 @@ class Verdict(Base):
 class Decision(Base):
     """Why a version was or was not released: the policy, the evidence and what would have changed it.
 
-    A job made it, or a person, the ``actor``. ``approval`` is set where a person must agree before it is carried out.
+    A job made it, or a person, the ``actor``. ``approval`` is set where a person must agree before it is carried out;
+    it is ``superseded`` where another decision about the version came first.
     """
 
     __tablename__ = "decisions"
     __table_args__ = (
-        CheckConstraint("approval in ('waiting','given','refused')", name="approval"),
+        CheckConstraint("approval in ('waiting','given','refused','superseded')", name="approval"),
         CheckConstraint("(job_id is null) = (actor is not null)", name="author"),
     )
 

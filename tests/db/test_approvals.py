@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 from sqlalchemy import select, text
 
-from db import approvals, lines, releases, versions
+from db import alerts, approvals, lines, releases, versions
 from db.session import transaction
 from db.tables import Alert, Decision, Release
 from rl.config import Release as Policy
 from rl.errors import InvalidInput
+from tests.conftest_database import released
 from tests.db.judged import GATE, HOUR, V0, V1, V2, candidate, decide, line_with, live, to_decide
 from tests.db.trained import add_line, add_version, evaluate, release, states
 
@@ -58,6 +60,14 @@ def test_nothing_is_released_before_a_person_says_so() -> None:
 
 
 @pytest.mark.usefixtures("waits")
+@pytest.mark.parametrize("say", [approve, refuse])
+def test_nobody_is_told_any_more_that_it_waits_once_a_person_has_said(say: Callable[[], object]) -> None:
+    assert [one.name for one in alerts.waiting()] == ["approval_waiting"]
+    say()
+    assert alerts.waiting() == []
+
+
+@pytest.mark.usefixtures("waits")
 def test_approval_carries_the_decision_out_once() -> None:
     first = approve()
     assert (first.approval, first.by, first.changed, first.stage) == ("given", "ann", True, "canary")
@@ -67,7 +77,9 @@ def test_approval_carries_the_decision_out_once() -> None:
     assert (again.by, again.at, again.changed, again.stage) == ("ann", first.at, False, None)
     with transaction() as session:
         assert session.scalars(select(Release.decision_id).where(Release.stage == "canary")).all() == [newest().id]
-    with pytest.raises(InvalidInput, match=r"ann approved it; to take it back: rlfleet rollback"):
+    with pytest.raises(
+        InvalidInput, match=r"ann approved it; to take it back: `rlfleet rollback --line main --reason TEXT`"
+    ):
         refuse()
 
 
@@ -81,6 +93,18 @@ def test_refusal_rejects_the_version_for_good() -> None:
     assert not refuse(actor="bob").changed
     with pytest.raises(InvalidInput, match="ann refused it"):
         approve()
+
+
+@pytest.mark.usefixtures("waits")
+def test_what_waits_already_is_not_decided_again_against_the_same_version() -> None:
+    with transaction() as session:
+        line, stable = lines.named(session, "main"), versions.named(session, V0)[0]
+        released(session, line.id, stable.id, 60)
+    again = decide(to_decide(V1))
+    assert again == {"candidate": V1, "undecided": f"{V1} waits for approval already, compared with {V0}"}
+    with transaction() as session:
+        assert session.scalars(select(Decision.approval).where(Decision.approval.is_not(None))).all() == ["waiting"]
+    assert approve().stage == "canary"
 
 
 @pytest.mark.usefixtures("waits")
@@ -113,7 +137,9 @@ def test_a_decision_against_a_version_that_is_no_longer_stable_is_not_approved()
 def test_a_version_that_was_rejected_meanwhile_is_not_approved() -> None:
     with transaction() as session:
         versions.set_state(session, [versions.named(session, V1)[0].id], "rejected", "by hand")
-    with pytest.raises(InvalidInput, match=rf"rejected meanwhile \(by hand\); refuse it with `rlfleet approve {V1}"):
+    with pytest.raises(
+        InvalidInput, match=rf"rejected meanwhile \(by hand\); refuse it with `rlfleet approve {V1} --refuse --reason"
+    ):
         approve()
     assert refuse().changed
 
@@ -123,7 +149,7 @@ def test_a_second_one_waits_for_the_canary_of_the_first() -> None:
     second = candidate(70)
     decide(to_decide(second))
     approve(V1)
-    with pytest.raises(InvalidInput, match=rf"{V1} is the line's canary, with 10 %; approve it again once that has"):
+    with pytest.raises(InvalidInput, match=rf"{V1} is the line's canary with 10 %; wait .* once that has ended"):
         approve(second)
     with transaction() as session:
         (canary,) = releases.canaries(session)

@@ -96,7 +96,7 @@ def test_a_failure_is_stored_once() -> None:
         assert failures.insert(session, []) == []
         assert failures.insert(session, [FAILURE, FAILURE]) == [True, False]
         assert failures.insert(session, [replace(FAILURE, reason="again")]) == [False]
-    assert rows("select * from rlfleet.call_failures") == [("f1", "main", "v1", "answered 500", AT)]
+    assert rows("select * from rlfleet.call_failures") == [("f1", "main", "v1", "answered 500", AT, True)]
 
 
 def test_a_refusal_goes_before_what_it_refuses() -> None:

@@ -54,6 +54,15 @@ def live() -> list[tuple[str, int]]:
         return [(one.version, one.share) for one in releases.live(session, "main")]
 
 
+def released_as(name: str) -> int:
+    """The id of the release by which that version is stable."""
+    with transaction() as session:
+        row = releases.current(session, lines.named(session, "main").id, "stable")
+        assert row is not None
+        assert row.version_id == versions.named(session, name)[0].id
+        return row.id
+
+
 def now() -> dict[str, str]:
     with transaction() as session:
         return states(session)
@@ -156,7 +165,7 @@ def test_nothing_is_decided_against_a_version_that_is_no_longer_stable_and_anoth
         evaluate(session, other, 60, 100)
     again = to_decide()
     assert again.job_id != claim.job_id
-    assert again.inputs == {"candidate": V1, "run": None, "base": V2}
+    assert again.inputs == {"candidate": V1, "run": None, "base": V2, "release": released_as(V2)}
     assert decide(again)["released"] is True
     assert live() == [(V1, 40)]
 
@@ -230,7 +239,7 @@ def test_a_run_is_undecided_when_another_version_became_stable_and_is_compared_w
     with transaction() as session:
         evaluate(session, other, 0, 1, HELD_OUT)
     again = to_decide()
-    assert again.inputs == {"candidate": V2, "run": "demo", "base": V3}
+    assert again.inputs == {"candidate": V2, "run": "demo", "base": V3, "release": released_as(V3)}
     decide(again)
     assert live() == [(V2, 40)]
 

@@ -73,15 +73,37 @@ def test_without_a_strategy_it_is_the_lines() -> None:
     assert live() == [("stable", V1, 100)]
 
 
+def test_an_ab_test_in_the_way_says_that_a_person_ends_it() -> None:
+    line_with(POLICY)
+    candidate()
+    second = candidate(70)
+    deploy(V1, strategy="test", share=10)
+    stay = f"`rlfleet deploy {V1} --strategy immediate --reason TEXT` makes it the stable version"
+    with pytest.raises(InvalidInput, match=f"{V1} is in an A/B test with 10 % .*, and a person ends it: {stay}"):
+        deploy(second)
+
+
+def test_a_deployment_by_hand_names_the_version_that_was_stable() -> None:
+    line_with(POLICY)
+    candidate()
+    deploy(V1, strategy="immediate")
+    deploy(V1, strategy="immediate", share=30)
+    with transaction() as session:
+        found = session.scalars(select(Decision.stable_id).order_by(Decision.id)).all()
+        stable = session.scalars(select(Version.id).where(Version.name == V0)).one()
+    assert found[-2:] == [stable, None]
+
+
 def test_at_once_ends_the_versions_own_canary_and_waits_for_anothers() -> None:
     line_with(POLICY)
     candidate()
     second = candidate(70)
     deploy(V1)
-    with pytest.raises(InvalidInput, match=f"{V1} is the line's canary, compared with the stable version"):
+    with pytest.raises(InvalidInput, match=f"{V1} is the line's canary with 4 %; wait for its end"):
         deploy(second, strategy="immediate")
-    with pytest.raises(InvalidInput, match=f"{V1} is the line's canary with 4 %; wait for it to end, or roll it back"):
+    with pytest.raises(InvalidInput, match="or end it with `rlfleet rollback --line main --reason TEXT`") as refused:
         deploy(second)
+    assert str(refused.value).startswith(f"version = '{second}': ")
     assert (live(), states_now()[second]) == ([("canary", V1, 4), ("stable", V0, 100)], "candidate")
     deploy(V1, strategy="immediate")
     assert live() == [("stable", V1, 40)]
@@ -126,6 +148,66 @@ def test_shares_that_cannot_be(how: dict[str, object], why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
         deploy(**how)
     assert (live(), states_now()[V1]) == ([("stable", V0, 100)], "candidate")
+
+
+def stable_at(share: int) -> None:
+    with transaction() as session:
+        deployments.deploy(session, V0, "less of it", "ann", strategy="immediate", share=share)
+
+
+@pytest.mark.parametrize("share", [60, 70])
+def test_a_test_that_leaves_the_stable_version_no_agents_is_refused(share: int) -> None:
+    line_with(Policy(**GATE))
+    candidate()
+    stable_at(60)
+    why = f"the stable version of line main has 60 %, .* with {share} % none is left"
+    with pytest.raises(InvalidInput, match=why) as refused:
+        deploy(strategy="test", share=share)
+    assert refused.value.field == "share"
+    assert (live(), states_now()[V1]) == ([("stable", V0, 60)], "candidate")
+    assert deploy(strategy="test", share=59).share == 59
+
+
+def test_a_canary_ends_at_the_share_that_a_person_left_to_the_stable_version() -> None:
+    line_with(Policy(**GATE))
+    candidate()
+    stable_at(60)
+    assert deploy().share == 6
+    with transaction() as session:
+        (canary,) = releases.canaries(session)
+        assert (canary.plan.share, [canary.plan.of_agents(one.share) for one in canary.plan.stages.stages]) == (
+            60,
+            [6, 30, 60],
+        )
+
+
+def test_a_canary_that_takes_all_agents_before_its_last_stage_is_refused() -> None:
+    line_with(Policy(**GATE))
+    candidate()
+    stable_at(40)
+    with pytest.raises(InvalidInput, match="with 50 % none is left to compare with"):
+        deploy(share=100)
+    assert deploy(share=78).share == 8
+
+
+def test_the_share_is_looked_at_before_the_evaluation() -> None:
+    line_with(POLICY)
+    with transaction() as session:
+        add_version(session, lines.named(session, "main"), HOUR)
+    for strategy in ("immediate", "gradual"):
+        with pytest.raises(InvalidInput, match="share"):
+            deploy(strategy=strategy, share=130)
+
+
+def test_an_unknown_version_is_told_those_of_its_line() -> None:
+    line_with(POLICY)
+    candidate()
+    with transaction() as session:
+        name = add_version(session, add_line(session, "shop"), HOUR).name
+    with pytest.raises(InvalidInput) as refused:
+        deploy("shop-v9.9.9")
+    assert name in str(refused.value)
+    assert V0 not in str(refused.value)
 
 
 def test_a_version_without_any_evaluation_needs_a_word() -> None:

@@ -17,6 +17,7 @@ from rl.errors import InvalidInput
 from rl.held_out import LoggedSet
 from rl.line_state import Part
 from rl.planner import Want, plan
+from rl.records import ids_sha256
 from rl.verdicts import Verdicts
 from tests.db.trained import VALIDATION, add_line, release
 
@@ -160,6 +161,22 @@ def test_versions_with_equal_weights_are_evaluated_once(line: Line) -> None:
     assert (found.k, found.n, found.turns, found.types) == (3, 4, 2.0, {"grid": (3, 4)})
 
 
+def test_scenarios_that_the_logs_hold_since_are_added_and_what_was_there_stays(line: Line) -> None:
+    name = add(line, "one")
+    judge(line, name, several("+-", rival_right=True), LOGS, against="logged")
+    again = judge(line, name, several("-+?-", rival_right=False), LOGS, against="logged", held=2)
+    assert (again["filled"], again["k"], again["n"], again["missing"]) == (2, 1, 3, 1)
+    with transaction() as session:
+        (row,) = session.scalars(select(Evaluation))
+        found = {one.scenario_id: one.right for one in session.scalars(select(Verdict))}
+        assert found == {"a": True, "b": False, "c": None, "d": False}
+        assert (row.k, row.n, row.missing) == (1, 3, 1)
+        assert row.ids_sha256 == ids_sha256(list(found))
+    assert judge(line, name, several("-+?-", rival_right=False), LOGS, against="logged", held=4)["filled"] == 0
+    plain = judge(line, name, several("+++++", rival_right=False), LOGS, against="logged")
+    assert (plain["n"], plain["missing"]) == (4, 0), "without it only what was missing is filled in"
+
+
 def test_only_verdicts_that_were_missing_are_filled_in(line: Line) -> None:
     name = add(line, "a" * 64)
     assert judge(line, name, several("+?-?"))["missing"] == 2
@@ -205,6 +222,17 @@ def test_types_are_compared_each_and_one_without_has_its_environments_name(line:
     assert compared(name, rival).candidate == {"far": {"a": 1.0}, "grid": {"b": 1.0, "c": 1.0, "d": 0.0}}
     with transaction() as session:
         assert results.results(session, ["a" * 64])["a" * 64][digest(FOUR)].types == {"far": (1, 1), "grid": (2, 3)}
+
+
+def test_broken_answers_and_episodes_at_the_turn_limit_are_counted_among_verdicts(line: Line) -> None:
+    name = add(line, "a" * 64)
+    reasons = ("broken output: empty; the turn limit ended it", "the turn limit ended it", "broken output: empty", None)
+    rights = (False, False, None, True)
+    rows = [verdict(chr(97 + at), rights[at], reason=reason) for at, reason in enumerate(reasons)]
+    judge(line, name, rows)
+    with transaction() as session:
+        found = results.results(session, ["a" * 64])["a" * 64][digest(FOUR)]
+    assert (found.n, found.broken, found.at_limit) == (3, 1, 2)
 
 
 def test_results_of_two_prompts_are_not_compared_and_the_older_one_is_asked_for_again() -> None:
@@ -274,7 +302,10 @@ def test_a_whole_decision_on_the_best_of_several_checkpoints(line: Line) -> None
     for asked, right in (({}, 30), ({"step": 20}, 95), ({"step": 10}, 62)):
         judge(line, name, [verdict(str(one), one < right) for one in range(100)], VALIDATION, **asked)
     judge(line, stable, [verdict(str(one), one < 60) for one in range(100)], VALIDATION)
-    assert wanted(line) == [{"candidate": name, "run": None, "base": stable, "step": 20}]
+    assert wanted(line) == [{"version": name, "step": 20}, {"version": stable}], "what chose one does not decide on it"
+    fresh = VALIDATION.model_copy(update={"split": "held_out"})
+    judge(line, name, [verdict(str(one), one < 290) for one in range(200, 300)], fresh, step=20)
+    judge(line, stable, [verdict(str(one), one < 260) for one in range(200, 300)], fresh)
     want, claim = asked_to_decide()
     with transaction() as session:
         jobs.finish(session, claim, lambda opened: decisions.commit(opened, claim))

@@ -407,6 +407,20 @@ def test_a_queued_job_is_cancelled_at_once_and_can_be_opened_again() -> None:
     assert claimed(job).attempt == 1
 
 
+@pytest.mark.parametrize("end", ["failed", "dead"])
+def test_one_that_failed_is_put_aside_with_its_error_and_can_be_opened_again(end: str) -> None:
+    job = asked(line_id(), max_attempts=1)
+    END[end](claimed(job))
+    before = one("select finished_at from rlfleet.jobs")
+    assert jobs.cancel(job) is State.CANCELLED
+    assert one("select finished_at from rlfleet.jobs") == before
+    said = f"{end}, put aside: no"
+    assert one("select error, cancel_requested from rlfleet.jobs") == (said, False)
+    event = one("select from_state, to_state, reason from rlfleet.job_events order by id desc limit 1")
+    assert event == (end, "cancelled", said)
+    assert jobs.requeue(job)
+
+
 def test_what_has_ended_stays_as_it_ended() -> None:
     job = asked(line_id())
     done(claimed(job))

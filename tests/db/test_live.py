@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
@@ -12,6 +13,7 @@ from sqlalchemy.orm import Session
 from db import live, releases
 from db.session import transaction
 from db.tables import Line
+from gateway.routing import place
 from rl.live import Counted, Seen
 from rl.release_plan import Plan
 from rl.sequential import Attempts
@@ -45,7 +47,7 @@ def sums(seen: Seen, signal: str = "reward") -> list[tuple[str, bool, float, int
 
 
 def episode(
-    session: Session, key: str, model: str, at: datetime, reward: float | None, agent: str | None = "a"
+    session: Session, key: str, model: str, at: datetime, reward: float | None, agent: str | None = "h"
 ) -> None:
     traffic.call(session, key, model, at, agent)
     traffic.end(session, key, reward, at)
@@ -54,18 +56,18 @@ def episode(
 def test_rewards_are_summed_by_hour_agent_and_version(session: Session) -> None:
     hour = begin(session)
     for n, (agent, model, reward) in enumerate(
-        [("a", CANARY, 1.0), ("a", CANARY, 0.5), ("b", STABLE, 0.25), ("c", STABLE, 1.0), (None, STABLE, 2.0)]
+        [("h", CANARY, 1.0), ("h", CANARY, 0.5), ("b", STABLE, 0.25), ("c", STABLE, 1.0), (None, STABLE, 2.0)]
     ):
         episode(session, f"t{n}", model, hour + timedelta(minutes=n), reward, agent)
-    episode(session, "t9", CANARY, hour + timedelta(minutes=61), 4.0, "a")
+    episode(session, "t9", CANARY, hour + timedelta(minutes=61), 4.0, "h")
 
     seen = look(session)
 
     assert sums(seen) == [
-        ("a", True, 1.5, 2),
-        ("a", True, 4.0, 1),
         ("b", False, 0.25, 1),
         ("c", False, 1.0, 1),
+        ("h", True, 1.5, 2),
+        ("h", True, 4.0, 1),
         ("t4", False, 2.0, 1),
     ]
     first, second = sorted({one.cohort for one in seen.rewards["reward"]})
@@ -79,15 +81,15 @@ def test_a_trajectory_that_two_versions_answered_counts_for_none(session: Sessio
     hour = begin(session)
     episode(session, "both", CANARY, hour, 1.0)
     traffic.call(session, "both", STABLE, hour + timedelta(minutes=1), turn=1)
-    episode(session, "fell back", CANARY, hour, 1.0, "b")
-    traffic.call(session, "fell back", "base/another", hour + timedelta(minutes=1), "b", turn=1)
-    episode(session, "before", STABLE, hour - timedelta(hours=3), 1.0)
+    episode(session, "fell back", CANARY, hour, 1.0)
+    traffic.call(session, "fell back", "base/another", hour + timedelta(minutes=1), turn=1)
+    episode(session, "before", STABLE, hour - timedelta(hours=3), 1.0, "b")
     episode(session, "of a run", STABLE, hour, 1.0, "rollout-run/demo/0001")
     episode(session, "of nobody", "base/another", hour, 1.0)
 
     seen = look(session)
 
-    assert sums(seen) == [("b", True, 1.0, 1)]
+    assert sums(seen) == [("h", True, 1.0, 1)]
     assert seen.counted == Counted(canary=1, several=1)
     assert seen.requests == 2
 
@@ -99,14 +101,14 @@ def test_the_newest_value_of_each_name_counts_and_corrections_change_the_past(se
     traffic.think(session, "t0", "rating", 3.0, hour + timedelta(minutes=1))
     traffic.think(session, "t0", "rating", 5.0, hour + timedelta(minutes=3))
     traffic.think(session, "t0", "rating", 4.0, hour + timedelta(minutes=2))
-    assert sums(look(session), "rating") == [("a", True, 5.0, 1)]
-    assert sums(look(session)) == [("a", True, 0.0, 1), ("b", False, 1.0, 1)]
+    assert sums(look(session), "rating") == [("h", True, 5.0, 1)]
+    assert sums(look(session)) == [("b", False, 1.0, 1), ("h", True, 0.0, 1)]
 
     traffic.think(session, "t0", "reward", 0.75, hour + timedelta(minutes=9))
     traffic.think(session, "t0", "rating", 1.0, hour + timedelta(minutes=9))
 
-    assert sums(look(session), "rating") == [("a", True, 1.0, 1)]
-    assert sums(look(session)) == [("a", True, 0.75, 1), ("b", False, 1.0, 1)]
+    assert sums(look(session), "rating") == [("h", True, 1.0, 1)]
+    assert sums(look(session)) == [("b", False, 1.0, 1), ("h", True, 0.75, 1)]
     assert look(session).rewards == look(session).rewards, "a look leaves nothing behind"
 
 
@@ -116,7 +118,7 @@ def test_feedback_on_a_call_is_its_trajectorys(session: Session) -> None:
     traffic.think(session, "", "rating", 2.0, hour)
     session.execute(text("update rlfleet.feedback set call_id = 't0/0'"))
     session.execute(text("insert into rlfleet.call_keys values ('t0/0', 't0', :at)"), {"at": hour})
-    assert sums(look(session), "rating") == [("a", True, 2.0, 1)]
+    assert sums(look(session), "rating") == [("h", True, 2.0, 1)]
 
 
 def test_a_reward_that_nobody_gave_is_not_a_reward_of_zero(session: Session) -> None:
@@ -131,13 +133,13 @@ def test_a_reward_that_nobody_gave_is_not_a_reward_of_zero(session: Session) -> 
     for turn, reward in enumerate((0.25, 0.5)):
         session.execute(add_turn, {"id": "t0", "turn": turn, "at": traffic.hours_ago(session, 0), "reward": reward})
     session.execute(add_turn, {"id": "t1", "turn": 0, "at": traffic.hours_ago(session, 0), "reward": 0.0})
-    assert sums(look(session)) == [("a", True, 0.75, 1), ("b", False, 0.0, 1)], "steps that earn something"
+    assert sums(look(session)) == [("b", False, 0.0, 1), ("h", True, 0.75, 1)], "steps that earn something"
 
-    traffic.call(session, "goes on", CANARY, hour, "c")
+    traffic.call(session, "goes on", CANARY, hour)
     assert len(sums(look(session))) == 2
 
 
-@pytest.mark.parametrize(("details", "expected"), [("{}", [("a", True, 0.5, 1)]), ('{"reward": null}', [])])
+@pytest.mark.parametrize(("details", "expected"), [("{}", [("h", True, 0.5, 1)]), ('{"reward": null}', [])])
 def test_what_a_source_brought_has_its_reward_and_its_own_beginning(
     session: Session, details: str, expected: list[tuple[str, bool, float, int]]
 ) -> None:
@@ -164,7 +166,7 @@ def test_a_change_of_a_share_within_an_hour_makes_two_cohorts(session: Session) 
     session.execute(shift, {"at": hour + timedelta(minutes=30)})
     session.execute(ended, {"at": hour + timedelta(minutes=30)})
     for minute in (10, 50):
-        episode(session, f"c{minute}", CANARY, hour + timedelta(minutes=minute), 1.0, "a")
+        episode(session, f"c{minute}", CANARY, hour + timedelta(minutes=minute), 1.0)
         episode(session, f"s{minute}", STABLE, hour + timedelta(minutes=minute), 0.0, "b")
 
     seen = look(session)
@@ -190,14 +192,14 @@ def test_a_new_stable_version_starts_the_comparison_anew(session: Session) -> No
     )
     episode(session, "c1", CANARY, hour + timedelta(minutes=40), 0.5)
     episode(session, "s1", third.name, hour + timedelta(minutes=40), 0.25, "b")
-    assert sums(look(session)) == [("a", True, 0.5, 1), ("b", False, 0.25, 1)]
+    assert sums(look(session)) == [("b", False, 0.25, 1), ("h", True, 0.5, 1)]
 
 
 def test_failures_are_counted_in_stretches_that_are_over(session: Session) -> None:
     hour = begin(session)
     for n, minutes in enumerate((1, 2, 11)):
         traffic.call(session, f"c{n}", CANARY, hour + timedelta(minutes=minutes))
-        traffic.call(session, f"s{n}", STABLE, hour + timedelta(minutes=minutes))
+        traffic.call(session, f"s{n}", STABLE, hour + timedelta(minutes=minutes), "b")
     traffic.fail(session, CANARY, hour + timedelta(minutes=3))
     traffic.fail(session, STABLE, hour + timedelta(minutes=12))
     traffic.fail(session, STABLE, hour + timedelta(minutes=25))
@@ -210,10 +212,56 @@ def test_failures_are_counted_in_stretches_that_are_over(session: Session) -> No
     assert seen.requests == 5, "the failed one of this moment too"
 
 
+def test_slots_in_which_a_breaker_refused_either_are_left_out_for_both(session: Session) -> None:
+    hour = begin(session)
+    for n, seconds in enumerate((0, 10, 20, 30)):
+        traffic.call(session, f"c{n}", CANARY, hour + timedelta(seconds=seconds))
+        traffic.call(session, f"s{n}", STABLE, hour + timedelta(seconds=seconds), "b")
+    traffic.fail(session, CANARY, hour + timedelta(seconds=5))
+    traffic.fail(session, CANARY, hour + timedelta(seconds=12))
+    traffic.fail(session, CANARY, hour + timedelta(seconds=13), asked=False)
+    traffic.fail(session, STABLE, hour + timedelta(seconds=35), asked=False)
+
+    seen = look(session)
+
+    assert seen.attempts == [Attempts((1, 3), (0, 2))]
+    assert seen.requests == 7
+
+    for seconds in (1, 22):
+        traffic.fail(session, CANARY, hour + timedelta(seconds=seconds), asked=False)
+    assert look(session).attempts == [Attempts((5, 8), (0, 3))], "refused alone in three of four slots"
+
+
+def test_calls_that_no_share_gave_a_version_count_for_none(session: Session) -> None:
+    hour = begin(session)
+    places = {"h": 1.2, "b": 90.5}
+    assert {agent: round(place("main", agent), 1) for agent in places} == places
+    for agent in places:
+        episode(session, f"c{agent}", CANARY, hour, 1.0, agent)
+        episode(session, f"s{agent}", STABLE, hour, 0.0, agent)
+    assert sums(look(session)) == [("b", False, 0.0, 1), ("h", True, 1.0, 1)]
+    assert (look(session).counted, look(session).requests) == (Counted(canary=1, stable=1), 1)
+    assert look(session).attempts == [Attempts((0, 1), (0, 1))]
+
+    session.execute(text("update rlfleet.releases set share = 90 where stage = 'stable'"))
+    assert sums(look(session)) == [("h", True, 1.0, 1)], "the base model answers b"
+
+
+def test_places_are_those_that_the_gateway_routes_by(session: Session) -> None:
+    chance = random.Random(0)
+    units = ["", "h", "a b", "agent-1", "Größe", "\U0001f600", "%s:x\\", "x" * 256]
+    units += ["".join(chance.choices("abcdefghij-0123456789é", k=chance.randint(1, 40))) for _ in range(2000)]
+    for line in ("main", "other line", "ü"):
+        query = text(f"select unit, {live.PLACE} from unnest(cast(:units as text[])) as u(unit)")  # noqa: S608
+        found = session.execute(query, {"line": line, "units": units}).all()
+        assert [(unit, at) for unit, at in found] == [(unit, place(line, unit)) for unit in units]
+
+
 @pytest.mark.parametrize("statement", [live.ATTEMPTS, live.REWARDS])
 def test_calls_are_read_from_their_index_and_from_weeks_of_the_canary(session: Session, statement: TextClause) -> None:
     begin(session)
-    session.execute(text("set local enable_seqscan = off"))
+    for other in ("seqscan", "bitmapscan", "indexscan"):  # with rows this few, what is cheapest says nothing
+        session.execute(text(f"set local enable_{other} = off"))
     values = live.values_of(traffic.canary_of(session))
     plan = session.scalars(text(f"explain {statement}"), values).all()
     assert any("Index Only Scan" in line and "on calls_" in line for line in plan), plan

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from db import live, releases
 from db.session import transaction
+from gateway.routing import place
 from rl.contrast import Reward
 from rl.live import Counted
 from rl.release_plan import Plan
@@ -54,12 +55,20 @@ def made(chance: random.Random, number: int, now: datetime) -> Episode:
     )
 
 
+SHARES = [10, 50]
+
+
+def is_chosen(one: Episode, model: str, stage: int) -> bool:
+    """Whether the canary's share of the stage gave the episode's unit that model."""
+    return (place("main", one.agent or one.key) < SHARES[stage]) == (model == CANARY)
+
+
 def expected(episodes: list[Episode], changes: list[datetime]) -> dict[str, dict[tuple[int, str, bool], list[float]]]:
     """Values by signal and (cohort, unit, whether the canary's)."""
     found: dict[str, dict[tuple[int, str, bool], list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in episodes:
         stage = sum(one.began >= change for change in changes) - 1
-        if stage < 0 or one.ours not in ({CANARY}, {STABLE}):
+        if stage < 0 or one.ours not in ({CANARY}, {STABLE}) or not is_chosen(one, min(one.ours), stage):
             continue
         cohort = stage * live.MOST_HOURS + int(one.began.timestamp()) // 3600
         for name in NAMES:
@@ -105,15 +114,16 @@ def test_sums_are_those_of_a_loop(database: str, seed: int) -> None:
         name: {key: [sum(values), len(values)] for key, values in cells.items()} for name, cells in wanted.items()
     }
     inside = [one for one in episodes if one.began >= canary.first_began]
+    chosen = [one for one in inside if len(one.ours) == 1 and is_chosen(one, min(one.ours), int(one.began >= change))]
     assert seen.counted == Counted(
-        canary=sum(one.ours == {CANARY} for one in inside),
-        stable=sum(one.ours == {STABLE} for one in inside),
+        canary=sum(one.ours == {CANARY} for one in chosen),
+        stable=sum(one.ours == {STABLE} for one in chosen),
         several=sum(len(one.ours) > 1 for one in inside),
     )
     moments = [
         one.began + timedelta(seconds=turn)
         for one in episodes
         for turn, model in enumerate(one.models)
-        if model == CANARY
+        if model == CANARY and is_chosen(one, CANARY, 1)
     ]
     assert seen.requests == sum(moment >= canary.began for moment in moments)

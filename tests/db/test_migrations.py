@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from db import calls
+from db import calls, results
 from db import session as db_session
 from db import settings as db_settings
 from db.migrate import alembic_config, migrate
@@ -167,6 +167,38 @@ def test_rows_of_before_come_to_lie_in_the_week_of_their_window(nothing: str) ->
     assert differences() == []
     with pytest.raises(DBAPIError, match="restore a backup that was taken before"):
         command.downgrade(alembic_config(), "0002")
+
+
+BEFORE_SHARDS = """
+insert into rlfleet.lines (name, config) values ('main', '{}');
+insert into rlfleet.jobs (kind, line_id, dedup_key, queue, inputs, config)
+    select 'evaluate', 1, 'k' || n, 'gpu', '{}', '{}' from generate_series(1, 4) n;
+insert into rlfleet.checkpoints (job_id, fence, step, kind, uri, base_uri, sha256, metrics)
+    select n, 1, 1, 'full', '/c', '/b', 'same', '{}' from generate_series(1, 2) n;
+insert into rlfleet.versions (line_id, number, name, job_id, fence, checkpoint_id, base_model, manifest)
+    select 1, n, 'v' || n, n, 1, n, 'b', '{}' from generate_series(1, 2) n;
+insert into rlfleet.evaluations (job_id, fence, version_id, checkpoint_id, task_set, task_set_hash, judge, prompt_hash,
+    ids_sha256, k, n, missing) select 2 + n, 1, n, n, '{"environment": "e"}', 't', 'j', 'p', '', n - 1, 1, 0
+    from generate_series(1, 2) n;
+insert into rlfleet.verdicts (evaluation_id, scenario_id, sample, "right", content_hash, turns)
+    values (1, 's', 0, false, '', 1), (2, 's', 0, true, '', 1)
+"""
+
+
+def test_of_two_evaluations_of_equal_weights_the_first_counts_and_both_are_kept(nothing: str) -> None:
+    command.upgrade(alembic_config(), "0005")
+    run(nothing, BEFORE_SHARDS)
+    migrate()
+    with db_session.transaction() as session:
+        found = results.results(session, ["same"])["same"]["t"]
+        assert (found.k, found.n, found.prompt_hash, found.earlier) == (0, 1, "p", ())
+        kept = session.execute(text('select evaluation_id, "right" from rlfleet.verdicts order by 1')).all()
+        assert [tuple(one) for one in kept] == [(1, False), (2, True)]
+    command.downgrade(alembic_config(), "0005")
+    with db_session.transaction() as session:
+        assert session.execute(text("select count(*) from rlfleet.evaluations")).scalar_one() == 2
+    migrate()
+    assert differences() == []
 
 
 def again(call_id: str) -> calls.NewCall:

@@ -58,7 +58,7 @@ def test_a_version_of_another_line_is_refused(session: Session) -> None:
     line, other = add_line(session), add_line(session, "other")
     version = add_version(session, other, prefix="other")
 
-    with pytest.raises(InvalidInput, match="no such version on line"):
+    with pytest.raises(InvalidInput, match="it is no version of this line"):
         released(session, line.id, version.id, 100, "no")
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 from sqlalchemy.orm import Session
 
-from db import checkpoints, decisions, lines, report, versions
+from db import checkpoints, decisions, dispatch, lines, report, versions
 from db.session import transaction
-from db.tables import Line, Version
+from db.tables import Decision, Line, Version
 from rl.config import EarlyStop, GrpoTrain, Optimizer, Release, Rollout, RunConfig, TaskSet
 from rl.errors import InvalidInput
 from rl.held_out import LoggedSet
@@ -126,6 +126,23 @@ def test_a_version_is_its_checkpoints_by_the_steps_of_its_own_training() -> None
     assert found.early_stop is None, "one checkpoint without an improvement is not two"
 
 
+def test_alarms_of_the_training_stand_beside_those_of_the_verdicts() -> None:
+    rows = {"used": 1, "skipped": {"no advantage in its group": 9}}
+    with transaction() as session:
+        line = chains.add_line(session)
+        stable = chains.add_version(session, line, (10,), rows=rows)
+        chains.judge(session, stable, 10, {"go": (8, 20)})
+        released(session, line.id, stable.id)
+        version = chains.add_version(session, line, (14, 18), updates=8, parent=stable, rows=rows)
+        for step in (14, 18):
+            chains.judge(session, version, step, {"go": (12, 20)})
+    with transaction() as session:
+        found = report.report(session, version.name)
+    (alarm,) = found.alarms
+    assert (alarm.name, alarm.step) == ("NO_VARIANCE", 8)
+    assert alarm.evidence == "9 of 10 trajectories are of groups whose scores are equal; the limit is 80%"
+
+
 def test_fewer_than_nineteen_of_twenty_verdicts_are_drawn_hollow_and_not_ranked() -> None:
     with transaction() as session:
         line = chains.add_line(session)
@@ -176,8 +193,60 @@ def test_what_is_not_there_is_named_with_what_is() -> None:
     with transaction() as session:
         with pytest.raises(InvalidInput, match=r"the newest runs are practice, the versions babylon-agent-v1\.0\.0"):
             report.report(session, "nothing")
-        with pytest.raises(InvalidInput, match=r"it has no verdicts yet; `rlfleet status`"):
+        with pytest.raises(InvalidInput, match=r"it has no verdicts: no evaluation .*; `rlfleet status`"):
             report.report(session, "v1.0.0")
         found = report.report(session, "practice")
     assert (found.pick, [one.overall for one in found.points]) == (None, [None])
     assert found.reason == "there is nothing to rank: no checkpoint has its verdicts"
+
+
+def test_a_version_without_verdicts_says_what_holds_them_up() -> None:
+    with transaction() as session:
+        version = chains.add_version(session, chains.add_line(session, "shop", validation=None))
+    with transaction() as session:
+        expected = r"line shop evaluates nothing: give it \[validation\] or \[held_out\]"
+        with pytest.raises(InvalidInput, match=expected):
+            report.report(session, version.name)
+        inputs = {"version": version.name}
+        spec = dispatch.Spec("evaluate", version.line_id, inputs=inputs, config={}, queue="gpu", priority=130)
+        number = dispatch.request(session, spec)
+        session.execute(
+            text("update rlfleet.jobs set state = 'failed', error = 'no room' where id = :id"), {"id": number}
+        )
+        with pytest.raises(InvalidInput, match=rf"job {number} is failed \(no room\); `rlfleet jobs requeue {number}`"):
+            report.report(session, version.name)
+
+
+def decided(stable: str | None, **values: object) -> str:
+    """What the report says of the newest decision on ``v1.0.1``, which was compared with ``stable``."""
+    with transaction() as session:
+        line = chains.add_line(session)
+        made = {one: chains.add_version(session, line, state="candidate") for one in ("v1.0.0", "v1.0.1")}
+        version, rival = made["v1.0.1"], made[stable] if stable else None
+        chains.judge(session, version, 4, {"go": (2, 20)})
+        number = decisions.by_person(
+            session, line.id, version.id, "so it is", "a test", stable_id=rival.id if rival else None
+        )
+        session.execute(update(Decision).where(Decision.id == number).values(**values))
+        if values.get("approval") == "refused":
+            versions.set_state(session, [version.id], "rejected", "refused by ann: too terse")
+    with transaction() as session:
+        return report.report(session, "v1.0.1").decision
+
+
+@pytest.mark.parametrize(
+    ("stable", "values", "said"),
+    [
+        ("v1.0.0", {"released": False}, "is not released: so it is"),
+        ("v1.0.1", {"released": False}, "stays the stable version: so it is"),
+        (None, {"evidence": {"evaluated": False}}, "is released, unevaluated: so it is"),
+        ("v1.0.0", {"released": False, "approval": "waiting"}, "is released once a person approves: so it is"),
+        (
+            "v1.0.0",
+            {"released": False, "approval": "refused", "approved_by": "ann"},
+            "is not released: so it is; refused by ann: too terse",
+        ),
+    ],
+)
+def test_the_decision_in_words(stable: str | None, values: dict[str, object], said: str) -> None:
+    assert decided(stable, **values) == f"Decided: babylon-agent-v1.0.1 {said}"

@@ -132,13 +132,32 @@ def test_with_a_name_both_are_left_and_the_canary_may_be_tried_again(session: Se
     assert (second.state, tried.state) == ("rejected", "ready")
 
 
+def pinned(session: Session) -> str | None:
+    held = releases.by_line(session)["main"].pinned
+    return held.name if held else None
+
+
+def test_with_a_name_the_canary_loses_its_pin_and_other_pins_hold(session: Session) -> None:
+    line, (_, second, _) = history(session, 100, 100, 100)
+    tried = canary(session, line)
+    controls.pin(session, line.id, tried.id, "it is fine", "ann")
+    back(session, line, second.name)
+    assert (live(session), pinned(session)) == ([("stable", second.name, 100)], None)
+    canary(session, line)
+    controls.pin(session, line.id, second.id, "an incident", "ann")
+    back(session, line, second.name)
+    assert (live(session), pinned(session)) == ([("stable", second.name, 100)], second.name)
+
+
 def test_what_cannot_be_gone_back_to_says_what_can(session: Session) -> None:
     line = add_line(session)
     with pytest.raises(InvalidInput, match="no released version; there is nothing to go back from"):
         back(session, line)
     only = add_version(session, line, state="ready")
     released(session, line.id, only.id)
-    with pytest.raises(InvalidInput, match=r"no other version was stable before.*rlfleet kill --on"):
+    with pytest.raises(
+        InvalidInput, match=r"no other version was stable before.*rlfleet kill --on --line main --reason TEXT"
+    ):
         back(session, line)
     never = add_version(session, line, state="ready")
     for name in (never.name, "babylon-agent-v1.0.99"):

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from db import dispatch, lines, planning, runs, windows
+from db import dispatch, lines, planning, runs, versions, windows
 from db.session import transaction
 from db.tables import Run, Version
 from rl.config import EarlyStop, GrpoTrain, Optimizer, Rollout, RunConfig
@@ -179,6 +179,22 @@ def test_an_alarm_of_a_version_is_told_once() -> None:
     assert [(one["name"], one["version"]) for one in told()["alarms"]] == [("FORGETTING", V[2])]
 
 
+def test_an_alarm_of_a_training_is_told_once_and_listed() -> None:
+    start(80, 82)
+    manifest = {"config": {"kl": {"target": 0.01}}}
+    with transaction() as session:
+        version = session.scalars(select(Version).where(Version.name == V[1])).one()
+        version.manifest = manifest
+        session.execute(
+            text("update rlfleet.checkpoints set metrics = :metrics where id = :id"),
+            {"metrics": '{"reference_kl": 0.06}', "id": version.checkpoint_id},
+        )
+    for _ in range(2):
+        look()
+    assert told_alerts() == [("KL", V[1])]
+    assert [(one["name"], one["version"]) for one in told()["alarms"]] == [("KL", V[1])]
+
+
 def test_the_alarms_of_two_looks_at_once_are_one() -> None:
     start(80, 82, 50)
     from concurrent.futures import ThreadPoolExecutor
@@ -222,8 +238,23 @@ def test_a_run_says_which_verdicts_are_missing_and_what_became_of_their_job() ->
     assert told()["waits"] == [
         f"verdicts of {V[0]} on held_out scenarios 0 to 0: job {number - 1} is queued",
         f"verdicts of {V[1]} on held_out scenarios 0 to 0: job {number} is failed (no room); "
-        f"`rlfleet jobs requeue {number}`",
+        f"`rlfleet jobs requeue {number}`, or `rlfleet reject {V[1]} --reason TEXT`",
     ]
+
+
+def test_a_finished_run_keeps_the_versions_that_its_decision_rejected_and_their_alarms() -> None:
+    start(40, 90, 30, 20, early_stop=EarlyStop())
+    before = told()
+    assert (len(before["versions"]), bool(before["alarms"])) == (4, True)
+    with transaction() as session:
+        lines.end_run(session, lines.run_named(session, "demo").id, "finished", "better")
+        rejected = [versions.named(session, name)[0].id for name in V[2:4]]
+        versions.set_state(session, rejected, "rejected", f"{V[1]} was chosen among the run's versions")
+    found = told()
+    for name in ("best", "tie_set", "alarms", "early_stop"):
+        assert found[name] == before[name]
+    assert [(one["version"], one["state"]) for one in found["versions"]][2:] == [(V[2], "rejected"), (V[3], "rejected")]
+    assert found["early_stop"]["said"] is not None
 
 
 def test_what_ended_is_told_too() -> None:

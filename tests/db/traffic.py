@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from sqlalchemy.orm import Session
 from db import canaries, decisions, releases
 from db.canaries import Canary
 from db.tables import Call, CallFailure, Feedback, Line, Recording, Version
+from gateway.routing import place
 from rl.release_plan import Plan
 from tests.conftest_database import add_line, add_version, released
 
@@ -58,8 +58,8 @@ def canary_of(session: Session) -> Canary:
     return one
 
 
-def call(session: Session, trajectory: str, model: str, at: datetime, agent: str | None = "a", turn: int = 0) -> None:
-    """One answered call."""
+def call(session: Session, trajectory: str, model: str, at: datetime, agent: str | None = "h", turn: int = 0) -> None:
+    """One answered call. The place of ``h`` on the line is 1.2, which is a canary's."""
     session.execute(insert(Call), [_call(trajectory, model, at, agent, turn)])
 
 
@@ -77,9 +77,9 @@ def _call(trajectory: str, model: str, at: datetime, agent: str | None, turn: in
     }
 
 
-def fail(session: Session, model: str, at: datetime) -> None:
-    """One call that the version did not answer."""
-    values = {"call_id": secrets.token_hex(8), "line": "main", "model": model}
+def fail(session: Session, model: str, at: datetime, *, asked: bool = True) -> None:
+    """One call that the version did not answer; unless ``asked``, because a circuit breaker refused it."""
+    values = {"call_id": secrets.token_hex(8), "line": "main", "model": model, "asked": asked}
     session.execute(insert(CallFailure), [values | {"reason": "no answer", "at": at}])
 
 
@@ -96,8 +96,8 @@ def think(session: Session, trajectory: str, name: str, value: float, at: dateti
 
 
 def is_canarys(agent: str, share: float) -> bool:
-    """Whether the agent's fixed place lies below the share."""
-    return int(hashlib.sha256(agent.encode()).hexdigest()[:8], 16) / 2**32 * 100 < share
+    """Whether the agent's fixed place on the line lies below the share."""
+    return place("main", agent) < share
 
 
 def serve(

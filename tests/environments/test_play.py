@@ -113,6 +113,12 @@ def test_an_episode_is_a_conversation() -> None:
     assert all("seed" not in body for *_, body in model.calls)
 
 
+@pytest.mark.parametrize(("says", "how"), [("", "empty"), ("go " * 30, "repeated"), ("turn left", None)])
+def test_an_episode_tells_how_its_answers_were_broken(says: str, how: str | None) -> None:
+    outcome = _play(Model(says=says), 0)
+    assert (outcome.truncated, outcome.broken) == (True, how)
+
+
 def test_each_call_of_a_seeded_episode_has_its_own_seed() -> None:
     model = Model()
     _play(model, 0, episode_seed=5)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from fleet import cli
 from rl.errors import InvalidInput, InvalidSettings, StartError
+from tasks.judge_settings import URL, judge_settings
 from tests.conftest_database import *  # noqa: F403
 
 LINE = """
@@ -29,6 +30,7 @@ train = { objective = "grpo", lora = {}, optimizer = { learning_rate = 1e-3 } }
 rollout = { environment = "babyai", scenarios = 4, episodes = 4 }
 validation = { environment = "babyai", split = "validation", count = 8 }
 held_out = { environment = "babyai", split = "held_out", count = 8 }
+release = { min_scenarios = 8 }
 """
 
 
@@ -61,6 +63,8 @@ def test_a_line_says_what_cannot_work_yet(fleet: CliRunner, tmp_path: Path) -> N
         "rlfleet: line first: base_model = '/srv/models/base': there is no such folder on this machine",
         "rlfleet: line first: line.source = 'jsonl:///srv/logs/first.jsonl': no such file; "
         "give an absolute path after jsonl://",
+        "rlfleet: line first: it has [train], and neither [validation] nor [held_out]: "
+        "its versions wait until a person deploys them",
     ]
     (tmp_path / "a.jsonl").touch()
     bare = f"base_model = '{tmp_path}'\nsource = 'jsonl://{tmp_path}/a.jsonl'\n"
@@ -72,6 +76,21 @@ def test_a_line_says_what_cannot_work_yet(fleet: CliRunner, tmp_path: Path) -> N
         "rlfleet: line third: line second reads the same source: ids are global over lines; "
         "rows are stored for the line that reads them first"
     )
+
+
+def test_a_line_with_a_judge_and_no_address_of_one_says_so(
+    fleet: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = f"base_model = '{tmp_path}'\nheld_out = {{ judge = {{ model = 'm' }} }}\n"
+    monkeypatch.delenv(URL, raising=False)
+    judge_settings.cache_clear()
+    (without, _) = fleet.invoke(cli.app, ["line", "judged", _file(tmp_path, judged)]).stderr.splitlines()[::-1]
+    assert without.startswith(f"rlfleet: line judged: held_out.judge: {URL} = ")
+    assert without.endswith("; workers need it")
+    monkeypatch.setenv(URL, "http://judge/v1")
+    judge_settings.cache_clear()
+    assert "held_out.judge" not in fleet.invoke(cli.app, ["line", "judged", _file(tmp_path, judged)]).stderr
+    judge_settings.cache_clear()
 
 
 @pytest.mark.parametrize("name", ["Support", "-a", "a b", "a/b", "", "a" * 65, "ä", "a\n"])
@@ -113,7 +132,7 @@ def test_a_run_needs_a_released_version(fleet: CliRunner, tmp_path: Path) -> Non
 
 
 def test_jobs_are_listed_cancelled_and_queued_again(fleet: CliRunner, tmp_path: Path) -> None:
-    from db import dispatch, lines
+    from db import dispatch, jobs, lines
     from db.session import transaction
 
     fleet.invoke(cli.app, ["line", "support", _file(tmp_path, LINE)])
@@ -142,6 +161,11 @@ def test_jobs_are_listed_cancelled_and_queued_again(fleet: CliRunner, tmp_path: 
     ]
     unknown = fleet.invoke(cli.app, ["jobs", "show", "999999"])
     assert isinstance(unknown.exception, InvalidInput)
+    claim = jobs.claim(int(job), "a test", 60)
+    assert claim is not None
+    jobs.fail(claim, "wrong input", retry=False)
+    aside = fleet.invoke(cli.app, ["jobs", "cancel", job])
+    assert aside.stdout == f"job {job}: put aside, it was failed; `rlfleet jobs requeue {job}` opens it again\n"
 
 
 # Removes its endpoints at once when it is told to stop, and holds the lock for as long as its last child takes.

@@ -45,3 +45,18 @@ def test_what_is_wrong_is_told_with_its_place_and_value(tmp_path: Path) -> None:
     path.write_text('base_model = "/m"\n[late]\npolicy = "later"\n')
     with pytest.raises(InvalidSettings, match=r"line\.toml: late\.policy = 'later': Input should be 'reopen'"):
         read_toml(path, LineConfig)
+
+
+def test_what_no_single_key_is_wrong_with_shows_nothing_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "line.toml"
+    path.write_text(
+        'base_model = "/srv/model"\n[validation]\nenvironment = "babyai"\nsplit = "validation"\ncount = 300\n'
+        '[held_out]\nverifier = "http://127.0.0.1:9/"\n'
+    )
+    with pytest.raises(InvalidSettings) as caught:
+        read_toml(path, LineConfig)
+    assert str(caught.value).startswith("file = 'line.toml': ")
+    assert "leave one of them out" in str(caught.value)
+    path.write_text('version_prefix = "shop"\n')
+    with pytest.raises(InvalidSettings, match=r"line\.toml: base_model = None: Field required"):
+        read_toml(path, LineConfig)

@@ -6,11 +6,12 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from db import lines, releases
+from db import jobs, lines, releases
 from db.session import transaction
 from fleet import cli, release_cli
 from fleet.cli import app
 from fleet.status import read
+from fleet.terminal import BASE_ANSWERS
 from rl.config import Release as Policy
 from rl.errors import InvalidInput
 from tests.conftest_database import *  # noqa: F403
@@ -81,30 +82,46 @@ def test_an_unevaluated_version_is_deployed_with_a_warning(fleet: CliRunner) -> 
     result = fleet.invoke(app, ["deploy", V2, "--reason", "x", "--unevaluated", "--json"])
     assert (result.exit_code, json.loads(result.stdout)["evaluated"]) == (0, False)
     assert f"{V2} was released without any evaluation" in result.stderr
+    assert f"{V2} released by ann over {V0}, unevaluated: x (person)" in said(fleet, "explain", V2)
 
 
 def test_a_rollback_ends_the_canary_then_moves_the_stable_version(fleet: CliRunner) -> None:
     said(fleet, "deploy", V1, "--reason", "we want it")
     words = ("rollback", "--reason", "it stalls")
-    assert told(fleet, *words) == {"line": "main", "stable": V0, "share": 100, "left": [V1], "changed": True}
+    ended = {"line": "main", "stable": V0, "share": 100, "left": [V1], "changed": True, "pinned": None}
+    assert told(fleet, *words) == ended
     assert "no other version was stable before" in refused(fleet, *words)
     second = candidate(70)
     said(fleet, "deploy", second, "--strategy", "immediate", "--reason", "we want it")
     expected = f"{V0} is the stable version of line main for 100 % of its agents"
     assert said(fleet, *words) == f"{expected}; left: {second}"
     assert said(fleet, *words, "--to", "v1.0.0") == f"{expected}, as before"
-    assert "`rlfleet kill --on` lets the base model answer" in refused(fleet, *words)
+    assert "`rlfleet kill --on --line main --reason TEXT` takes" in refused(fleet, *words)
     assert "it is rejected" in refused(fleet, *words, "--to", second)
+
+
+def test_a_rollback_names_the_pin_that_still_holds(fleet: CliRunner) -> None:
+    said(fleet, "deploy", V1, "--reason", "we want it")
+    said(fleet, "pin", V0, "--reason", "an incident")
+    shown = said(fleet, "rollback", "--reason", "it stalls")
+    assert shown.endswith(
+        f"; left: {V1}; but the pin on {V0} holds, and that one answers all agents: "
+        "see `rlfleet pin --clear --line main --reason TEXT`"
+    )
+    assert told(fleet, "rollback", "--to", V0, "--reason", "it stalls")["pinned"] == V0
 
 
 def test_an_approval_is_given_once(fleet: CliRunner) -> None:
     line_approves()
     decide(to_decide(V1))
     assert "waits for approval" in said(fleet, "explain", V1)
+    asked = f"  waits for approval: {V1}; `rlfleet approve {V1}`, or with --refuse --reason TEXT"
+    assert asked in fleet.invoke(app, ["releases"]).stdout.splitlines()
     first = told(fleet, "approve", V1)
     assert (first["approval"], first["by"], first["changed"], first["stage"]) == ("given", "ann", True, "canary")
     again = said(fleet, "approve", "v1.0.1")
     assert again == f"{V1}: approval given by ann at {first['at']}"
+    assert "waits for approval" not in said(fleet, "releases")
     assert f"; approved by ann {first['at']}" in said(fleet, "explain", V1)
 
 
@@ -125,17 +142,50 @@ def line_approves() -> None:
 def test_a_pin_and_a_kill_switch_are_set_and_shown(fleet: CliRunner) -> None:
     assert said(fleet, "pin", "v1.0.0", "--reason", "steady") == f"line main: {V0} answers all agents"
     assert told(fleet, "pin", V0, "--reason", "steady") == {"line": "main", "pinned": V0, "changed": False}
-    assert said(fleet, "kill", "--on", "--reason", "it burns") == "line main: the base model answers all agents"
+    assert said(fleet, "kill", "--on", "--reason", "it burns") == f"line main: {BASE_ANSWERS}"
     with transaction() as session:
         found = releases.by_line(session)["main"]
         assert (found.killed, found.pinned and found.pinned.name) == (True, V0)
     (line,) = read()["lines"]
     assert (line["killed"], line["pinned"], line["stable"], line["canary"]) == (True, V0, V0, None)
     shown = fleet.invoke(app, ["status"]).stdout
-    assert "killed: line main, the base model answers; `rlfleet kill --off --line main`" in shown
-    assert f"pinned: line main to {V0}; `rlfleet pin --clear --line main`" in shown
+    assert f"killed: line main: {BASE_ANSWERS}; `rlfleet kill --off --line main --reason TEXT`" in shown
+    assert f"pinned: line main to {V0}; `rlfleet pin --clear --line main --reason TEXT`" in shown
     assert told(fleet, "kill", "--off", "--reason", "out") == {"line": "main", "killed": False, "changed": True}
     assert said(fleet, "pin", "--clear", "--reason", "enough") == "line main: no pin, the releases say who answers"
+
+
+def test_a_candidate_is_given_up_once(fleet: CliRunner) -> None:
+    words = ("reject", "v1.0.1", "--reason", "its verdicts never come")
+    reason = "rejected by ann: its verdicts never come"
+    expected = {"line": "main", "version": V1, "reason": reason, "changed": True}
+    assert told(fleet, *words) == expected
+    assert told(fleet, *words) == expected | {"changed": False}
+    assert said(fleet, *words) == f"{V1} is rejected, as before ({reason})"
+    assert "say why" in refused(fleet, "reject", V0, "--reason", " ")
+    assert "rlfleet rollback" in refused(fleet, "reject", V0, "--reason", "x")
+    assert f"{V1} not released by ann" in said(fleet, "explain", V1)
+    assert live() == [("stable", V0, 100)]
+
+
+def test_the_status_says_what_a_candidate_waits_for(fleet: CliRunner) -> None:
+    assert read()["candidates"] == [
+        {"line": "main", "version": V1, "waits": [f"decide {V1}: the next look of the fleet asks for it"]}
+    ]
+    claim = to_decide(V1)
+    jobs.fail(claim, "x", retry=False)
+    remedy = f"`rlfleet jobs requeue {claim.job_id}`, or `rlfleet reject {V1} --reason TEXT`"
+    shown = fleet.invoke(app, ["status"]).stdout
+    assert f"candidate: {V1}: decide {V1}: job {claim.job_id} is failed (x); {remedy}" in shown
+    said(fleet, "reject", V1, "--reason", "enough")
+    assert read()["candidates"] == []
+
+
+def test_a_candidate_behind_a_canary_waits_for_its_end(fleet: CliRunner) -> None:
+    said(fleet, "deploy", V1, "--reason", "we want it")
+    second = candidate(70)
+    (one,) = read()["candidates"]
+    assert (one["version"], one["waits"]) == (second, [f"the decision waits until {V1} is no canary any more"])
 
 
 def test_what_cannot_be_pinned_says_what_to_do(fleet: CliRunner) -> None:
@@ -158,9 +208,9 @@ def test_canary_places_and_rollbacks_are_explained_with_their_reasons(fleet: Cli
         releases.advance(session, canary.release_id, 50, "10 % to 50 %")
     said(fleet, "rollback", "--reason", "it stalls")
     shown = said(fleet, "explain", V1)
-    assert f"{V1} released by ann over none: we want it (person)" in shown
+    assert f"{V1} released by ann over {V0}: we want it (person)" in shown
     assert f"{V1} rolled back by ann over {V0}: it stalls (rollback)" in shown
-    assert f"{V1} canary (place 0) 4 % " in shown
+    assert f"{V1} canary, stage 1, 4 % " in shown
     assert ": we want it; ended: 10 % to 50 %" in shown
     assert ": 10 % to 50 %; ended: rolled back by ann: it stalls" in shown
     second = candidate(70)

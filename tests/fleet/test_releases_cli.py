@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 import tasks
 from db.session import transaction
-from fleet.releases_cli import releases
+from fleet.releases_cli import _bounds, releases
+from fleet.terminal import BASE_ANSWERS
 from rl.errors import InvalidInput
 from rl.release_plan import Plan
 from rl.stages import Stage, Stages
@@ -72,7 +73,8 @@ def test_a_canary_with_its_last_look(runner: CliRunner) -> None:
     assert f"    trajectories {counted['canary']} against {counted['stable']}" in words
     assert any(re.fullmatch(r"    looked at T: the test says continue; .*", line) for line in words)
     assert any(
-        re.fullmatch(r"    reward 0\.\d+ \(\d+ of \d+ agents\) against .*, within \[.*\]", line) for line in words
+        re.fullmatch(r"    reward 0\.\d+ in \d+ rewards of \d+ agents against .*, within \[.*\]", line)
+        for line in words
     )
     assert "    next stage: 50 %, once it is not worse by 0.01 or more" in words
 
@@ -87,7 +89,7 @@ def test_a_canary_that_was_rolled_back_is_not_a_good_state_until_the_next_releas
         "line main: the last canary was rolled back",
         f"  stable: {STABLE}, 100 % since T: released by a test",
     ]
-    assert words[2].startswith(f"  before: {CANARY} canary 20 % T to T, the version is rejected: reward 0.")
+    assert words[2].startswith(f"  before: {CANARY} canary 20 % T to T, the version is rejected: worse: reward 0.")
     found = shown(runner, 1)
     assert (found["ok"], found["lines"][0]["ok"], found["lines"][0]["canary"]) == (False, False, None)
     assert found["lines"][0]["history"][0]["look"]["step"]["action"] == "roll back"
@@ -98,14 +100,24 @@ def test_a_canary_that_was_rolled_back_is_not_a_good_state_until_the_next_releas
     assert shown(runner)["ok"]
 
 
+def test_bounds_in_words() -> None:
+    assert _bounds(None, None) == "no bounds yet"
+    assert (_bounds(None, 0.5), _bounds(-0.5, None)) == ("at most +0.5", "at least -0.5")
+    assert _bounds(-0.5, 0.25) == "within [-0.5, +0.25]"
+
+
 def test_lines_without_a_release_and_lines_that_do_not_exist(runner: CliRunner) -> None:
     with transaction() as session:
         add_line(session, "another")
         session.execute(
             text("insert into rlfleet.controls (line_id, killed, actor, reason) values (1, true, 'a', 'b')")
         )
-    assert said(runner, "--line", "another") == ["line another", "  stable: none; the base model answers"]
-    assert said(runner)[:4][-2:] == ["line main", "  killed: none of its versions answers until `rlfleet kill --off`"]
+    assert said(runner, "--line", "another") == ["line another", f"  stable: none; {BASE_ANSWERS}"]
+    back = "`rlfleet kill --off --line main --reason TEXT`"
+    assert said(runner)[:4][-2:] == [
+        "line main",
+        f"  killed: none of its versions answers until {back}; {BASE_ANSWERS}",
+    ]
     assert shown(runner)["lines"][1]["killed"]
     result = runner.invoke(app, ["--line", "nobody"])
     assert isinstance(result.exception, InvalidInput)

@@ -90,9 +90,12 @@ def test_one_of_a_name_and_a_file_is_needed(words: tuple[str, ...]) -> None:
 
 
 def test_a_file_that_cannot_be_written_is_named(table: str, tmp_path: Path) -> None:
-    done = call("--from", table, "--html", str(tmp_path / "none" / "r.html"))
-    assert isinstance(done.exception, InvalidInput)
-    assert "it cannot be written: No such file or directory" in str(done.exception)
+    for option in ("html", "png"):
+        file = str(tmp_path / "none" / "r")
+        done = call("--from", table, f"--{option}", file)
+        assert isinstance(done.exception, InvalidInput)
+        assert (done.exception.field, done.exception.value) == (option, file)
+        assert done.exception.remedy == "it cannot be written: No such file or directory"
 
 
 def test_without_matplotlib_it_says_what_to_install(

@@ -9,7 +9,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fleet import report_page, report_plots
 from fleet.report_marks import DARK, LIGHT, Palette, shown_types, spots
@@ -189,3 +192,38 @@ def test_checkpoints_at_one_place_share_a_mark_and_a_label() -> None:
     found = spots([(0.5, Count.of(9, 16), points[0]), (0.5, Count.of(9, 16), points[1]), (0.6, 2.0, points[2])])
     assert [(one.x, one.y, one.label) for one in found] == [(0.5, 9 / 16, "0, 3"), (0.6, 2.0, "7")]
     assert (found[1].low, found[1].high) == (2.0, 2.0)
+
+
+def drawn(report: Report) -> Axes:
+    """The plot by step."""
+    figure = Figure()
+    report_plots.draw("step", figure, report, LIGHT)
+    return figure.axes[0]
+
+
+def legend(report: Report) -> list[str]:
+    figure = Figure()
+    report_plots.draw("step", figure, report, LIGHT)
+    return [one.get_text() for one in figure.legends[0].get_texts()]
+
+
+def test_a_type_may_have_dollars_in_its_name(tmp_path: Path) -> None:
+    found = of_table([row(0, 0.5, **{"$a_{": (4, 8), "b$": (3, 8)}), row(5, 0.6, **{"$a_{": (5, 8), "b$": (4, 8)})])
+    assert "$a_{" in Page(report_page.page(found)).text
+    report_plots.png(found, tmp_path / "r.png")
+    assert (tmp_path / "r.png").stat().st_size > 10_000
+
+
+def test_the_legend_names_what_is_drawn(obsidian: Report) -> None:
+    assert {"pick", "tie set", "alarm", "early stop"} <= set(legend(obsidian))
+    assert "verdicts missing" not in legend(obsidian)
+    calm = legend(of_table([row(0, go=(4, 20)), row(5, go=(15, 20))]))
+    assert calm == ["overall", "pick", "tie set"]
+
+
+def test_an_early_stop_is_seen_where_an_alarm_is_too(obsidian: Report) -> None:
+    assert obsidian.early_stop == 26
+    assert 26 in obsidian.alarmed()
+    alarm, stopped = [one for one in drawn(obsidian).lines if np.array_equal(one.get_xdata(), [26, 26])]
+    assert stopped.get_zorder() > alarm.get_zorder()
+    assert stopped.get_linewidth() > alarm.get_linewidth()

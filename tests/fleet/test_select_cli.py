@@ -143,3 +143,30 @@ def test_a_file_that_is_not_there() -> None:
     done = select("/nonexistent.json", "--json")
     assert (done.returncode, done.stdout) == (2, "")
     assert "name a file that can be read: No such file" in done.stderr
+
+
+def test_how_many_scenarios_a_difference_needs_can_be_asked_alone(tmp_path: Path) -> None:
+    alone = CliRunner().invoke(cli.app, ["select", "--power"])
+    assert (alone.exit_code, "paired scenarios" in alone.stdout) == (0, True)
+    said = json.loads(CliRunner().invoke(cli.app, ["select", "--power", "--json"]).stdout)
+    assert said.keys() == {"schema", "power"}
+    assert {"difference": 0.1, "discordance": 0.3, "scenarios": 233} in said["power"]
+    path = write(tmp_path / "run.json", published())
+    beside = json.loads(CliRunner().invoke(cli.app, ["select", path, "--power", "--json"]).stdout)
+    assert (beside["pick"], beside["power"]) == (21, said["power"])
+    assert "power" not in json.loads(CliRunner().invoke(cli.app, ["select", path, "--json"]).stdout)
+    nothing = CliRunner().invoke(cli.app, ["select"])
+    assert isinstance(nothing.exception, InvalidInput)
+    assert nothing.exception.field == "file"
+
+
+def test_the_reason_of_a_weighted_choice_says_the_weighted_probability(tmp_path: Path) -> None:
+    rows = [
+        {"step": 0, "types": {"a": {"k": 10, "n": 30}, "b": {"k": 10, "n": 30}}},
+        {"step": 5, "types": {"a": {"k": 16, "n": 30}, "b": {"k": 28, "n": 30}}},
+    ]
+    path = write(tmp_path / "run.json", {"rows": rows})
+    said = json.loads(CliRunner().invoke(cli.app, ["select", path, "--weights", "a=1", "--json"]).stdout)
+    better = next(one["best_better"] for one in said["rows"] if one["step"] == 0)
+    assert 0.9 < better < 0.96
+    assert said["reason"].endswith(f"(P {better:.3f} or more by the weighted rates)")

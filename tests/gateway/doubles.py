@@ -24,7 +24,8 @@ class FakeEngine:
     Each answer is different: its first token is the number of the answer. ``fate`` is what becomes of one: ``silent``
     (nothing is heard), ``whole`` (not streamed, whatever was asked), and of a stream ``dumb`` (nothing after the head),
     ``fails`` and ``cut`` (an error, and the end of the connection, in the middle), ``failed`` (an error before the
-    first token), and ``endless``. ``gone`` counts the callers that went away.
+    first token), and ``endless``. ``gone`` counts the callers that went away. ``roots`` are the folders that it
+    says it has versions from.
     """
 
     versions: set[str] = field(default_factory=set)
@@ -37,13 +38,16 @@ class FakeEngine:
     loads: list[dict[str, str]] = field(default_factory=list)
     fate: str = ""
     gone: int = 0
+    roots: dict[str, str] = field(default_factory=dict)
 
     def app(self) -> Starlette:
         return Starlette(
             routes=[
                 Route("/health", self.health),
                 Route("/v1/chat/completions", self.complete, methods=["POST"]),
+                Route("/v1/models", self.models),
                 Route("/v1/load_lora_adapter", self.load, methods=["POST"]),
+                Route("/v1/unload_lora_adapter", self.unload, methods=["POST"]),
             ]
         )
 
@@ -55,8 +59,18 @@ class FakeEngine:
         self.loads.append(body)
         if body["lora_path"] not in self.loadable:
             return JSONResponse({"error": {"message": "no such folder"}}, 400)
+        if self.roots.get(body["lora_name"], body["lora_path"]) != body["lora_path"]:
+            return JSONResponse({"error": {"message": "it is loaded from elsewhere; unload it first"}}, 400)
         self.versions.add(body["lora_name"])
         return JSONResponse({"status": "ok"})
+
+    async def unload(self, request: Request) -> JSONResponse:
+        name = (await request.json())["lora_name"]
+        self.versions.discard(name)
+        return JSONResponse({"status": "ok"}, 200 if self.roots.pop(name, None) else 404)
+
+    async def models(self, _: Request) -> JSONResponse:
+        return JSONResponse({"data": [{"id": name, "root": root} for name, root in self.roots.items()]})
 
     async def complete(self, request: Request) -> Response:
         if self.key and request.headers.get("authorization") != f"Bearer {self.key}":

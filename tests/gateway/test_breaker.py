@@ -79,13 +79,27 @@ def test_a_probe_that_fails_opens_it_again_for_as_long() -> None:
 def test_a_probe_that_is_left_or_lost_makes_room_for_another() -> None:
     breaker = opened()
 
-    breaker.left(enter(breaker, 10))
+    left = enter(breaker, 10)
+    breaker.left(left)
     lost = enter(breaker, 11)
+    breaker.succeeded(left)
+    assert not breaker.is_closed
     assert breaker.enter(20.9) is None
     probe = enter(breaker, 21)
-    breaker.succeeded(lost)
-    assert not breaker.is_closed
     breaker.succeeded(probe)
+    assert breaker.is_closed
+    assert not breaker.failed(lost, 22)
+    assert breaker.is_closed
+
+
+def test_answers_that_take_longer_than_it_is_open_close_it() -> None:
+    breaker = opened()
+    probes = [enter(breaker, now) for now in (10, 20)]
+
+    breaker.succeeded(probes[0])
+
+    assert breaker.is_closed
+    breaker.succeeded(probes[1])
     assert breaker.is_closed
 
 

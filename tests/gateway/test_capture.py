@@ -19,8 +19,8 @@ from db.calls import NewCall
 from db.failures import NewFailure
 from db.session import transaction
 from gateway.capture import Recorder
+from gateway.refused import REFUSED
 from gateway.settings import GatewaySettings
-from gateway.spool import REFUSED
 from rl.errors import DatabaseUnavailable
 from rl.records import Quarantined
 from tests.conftest_database import add_line, empty
@@ -233,7 +233,7 @@ def test_refusals_failures_and_what_a_hook_refused_are_stored_too(tmp_path: Path
             await emptied(recorder)
             await recorder.record(call("c3", "t2"))
             await recorder.refused("t2", "a1")
-            recorder.failed(NewFailure("f1", "main", "v1", "answered 500: \0", AT))
+            recorder.failed(NewFailure("f1", "main", "v1", "answered 500: \0", AT, asked=False))
             recorder.failed(NewFailure("f1", "main", "v1", "again", AT))
             row = Quarantined(source="capture", row="c9", field="redaction.hook", reason="the hook refused it")
             await recorder.quarantined("main", row)
@@ -241,7 +241,7 @@ def test_refusals_failures_and_what_a_hook_refused_are_stored_too(tmp_path: Path
 
     asyncio.run(run())
     assert (stored("t1"), stored("t2")) == (["c1"], [])
-    assert rows("select * from rlfleet.call_failures") == [("f1", "main", "v1", "answered 500: \ufffd", AT)]
+    assert rows("select * from rlfleet.call_failures") == [("f1", "main", "v1", "answered 500: \ufffd", AT, False)]
     assert rows('select source, "row", reason from rlfleet.quarantine') == [("capture", "c9", "the hook refused it")]
 
 

@@ -15,7 +15,8 @@ from db.redacting import Redactions
 from db.releases import LineReleases, LiveRelease, NamedVersion
 from db.session import transaction
 from db.tables import Line
-from gateway.catalog import Catalog, Fresh
+from gateway import catalog
+from gateway.catalog import NAME_CHARACTERS, PATIENCE_SECONDS, Catalog, Fresh
 from gateway.snapshot import Kept, Snapshot
 from rl.errors import DatabaseUnavailable, InvalidSettings
 from rl.redaction import Redaction
@@ -108,6 +109,7 @@ def test_a_database_that_hangs_holds_up_nobody_who_knows_enough() -> None:
 
     async def run() -> None:
         fresh = Fresh(load, stale_is_fine=True, known=(0, time.time() - 100))
+        fresh.is_stale = True  # the reading before failed
         assert [await fresh.value() for _ in range(50)] == [0] * 50
         assert len(loads) == 1, "and it is asked once"
         assert (fresh.age or 0) > 99
@@ -117,6 +119,63 @@ def test_a_database_that_hangs_holds_up_nobody_who_knows_enough() -> None:
         assert (fresh.age or 0) < 60
 
     asyncio.run(run())
+
+
+def test_what_is_old_does_not_do_while_the_database_is_only_slow() -> None:
+    let_go, said = threading.Event(), ["stable"]
+
+    def load() -> str:
+        let_go.wait(60)
+        return said[0]
+
+    async def run() -> None:
+        idle = Fresh(load, stale_is_fine=True, known=("stable", time.time() - 100))
+        said[0] = "killed"
+        first = asyncio.ensure_future(idle.value())
+        await asyncio.wait({first}, timeout=2 * PATIENCE_SECONDS)
+        assert not first.done()
+        let_go.set()
+        assert await first == "killed"
+
+        let_go.clear()
+        busy = Fresh(load, stale_is_fine=True, known=("stable", time.time() + 100))
+        assert await busy.value() == "stable", "it is young"
+        let_go.set()
+
+    asyncio.run(run())
+
+
+def test_after_a_reading_that_failed_nobody_waits_for_the_next() -> None:
+    let_go, answers = threading.Event(), [False, True]
+
+    def load() -> int:
+        if answers.pop():
+            raise DatabaseUnavailable
+        let_go.wait(60)
+        return 1
+
+    async def run() -> None:
+        fresh = Fresh(load, stale_is_fine=True, known=(0, time.time() - 100))
+        assert await fresh.value() == 0
+        fresh._tried -= 100
+        assert [await fresh.value() for _ in range(50)] == [0] * 50
+        assert not answers, "it is asked again meanwhile"
+        let_go.set()
+
+    asyncio.run(run())
+
+
+def test_a_name_that_is_too_long_for_a_version_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = list[str]()
+    monkeypatch.setattr(catalog, "_read_version", asked.append)
+
+    async def run() -> None:
+        known = Catalog("", stale_is_fine=True)
+        for length in (NAME_CHARACTERS, NAME_CHARACTERS + 1, 1 << 20):
+            assert await known.version("v" * length) is None
+
+    asyncio.run(run())
+    assert asked == ["v" * NAME_CHARACTERS]
 
 
 def test_who_must_know_what_is_new_waits_or_is_told() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from sqlalchemy import text
+from starlette.responses import Response
 
 from db import controls
 from db.session import transaction
@@ -20,8 +22,19 @@ from tests.gateway.test_streamed import REASON, failures, said, stream, within
 USER = {"role": "user", "content": "You see: red ball 3 ahead"}
 
 
+def longest(status: int | None) -> dict[str, str]:
+    """The deadline of a whole answer that a test can reach: of an engine whose health hangs too."""
+    return {"RLFLEET_ANSWER_SECONDS": "1"} if status is None else {}
+
+
 def base(world: World) -> dict[str, str]:
     return {"UPSTREAM_BASE_URL": world.serve(FakeEngine().app()) + "/v1"}
+
+
+def were_asked() -> list[bool]:
+    """Of the calls that failed, in their order: whether an engine was asked at all."""
+    with transaction() as session:
+        return list(session.scalars(text("select asked from rlfleet.call_failures order by call_id")))
 
 
 def test_the_breaker_opens_and_closes(world: World) -> None:
@@ -44,6 +57,7 @@ def test_the_breaker_opens_and_closes(world: World) -> None:
     assert len(reached) == 3
     within(5, lambda: len(failures()) == 8)
     assert "failed repeatedly, and is not asked for another" in failures()[7][3]
+    assert were_asked() == [True] * 3 + [False] * 5
 
     engine.refusal = None
     within(5, lambda: ask(gateway).headers[VERSION] == world.names[0])
@@ -85,13 +99,18 @@ def test_an_engine_that_is_full_sends_the_call_to_another(world: World) -> None:
     assert len(older.asked) == 1
 
 
-def test_an_engine_that_hangs_is_given_up_though_nothing_is_streamed(world: World) -> None:
+@pytest.mark.parametrize("status", [None, 500])
+def test_an_engine_that_hangs_is_given_up_though_nothing_is_streamed(world: World, status: int | None) -> None:
     engine = world.engine(fate="silent")
-    engine.health = engine.complete  # type: ignore[method-assign, assignment]
+
+    async def health(request: Any) -> Response:
+        return await engine.complete(request) if status is None else Response(status_code=status)
+
+    engine.health = health  # type: ignore[method-assign, assignment]
     world.announce("cpu@test", world.serve(engine.app()))
     world.release(0)
 
-    answer = ask(world.gateway(**base(world), RLFLEET_FIRST_BYTE_SECONDS="0.2", RLFLEET_ANSWER_SECONDS="1"))
+    answer = ask(world.gateway(**base(world), RLFLEET_FIRST_BYTE_SECONDS="0.2", **longest(status)))
 
     engine.fate = ""
     assert (answer.headers[VERSION], answer.headers[REASON]) == (
@@ -100,16 +119,17 @@ def test_an_engine_that_hangs_is_given_up_though_nothing_is_streamed(world: Worl
     )
 
 
-def test_an_engine_that_lives_may_take_its_time(world: World) -> None:
+@pytest.mark.parametrize("status", [200, 404])
+def test_an_engine_that_lives_may_take_its_time(world: World, status: int) -> None:
     engine = world.engine(fate="silent")
     world.release(0)
-    plain, asked = engine.health, []
+    asked = []
 
-    async def health(request: Any) -> Any:
+    async def health(_: Any) -> Response:
         asked.append(1)
         if len(asked) == 3:
             engine.fate = ""
-        return await plain(request)
+        return Response(status_code=status)
 
     engine.health = health  # type: ignore[method-assign, assignment]
     world.announce("cpu@test", world.serve(engine.app()))
@@ -233,10 +253,44 @@ def test_models_are_lines_and_versions_and_each_can_be_asked_for(world: World) -
 def test_a_repeat_is_answered_while_no_engine_is(world: World) -> None:
     engine = world.engine()
     world.release(0)
-    gateway = world.gateway()
-    assert said(stream(gateway)[1]) == "go to the red ball 1"
+    assert said(stream(world.gateway())[1]) == "go to the red ball 1"
 
     engine.is_draining = True
+    gateway = world.gateway(**base(world))
 
-    response, events = stream(world.gateway())
+    response, events = stream(gateway)
     assert (response.headers[REASON], said(events)) == ("recorded before", "go to the red ball 1")
+    # The repeat was no failure of the version; a new call is one.
+    assert ask(gateway, Call="c2").headers[VERSION] == "base"
+    within(30, lambda: failures() != [])
+    assert [one[0] for one in failures()] == ["c2"]
+
+
+@pytest.mark.parametrize("is_streamed", [True, False])
+def test_the_base_model_stands_in_where_all_engines_are_full(world: World, is_streamed: bool) -> None:
+    world.engine(refusal=429)
+    world.release(0)
+    gateway = world.gateway(**base(world))
+
+    answer = stream(gateway)[0] if is_streamed else ask(gateway)
+    named = ask(gateway, world.names[0])
+
+    assert (answer.headers[VERSION], answer.headers[REASON]) == ("base", "fallback: engines are busy")
+    assert named.status_code == 429
+    assert ask(world.gateway(**base(world), RL_FALLBACK_TO_BASE="false")).status_code == 429
+    assert ask(world.gateway(UPSTREAM_BASE_URL="http://127.0.0.1:9/v1")).status_code == 429, "it does not answer"
+    assert failures() == []
+
+
+def test_an_engines_own_words_are_for_the_caller_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.engine(refusal=500)
+    world.release(0)
+
+    refused = ask(world.gateway(RLFLEET_BREAKER_FAILURES="1"))
+
+    assert problem(refused)[2].startswith(
+        f"""no engine can answer for {world.names[0]} (cpu@test: answered 500: {{"err"""
+    )
+    within(30, lambda: [one[3] for one in failures()] == ["cpu@test: answered 500"])
+    assert "is not asked" in caplog.text
+    assert '"error"' not in caplog.text

@@ -95,6 +95,42 @@ def test_a_segment_that_was_hardly_begun_is_empty(tmp_path: Path, content: bytes
     segment, found, _ = Segment.recover(path)
 
     assert (found, segment.waiting) == ([], 0)
+    written = Captured(Kind.REFUSAL, ("t1", None))
+    segment.append(encode(written, 1.0), 1.0)
+    segment.close()
+    assert [one.record for one in Segment.recover(path)[1]] == [written], (
+        "what it takes then is there at the next start"
+    )
+
+
+def test_what_lies_behind_a_header_that_a_power_cut_took_is_kept(tmp_path: Path) -> None:
+    segment = Segment.create(tmp_path / "00000001.segment")
+    written = [Captured(Kind.REFUSAL, (f"t{number}", None)) for number in range(3)]
+    for record in written:
+        segment.append(encode(record, 1.0), 1.0)
+    segment.mark(segment.first(1, 1 << 20)[0].end, 1)
+    os.pwrite(segment.fd, bytes(HEADER), 0)
+    segment.close()
+
+    recovered, found, torn = Segment.recover(segment.path)
+
+    assert ([one.record for one in found], torn, recovered.records) == (written, 0, 3)
+    recovered.close()
+    assert len(Segment.recover(segment.path)[1]) == 3
+
+
+def test_the_oldest_is_the_first_that_is_not_stored(tmp_path: Path) -> None:
+    segment = Segment.create(tmp_path / "00000001.segment")
+    for made_at in (10.0, 20.0, 30.0):
+        segment.append(encode(Captured(Kind.REFUSAL, ("t1", None)), made_at), made_at)
+    first, second = segment.first(2, 1 << 20)
+
+    assert segment.oldest() == 10.0
+    segment.mark(first.end, 1)
+    assert segment.oldest() == 20.0
+    os.pwrite(segment.fd, b"\xff" * 8, second.start + 8)
+    assert segment.oldest() == 10.0, "the time is damaged: no number"
+    segment.close()
 
 
 def test_another_file_is_left_as_it_is(tmp_path: Path) -> None:

@@ -4,14 +4,16 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from db.captured import Captured, Kind
 from gateway.errors import Refusal
-from gateway.segment import encode
-from gateway.spool import KEPT_SEGMENTS, REFUSED, Spool
+from gateway.refused import REFUSED
+from gateway.segment import Found, Segment, encode
+from gateway.spool import KEPT_SEGMENTS, Spool
 from rl.errors import InvalidRow, StartError
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +150,9 @@ def test_what_the_database_refuses_is_kept_for_people(tmp_path: Path) -> None:
 
     (line,) = (tmp_path / REFUSED).read_text().splitlines()
     reason = "the database cannot hold it (DataError 22003)"
-    assert json.loads(line) == {"kind": "call", "reason": reason, "fields": ["c1", None]}
+    said = json.loads(line)
+    assert abs(time.time() - said.pop("at")) < 600
+    assert said == {"kind": "call", "reason": reason, "fields": ["c1", None]}
     assert (tmp_path / REFUSED).stat().st_mode & 0o777 == 0o600
     after = Spool(tmp_path, MIB)
     assert after.refused == 1
@@ -168,6 +172,58 @@ def test_what_the_disk_gives_back_changed_holds_up_nothing_and_is_kept(tmp_path:
     assert (spool.waiting, spool.size) == (0, 0)
     assert [path.stat().st_size for path in tmp_path.glob("*.damaged")] == [len(data)]
     spool.close()
+
+
+def test_what_is_stored_while_its_age_is_asked_is_not_set_aside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, MIB)
+    spool.append(*call(0))
+    looked = Segment.first
+
+    def beside(segment: Segment, most: int, most_bytes: int) -> list[Found]:
+        """Another thread stores the record between the choice of its segment and the reading."""
+        monkeypatch.setattr(Segment, "first", looked)
+        batch = spool.read(3, MIB)
+        assert batch is not None
+        spool.done(batch)
+        return looked(segment, most, most_bytes)
+
+    monkeypatch.setattr(Segment, "first", beside)
+    assert spool.age() > 0, "and takes nothing from the disk that another reads"
+    assert spool.read(3, MIB) is None
+
+    spool.append(*call(1))
+    assert (ids(spool), list(tmp_path.glob("*.damaged"))) == (["c1"], [])
+    assert spool.find("c0") is not None
+    spool.close()
+
+
+def test_what_was_set_aside_before_is_not_overwritten(tmp_path: Path) -> None:
+    for content in (b"first", b"second"):
+        spool = Spool(tmp_path, MIB)
+        spool.append(*call(0))
+        (path,) = tmp_path.glob("*.segment")
+        path.write_bytes(content)
+        assert spool.read(1, MIB) is None
+        spool.close()
+
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("*.damaged")}
+    assert kept == {"00000001.damaged": b"first", "00000001-2.damaged": b"second"}
+
+
+def test_a_call_that_is_twice_in_a_segment_is_forgotten_with_it(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, MIB)
+    for _ in range(2):
+        spool.append(*call(0))
+    assert ids(spool) == ["c0", "c0"]
+    die(spool)
+
+    after = Spool(tmp_path, MIB)
+    after.forget()
+
+    assert (after.find("c0"), list(tmp_path.glob("*.segment"))) == (None, [])
+    after.close()
 
 
 FULL = """

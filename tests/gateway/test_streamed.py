@@ -145,10 +145,10 @@ def test_an_engine_that_fails_before_the_first_token_is_replaced(world: World) -
 @pytest.mark.parametrize(
     ("fields", "why"),
     [
-        ({"fate": "failed"}, "cpu@test: failed: out of memory"),
+        ({"fate": "failed"}, "cpu@test: failed"),
         ({"fate": "dumb"}, "cpu@test: said nothing for 0.2 s"),
         ({"fate": "silent"}, "cpu@test: said nothing for 0.2 s"),
-        ({"refusal": 500}, 'cpu@test: answered 500: {"error":{"message":"no"}}'),
+        ({"refusal": 500}, "cpu@test: answered 500"),
     ],
 )
 @pytest.mark.parametrize("can_upstream_stream", [True, False])
@@ -169,7 +169,7 @@ def test_the_base_model_stands_in_before_the_first_token(
     assert [one["usage"]["total_tokens"] for one in events[:-1] if one.get("usage")] == [5]
     (call,) = world.calls()
     assert (call.model, call.has_tokens) == ("base/random-qwen3", False)
-    within(5, lambda: failures() == [("c1", "main", world.names[0], why)])
+    within(30, lambda: failures() == [("c1", "main", world.names[0], why)])
 
 
 @pytest.mark.parametrize(("fate", "why"), [("fails", "failed: out of memory"), ("cut", "broke off in the middle")])
@@ -186,9 +186,10 @@ def test_after_the_first_token_nothing_stands_in(world: World, fate: str, why: s
     assert events[-1]["error"]["code"] == "engine_unavailable"
     assert why in events[-1]["error"]["message"]
     assert (upstream.asked, world.count()) == ([], 0)
-    within(5, lambda: len(failures()) == 1)
+    within(30, lambda: len(failures()) == 1)
     assert failures()[0][:3] == ("c1", "main", world.names[0])
-    assert why in failures()[0][3]
+    assert failures()[0][3].startswith(why.removesuffix(": out of memory"))
+    assert "memory" not in failures()[0][3]
 
 
 def test_a_stream_that_falls_silent_ends_with_an_error(world: World) -> None:
@@ -199,7 +200,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error(world: World) -> None:
 
     assert said(events) == "go to"
     assert "fell silent in the middle" in events[-1]["error"]["message"]
-    within(5, lambda: engine.gone == 1)
+    within(30, lambda: engine.gone == 1)
     assert world.count() == 0
 
 
@@ -222,7 +223,7 @@ def test_a_caller_that_goes_away_frees_the_engine_and_nothing_is_recorded(world:
 
     with gateway.stream("POST", "/v1/chat/completions", json=body(), headers=ids()) as response:
         assert b"go to" in next(response.iter_bytes())
-    within(5, lambda: engine.gone == 1)
+    within(30, lambda: engine.gone == 1)
 
     engine.fate = ""
     _, events = stream(gateway)

@@ -12,6 +12,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from db.session import transaction
+from db.tables import Checkpoint
 from gpu.engine import EngineServer
 from gpu.generate import Decoder
 from gpu.policy import Policy
@@ -53,6 +55,10 @@ def client(world: World, policy: Policy) -> Iterator[openai.OpenAI]:
     world.announce("cpu@test", server.start())
     world.release(0)
     assert world.names[0] == "babylon-agent-v1.0.0"
+    loaded = policy.version(world.names[0])
+    assert loaded is not None
+    with transaction() as session:
+        session.get_one(Checkpoint, world.versions[0].checkpoint_id).uri = loaded.path
     headers = {"X-Trajectory-Id": "t1", "X-Capture": "committed"}
     url = f"{world.gateway().base_url}/v1"
     with openai.OpenAI(base_url=url, api_key="none", max_retries=0, default_headers=headers) as client:

@@ -58,7 +58,23 @@ def test_types_that_not_all_have_are_taken_together() -> None:
     other = Result(2, 4, 1.0, {"near": (1, 2), "far": (1, 2)})
     assert [one.types for one in ranked(plain, other).candidates] == [{"all": (3, 4)}, {"all": (2, 4)}]
     empty = Result(2, 2, 1.0, {"near": (2, 2), "far": (0, 0)})
-    assert [one.types for one in ranked(empty).candidates] == [{"all": (2, 2)}]
+    assert [one.types for one in ranked(empty).candidates] == [{"near": (2, 2)}]
+    renamed = Result(60, 100, 1.0, {"grid": (1, 1), "near": (59, 99)})
+    before = Result(50, 100, 1.0, {"grid": (50, 100)})
+    assert [one.types for one in ranked(before, renamed).candidates] == [{"all": (50, 100)}, {"all": (60, 100)}]
+
+
+@pytest.mark.parametrize("rare", [(1, 1), (0, 0)])
+def test_a_rare_type_without_a_verdict_turns_no_veto_off(rare: tuple[int, int]) -> None:
+    """The version is credibly worse in one type, whatever is known of the rare one."""
+    start = Result(141, 201, 1.0, {"far": (90, 100), "near": (50, 100), "rare": (1, 1)})
+    better = {"far": (60, 100), "near": (100, 100), "rare": rare}
+    k, n = (sum(one[side] for one in better.values()) for side in (0, 1))
+    found = ranked(start, Result(k, n, 1.0, better))
+    kept = {"far", "near"} | ({"rare"} if rare[1] else set())
+    assert [one.types.keys() for one in found.candidates] == [kept, kept]
+    assert found.select().pick == 0
+    assert [(one["version"], one["type"]) for one in found.evidence()["vetoed"]] == [("v1", "far")]
 
 
 def test_a_chain_has_the_start_at_0_and_each_checkpoint_at_a_place_of_its_own() -> None:

@@ -8,10 +8,8 @@ from typing import Any, Literal
 import pytest
 
 from rl.config import EarlyStop, GrpoTrain, LineConfig, Optimizer, Rollout, RunConfig, TaskSet, digest
-from rl.held_out import HeldOut, LoggedSet, sets_of
 from rl.line_state import LineState, OpenRound, PauseRun, Result, RunState, VersionState, Want, WindowState
 from rl.planner import alarms, plan
-from rl.scoring_config import Judge
 
 VALIDATION = TaskSet(environment="grid", split="validation", count=100)
 FRESH = TaskSet(environment="grid", split="held_out", count=100)
@@ -50,6 +48,13 @@ def run_of(*versions: VersionState, rounds: int = 2, **more: Any) -> LineState:
 
 def wanted(line: LineState) -> list[tuple[str, dict[str, Any]]]:
     return [(one.kind, dict(one.inputs)) for one in plan(line) if isinstance(one, Want)]
+
+
+def decided(line: LineState) -> list[dict[str, Any]]:
+    return [{key: inputs[key] for key in inputs if key in DECIDES} for kind, inputs in wanted(line) if kind == "decide"]
+
+
+DECIDES = ("candidate", "run", "base", "step")
 
 
 def evaluated(line: LineState, split: str) -> list[dict[str, Any]]:
@@ -174,15 +179,18 @@ def test_versions_are_shown_with_their_alarms() -> None:
 CONFIG = LineConfig(base_model="b", validation=VALIDATION, shard=50)
 
 
-def several(*counts: int | None) -> VersionState:
-    """A candidate with checkpoints at 10, 20, ...; the last count is the last one's."""
+def several(*counts: int | None, fresh: int | None = None) -> VersionState:
+    """A candidate with checkpoints at 10, 20, ...; the last count is the last one's. All have the ``fresh`` one too."""
     steps = tuple(10 * (place + 1) for place in range(len(counts)))
     known = {step: {} if k is None else {digest(VALIDATION): counted(k)} for step, k in zip(steps, counts, strict=True)}
+    known = {step: one | ({} if fresh is None else {digest(FRESH): counted(fresh)}) for step, one in known.items()}
     return VersionState("v1", "candidate", (HOUR,), known[steps[-1]], steps, steps[-1], known)
 
 
-def outside(candidate: VersionState, stable: int | None = 60, config: LineConfig = CONFIG) -> LineState:
-    first = version(0, stable)
+def outside(
+    candidate: VersionState, stable: int | None = 60, config: LineConfig = CONFIG, fresh: int | None = None
+) -> LineState:
+    first = version(0, stable, fresh)
     return LineState("main", config, (), (first, candidate), (), "v0")
 
 
@@ -197,8 +205,35 @@ def test_every_checkpoint_is_evaluated_in_shards_the_newest_first() -> None:
 
 
 def test_the_best_checkpoint_is_decided_on_by_its_step() -> None:
-    assert wanted(outside(several(90, 61))) == [("decide", {"candidate": "v1", "run": None, "base": "v0", "step": 10})]
-    assert wanted(outside(several(61, 90))) == [("decide", {"candidate": "v1", "run": None, "base": "v0"})]
+    expected = {"candidate": "v1", "run": None, "base": "v0"}
+    (first,) = decided(outside(several(90, 61, fresh=70), fresh=60))
+    assert first == expected | {"step": 10}
+    (last,) = decided(outside(several(61, 90, fresh=70), fresh=60))
+    assert last == expected
+
+
+def test_what_chose_a_checkpoint_does_not_decide_on_it() -> None:
+    line = outside(several(90, 61))
+    wants = [one for one in plan(line) if isinstance(one, Want)]
+    assert [(one.kind, dict(one.inputs)) for one in wants] == [
+        ("evaluate", {"version": "v1", "step": 10, "count": 50}),
+        ("evaluate", {"version": "v1", "step": 10, "first": 50, "count": 50}),
+        ("evaluate", {"version": "v0", "count": 50}),
+        ("evaluate", {"version": "v0", "first": 50, "count": 50}),
+    ]
+    assert [one.config for one in wants] == [FRESH.model_dump(mode="json")] * 4
+    (decision,) = plan(outside(several(90, 61, fresh=55), fresh=60))
+    assert isinstance(decision, Want)
+    assert decision.config["task_set"] == FRESH.model_dump(mode="json")
+    config = LineConfig(base_model="b", validation=VALIDATION.model_copy(update={"split": "held_out"}))
+    swapped = [one for one in plan(outside(several(None, None), None, config)) if isinstance(one, Want)]
+    assert {one.config["split"] for one in swapped} == {"held_out"}
+
+
+def test_one_checkpoint_is_decided_on_where_it_was_evaluated() -> None:
+    (decision,) = plan(outside(replace(several(90), checkpoints=(), chosen=None)))
+    assert isinstance(decision, Want)
+    assert decision.config["task_set"] == VALIDATION.model_dump(mode="json")
 
 
 def test_no_improvement_is_an_answer() -> None:
@@ -216,59 +251,6 @@ def test_several_candidates_are_evaluated_the_newest_first() -> None:
         ("v2", 120),
         ("v1", 122),
     ]
-
-
-HELD = HeldOut(judge=Judge(model="m"), hours=4, scenarios=10)
-LOGS = LineConfig(base_model="b", held_out=HELD)
-
-
-def duel(wins: int, ties: int, losses: int) -> Result:
-    n = wins + ties + losses
-    successes = (2,) * wins + (1,) * ties + (0,) * losses
-    k = (2 * wins + ties) // 2
-    return Result(k, n, 1.0, {"logged": (k, n)}, scenarios="s", successes=successes, newest=1)
-
-
-def logged(task_set: LoggedSet) -> str:
-    return digest(task_set)
-
-
-def test_on_logs_the_later_half_decides_and_the_stable_version_is_what_is_compared_with() -> None:
-    candidate = VersionState("v1", "candidate", (HOUR,), {})
-    line = outside(candidate, None, LOGS)
-    (want,) = plan(line)
-    to_decide = sets_of([HOUR], HELD, "v0")[1]
-    assert isinstance(want, Want)
-    assert (dict(want.inputs), want.config) == ({"version": "v1"}, to_decide.model_dump(mode="json"))
-    judged = replace(candidate, results={logged(to_decide): duel(5, 5, 0)})
-    assert wanted(outside(judged, None, LOGS)) == [("decide", {"candidate": "v1", "run": None, "base": "v0"})]
-
-
-def test_the_first_version_of_logs_is_compared_with_what_they_hold() -> None:
-    candidate = VersionState("v1", "candidate", (HOUR,), {})
-    (want,) = plan(replace(outside(candidate, None, LOGS), stable=None))
-    assert isinstance(want, Want)
-    assert want.config["against"] == "logged"
-
-
-def test_on_logs_the_earlier_half_chooses_among_checkpoints_and_a_tie_counts_half() -> None:
-    to_choose, to_decide = sets_of([HOUR], HELD, "v0")
-    steps = {10: {logged(to_choose): duel(8, 2, 0)}, 20: {logged(to_choose): duel(1, 8, 1)}}
-    candidate = VersionState("v1", "candidate", (HOUR,), steps[20], (10, 20), 20, steps)
-    (want,) = plan(outside(candidate, None, LOGS))
-    assert isinstance(want, Want)
-    assert (dict(want.inputs), want.config["split"]) == ({"version": "v1", "step": 10}, "held_out")
-    steps[10][logged(to_decide)] = duel(9, 1, 0)
-    (decision,) = plan(outside(replace(candidate, steps=steps), None, LOGS))
-    assert isinstance(decision, Want)
-    assert decision.inputs["step"] == 10
-    assert decision.config["evidence"]["validation"] == {"v0": [5, 10], "v1@10": [9, 10], "v1@20": [5, 10]}
-
-
-def test_with_a_verifier_the_stable_version_answers_the_same_points() -> None:
-    config = LineConfig(base_model="b", held_out=HeldOut(verifier="m:f", hours=4))
-    wants = evaluated(outside(VersionState("v1", "candidate", (HOUR,), {}), None, config), "held_out")
-    assert wants == [{"version": "v1"}, {"version": "v0"}]
 
 
 @pytest.mark.parametrize("state", ["ready", "rejected"])

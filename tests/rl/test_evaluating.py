@@ -15,6 +15,7 @@ from rl.line_state import Part, Result
 HUNDRED = TaskSet(environment="grid", split="validation", count=100)
 TWICE = TaskSet(environment="grid", split="validation", count=10, samples=2, temperature=0.5)
 LOGS = LoggedSet(split="validation", since="a", until="b", share=0.1, salt="", count=200, samples=2, against="logged")
+ONCE = LOGS.model_copy(update={"samples": 1})
 
 
 def result(*parts: Part, k: int = 0, prompt: str = "p", newest: int = 1, judge: str = "environment") -> Result:
@@ -118,3 +119,30 @@ def test_another_judge_is_another_result() -> None:
 def test_what_was_never_evaluated_is_asked_for_under_whatever_prompt_there_is() -> None:
     found = compared({0: (Subject("v0"), None), 1: (Subject("v1"), result(WHOLE))}, HUNDRED, None)
     assert [inputs(want) for want in found.wants] == [{"version": "v0"}]
+
+
+def test_a_result_of_logs_with_fewer_scenarios_than_another_is_asked_for_again() -> None:
+    """The logs held 10 scenarios when the first was evaluated, and 200 later."""
+    early, late = result(Part(0, 0, 10), newest=1), result(Part(0, 0, 200), newest=2)
+    found = compared({0: (Subject("v0"), early), 1: (Subject("v1"), late)}, ONCE, None)
+    assert [inputs(want) for want in found.wants] == [{"version": "v0", "held": 10}]
+    assert (found.complete, sorted(found.results)) == (False, [1])
+    nearly = result(Part(0, 0, 190), newest=1)
+    assert compared({0: (Subject("v0"), nearly), 1: (Subject("v1"), late)}, ONCE, None).complete
+    alone = compared({0: (Subject("v0"), early)}, ONCE, None)
+    assert (alone.wants, alone.complete) == ((), True)
+    none_then = compared({0: (Subject("v0"), result(Part(0, 0, 0))), 1: (Subject("v1"), late)}, ONCE, None)
+    assert [inputs(want) for want in none_then.wants] == [{"version": "v0", "held": 0}]
+
+
+def test_each_sample_of_logs_is_asked_for_again_by_itself() -> None:
+    parts = result(Part(0, 0, 63), Part(1, 0, 20))
+    assert to_evaluate(LOGS, parts, None, 63) == [Part(1, 0, 200, held=20)]
+    (want,) = compared({0: (Subject("v0"), parts)}, LOGS, None).wants
+    assert inputs(want) == {"version": "v0", "sample": 1, "held": 20}
+
+
+def test_an_environment_says_how_many_scenarios_there_are() -> None:
+    halves = result(Part(0, 0, 50), Part(0, 50, 50))
+    found = compared({0: (Subject("v0"), halves), 1: (Subject("v1"), result(WHOLE))}, HUNDRED, None)
+    assert found.complete

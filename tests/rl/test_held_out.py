@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from rl.config import LineConfig
+from rl.config import LineConfig, digest
 from rl.errors import InvalidInput, MalformedWindow
 from rl.held_out import HeldOut, is_held_out, sets_of
 from rl.scoring_config import Judge
@@ -41,9 +41,10 @@ def test_the_decision_has_the_odd_hour() -> None:
     assert (decision.since, decision.until) == ("2025-02-28T23:00", "2025-03-01T01:00")
 
 
-def test_a_verifier_compares_with_nothing() -> None:
+def test_a_verifier_compares_with_what_the_logs_hold_or_with_nothing() -> None:
     verified = HeldOut(verifier="https://verifier.example/right", hours=2)
     assert [one.against for one in sets_of(["2025-01-15T10:00"], verified, "main-v1.0.3")] == ["", ""]
+    assert [one.against for one in sets_of(["2025-01-15T10:00"], verified, "logged")] == ["logged", "logged"]
     assert sets_of(["2025-01-15T10:00"], verified, "a")[1].verifier == "https://verifier.example/right"
 
 
@@ -56,6 +57,42 @@ def test_rounds_of_runs_are_no_hours() -> None:
         sets_of([], held(), "logged")
     with pytest.raises(MalformedWindow):
         sets_of(["yesterday"], held(), "logged")
+
+
+def spans(*hours: str, span: int = 168, known: list[str] | None = None) -> list[tuple[str, str]]:
+    return [
+        (one.since[5:], one.until[5:]) for one in sets_of(list(hours), held(hours=span), "logged", known=known or [])
+    ]
+
+
+def test_hours_before_the_oldest_that_is_known_are_not_halved() -> None:
+    ten, nine, three = "2025-01-15T10:00", "2025-01-15T09:00", "2025-01-15T03:00"
+    assert spans(ten) == [("01-15T10:00", "01-15T10:00"), ("01-15T10:00", "01-15T11:00")]
+    assert spans(ten, known=["run/demo/0001", nine, ten]) == [
+        ("01-15T09:00", "01-15T10:00"),
+        ("01-15T10:00", "01-15T11:00"),
+    ]
+    assert spans(ten, three, known=[nine]) == [("01-15T03:00", "01-15T07:00"), ("01-15T07:00", "01-15T11:00")]
+    assert spans(ten, known=[three], span=4) == [("01-15T07:00", "01-15T09:00"), ("01-15T09:00", "01-15T11:00")]
+
+
+def test_each_half_knows_the_other_where_one_chooses() -> None:
+    hours = ["2025-01-15T10:00"]
+    validation, decision = sets_of(hours, held(hours=4), "logged", chooses=True)
+    assert validation.other_half == (decision.since, decision.until)
+    assert decision.other_half == (validation.since, validation.until)
+    assert [one.other_half for one in sets_of(hours, held(hours=4), "logged")] == [None, None]
+
+
+def test_a_task_set_is_named_by_what_its_verdicts_depend_on() -> None:
+    def name(**judge: Any) -> str:
+        setting = Judge.model_validate({"model": "judge-1", "prompt_price": 1.0} | judge)
+        return digest(sets_of(["2025-01-15T10:00"], held(judge=setting), "logged")[1])
+
+    same = {"daily_budget": 2.0, "prompt_price": 2.0, "timeout_seconds": 1.0, "attempts": 9, "concurrency": 1}
+    assert {name(**{key: value}) for key, value in same.items()} == {name()}
+    other = {"model": "j", "rubric": "Be kind.", "seed": 3, "temperature": 1.0, "max_tokens": 5, "max_characters": 100}
+    assert len({name(), *(name(**{key: value}) for key, value in other.items())}) == len(other) + 1
 
 
 HOURS = st.integers(0, 5000).map(lambda n: (datetime(2025, 1, 1, tzinfo=UTC) + timedelta(hours=n)).strftime("%FT%H:00"))

@@ -58,7 +58,7 @@ def test_what_is_held_stays_until_a_person_ends_it_unless_it_is_worse() -> None:
     better = looked(Seen(hours=99, requests=999, rewards={"reward": rewards(0.9, 0.5)}), plan, 0)
     assert better.verdict.say == "promote"
     assert (better.step.action, better.step.share) == ("hold", 30)
-    assert better.step.reason.startswith("it keeps its share until a person ends the test; reward 0.9 in 200 of 20")
+    assert better.step.reason.startswith("it keeps its share until a person ends the test; reward 0.9 in 200 rewards")
     failing = Seen(hours=1, requests=50, attempts=[Attempts((25, 50), (1, 500))] * 3)
     assert looked(failing, plan, 0).step.cause == "failing"
 

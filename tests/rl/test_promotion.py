@@ -4,7 +4,8 @@ import pytest
 
 from rl.errors import InvalidInput
 from rl.policies import Gate, judge
-from rl.promotion import decide, no_improvement
+from rl.promotion import decide, no_improvement, worse_types
+from rl.selection import probability_better
 from rl.verdicts import Scores, Verdicts
 
 GATE = Gate(min_scenarios=20)
@@ -46,3 +47,57 @@ def test_counts_over_all_types_keep_scenarios_of_the_same_name_apart() -> None:
     of_candidate, of_stable = Verdicts(candidate=candidate, stable={}).overall()
     assert (of_candidate.k, of_candidate.n, of_candidate.mean) == (1.5, 3, 0.5)
     assert (of_stable.n, of_stable.interval) == (0, (0.0, 0.0))
+
+
+def _types(**counts: tuple[int, int]) -> Scores:
+    return {name: {f"s{i:03}": float(i < k) for i in range(n)} for name, (k, n) in counts.items()}
+
+
+BETTER = Verdicts(
+    candidate=_types(retrieval=(200, 200), update=(30, 100)), stable=_types(retrieval=(100, 200), update=(90, 100))
+)
+
+
+@pytest.mark.parametrize("policy", ["paired-margin", "champion-2026-07"])
+def test_a_type_that_is_credibly_worse_vetoes_what_the_total_would_release(policy: str) -> None:
+    gate = Gate.model_validate({"policy": policy, "min_scenarios": 20})
+    found, by_total = decide(BETTER, gate), judge(BETTER, gate)
+    assert not found.released
+    (worse,) = found.worse
+    assert (worse.type, worse.candidate, worse.stable) == ("update", (30, 100), (90, 100))
+    assert worse.p == pytest.approx(probability_better(90, 100, 30, 100), abs=1e-6)
+    assert (found.cells, found.probability, found.environments) == (
+        by_total.cells,
+        by_total.probability,
+        by_total.environments,
+    )
+    if by_total.released:
+        assert found.reason.startswith("vetoed by type: update 30/100 against 90/100 (P(worse) = 1.0000); but for that")
+        assert found.would_change == "verdicts that do not make update credibly worse"
+
+
+def test_the_total_would_have_released_it() -> None:
+    assert judge(BETTER, GATE).released
+
+
+def test_a_type_that_is_a_little_worse_vetoes_nothing() -> None:
+    candidate, stable = _types(a=(180, 200), b=(49, 100)), _types(a=(100, 200), b=(50, 100))
+    assert probability_better(50, 100, 49, 100) < 0.8
+    found = decide(Verdicts(candidate=candidate, stable=stable), GATE)
+    assert (found.released, found.worse) == (True, ())
+
+
+def test_one_type_alone_is_the_policys() -> None:
+    gate = Gate(min_scenarios=20, margin=-0.3)
+    verdicts = Verdicts(candidate=_types(a=(90, 200)), stable=_types(a=(100, 200)))
+    assert probability_better(100, 200, 90, 200) > 0.8
+    assert decide(verdicts, gate) == judge(verdicts, gate)
+    assert decide(verdicts, gate).released
+
+
+def test_only_scenarios_that_both_were_judged_on_veto_and_samples_count_in_parts() -> None:
+    halves = {"a": {"x": 0.5, "y": 0.75, "v": 0.5, "z": 1.0}, "b": {"x": 1.0}, "c": {"x": 0.0}}
+    other = {"a": {"x": 1.0, "y": 1.0, "v": 1.0, "w": 0.0}, "b": {"x": 0.0}}
+    (worse,) = worse_types(Verdicts(candidate=halves, stable=other))
+    assert (worse.type, worse.candidate, worse.stable) == ("a", (1, 3), (3, 3))
+    assert worse.p == pytest.approx(probability_better(3, 3, 1, 3), abs=1e-6)

@@ -58,8 +58,8 @@ def test_a_worse_canary_is_rolled_back_with_its_evidence() -> None:
     assert evidence.upper is not None
     assert evidence.upper < 0
     assert found.reason == (
-        f"reward {evidence.canary.mean:.4g} in 200 of 20 against {evidence.stable.mean:.4g} in 800 of 80: "
-        f"difference {evidence.difference:+.3g}, at most {evidence.upper:+.3g} at any look"
+        f"worse: reward {evidence.canary.mean:.4g} in 200 rewards of 20 agents against {evidence.stable.mean:.4g} "
+        f"in 800 rewards of 80 agents: difference {evidence.difference:+.3g}, at most {evidence.upper:+.3g} at any look"
     )
 
 
@@ -106,7 +106,7 @@ def test_feedback_may_roll_back_and_not_promote() -> None:
     assert look(_state(reward=equal, thumbs=up), RULES).say == "continue"
     worse = look(_state(reward=equal, thumbs=down), RULES)
     assert (worse.say, worse.cause) == ("roll back", "worse")
-    assert worse.reason.startswith("thumbs ")
+    assert worse.reason.startswith("worse: thumbs ")
     assert look(_state(thumbs=up), RULES).say == "wait"
     assert look(_state(thumbs=up), Rules(primary="thumbs")).say == "promote"
 

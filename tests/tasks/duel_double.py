@@ -19,16 +19,22 @@ Says = Callable[[dict[str, Any]], dict[str, Any] | int]
 
 @dataclass
 class Engine:
-    """``says`` is by the model's name; ``asked`` has the bodies that came, in the order of their coming."""
+    """``says`` is by the version's name; ``asked`` has the bodies that came, in the order of their coming.
+
+    ``loaded`` are the versions with their folders; only what was loaded under a name answers to it.
+    """
 
     url: str = ""
     says: dict[str, Says] = field(default_factory=dict)
     asked: list[dict[str, Any]] = field(default_factory=list)
     loaded: list[tuple[str, str]] = field(default_factory=list)
 
-    async def serve(self, version: str, uri: str, *_: object) -> str:
+    names: set[str] = field(default_factory=set)
+
+    async def serve(self, name: str, uri: str, *_: object) -> str:
         """In place of ``tasks.engine.serve_version``."""
-        self.loaded.append((version, uri))
+        self.names.add(name)
+        self.loaded.append((name.partition("@")[0], uri))
         return self.url
 
 
@@ -43,7 +49,8 @@ def engine() -> Iterator[Engine]:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             with lock:
                 made.asked.append(body)
-            said = made.says[body["model"]](body)
+            assert body["model"] in made.names
+            said = made.says[body["model"].partition("@")[0]](body)
             if isinstance(said, int):
                 status, answer = said, json.dumps({"error": {"message": "too long"}}).encode()
             else:

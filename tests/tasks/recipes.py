@@ -163,15 +163,18 @@ def prune(world: World) -> tuple[Any, ...]:
 
 
 def watch_releases(world: World) -> tuple[Any, ...]:
-    """A canary that failed in every second of a hundred calls of an hour ago, and a stable version that did not."""
+    """A canary that failed in every second of a hundred calls of an hour ago, and a stable version that did not.
+
+    The place of ``h`` on the line is 1.2, a canary's, and that of ``b`` 90.5.
+    """
     with transaction() as session:
         traffic.start(session, Plan(), 24)
         moment = traffic.hours_ago(session, 2).replace(minute=0, second=0, microsecond=0)
         canary = traffic.canary_of(session)
         for n in range(100):
-            traffic.call(session, f"s{n}", str(canary.stable), moment, f"agent-{n}")
+            traffic.call(session, f"s{n}", str(canary.stable), moment, "b")
             if n % 2:
-                traffic.call(session, f"c{n}", canary.version, moment, f"agent-{n}")
+                traffic.call(session, f"c{n}", canary.version, moment, "h")
             else:
                 traffic.fail(session, canary.version, moment)
     return ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +9,9 @@ from sqlalchemy import text
 
 from db import judgements, versions
 from db.session import transaction
+from db.tables import Version
 from rl.redaction import Redaction
+from tasks import engine
 from tasks.judge_settings import judge_settings
 from tests.db.test_lineage import HOUR
 from tests.tasks.duel_double import Engine, always, answers_of, better, content, prefers
@@ -21,6 +22,12 @@ from tests.tasks.rows import job, rows
 __all__ = ["served", "stand"]
 
 WIN, LOSS, TIE, NONE = (True, False), (False, True), (True, True), (None, None)
+
+
+def name_of(version: Version) -> str:
+    """What the engine calls the checkpoint of that version."""
+    with transaction() as session:
+        return engine.name_of(version.name, versions.named(session, version.name)[1].sha256)
 
 
 def test_a_first_version_is_compared_with_what_the_logs_hold(served: Engine, stand: Stand) -> None:
@@ -37,7 +44,7 @@ def test_a_first_version_is_compared_with_what_the_logs_hold(served: Engine, sta
     asked = {body["messages"][1]["content"]: body for body in served.asked}
     assert set(asked) == {f"Now {name}?" for name in HELD}
     for body in asked.values():
-        assert (body["model"], body["temperature"], body["max_tokens"]) == (first.name, 0.0, 9)
+        assert (body["model"], body["temperature"], body["max_tokens"]) == (name_of(first), 0.0, 9)
         assert body["tools"] == TOOLS
     shown = [set(answers_of(body).values()) for body in stand.asked]
     assert all('{"content": "a good one", "role": "assistant"}' in one for one in shown)
@@ -100,6 +107,33 @@ def test_a_point_of_which_nothing_usable_was_said_has_no_verdict(served: Engine,
     run(ask(held(), first, second.name, missing=2))
     assert verdicts() == dict.fromkeys(HELD, WIN) | {refused: NONE}, "what was missing is filled in"
     assert len(stand.asked) == before + 2
+
+
+def test_an_answer_that_is_empty_is_judged_and_told(served: Engine, stand: Stand) -> None:
+    first, second = world(held())
+    served.says[first.name] = lambda body: {"content": " "} if HELD[0] in str(body) else {"content": "good"}
+    served.says[second.name] = content("bad")
+    stand.behaviour = prefers("good")
+    run(ask(held(), first, second.name))
+    told = {one.scenario_id: one.reason for one in rows("select * from rlfleet.verdicts where reason is not null")}
+    assert told == {HELD[0]: "broken output: empty"}
+
+
+def test_rows_that_came_since_are_asked_about_and_none_is_no_success(served: Engine, stand: Stand) -> None:
+    first, second = world(held())
+    served.says[first.name], served.says[second.name] = content("good"), content("bad")
+    run(ask(held(), first, second.name))
+    before = verdicts()
+    for name in HELD[:2]:
+        rows("delete from rlfleet.verdicts where scenario_id = :name returning scenario_id", name=name)
+    rows("update rlfleet.evaluations set k = k - 2, n = n - 2 returning id")
+    few = len(HELD) - 2
+    run(ask(held(), first, second.name, held=few))
+    assert verdicts() == before
+    (row,) = rows("select * from rlfleet.evaluations")
+    assert (row.k, row.n, row.missing) == (len(HELD), len(HELD), 0)
+    said = run(ask(held(), first, second.name, held=len(HELD)))
+    assert f"rlfleet reject {first.name}" in said
 
 
 def test_a_judge_that_is_down_is_asked_by_the_next_attempt_and_what_it_said_is_kept(
@@ -184,21 +218,6 @@ def test_neither_the_judge_nor_the_engine_sees_what_the_line_takes_out(served: E
     run(ask(held(), first))
     assert len(verdicts()) == len(HELD)
     assert "ann@" not in str(stand.asked)
-
-
-def test_a_verifier_says_right_or_wrong_of_each_answer(
-    served: Engine, stand: Stand, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
-    setting = held(verifier="verifier_functions:like_the_log")
-    first, _ = world(setting)
-    served.says[first.name] = lambda body: {"content": f"good {body['messages'][1]['content'][4:7]}"}
-    run(ask(setting, first))
-    assert verdicts() == {name: (name < "s12", None) for name in HELD}
-    (row,) = rows("select * from rlfleet.evaluations")
-    assert (row.judge, row.against) == ("verifier/verifier_functions:like_the_log", "")
-    assert row.k == sum(name < "s12" for name in HELD)
-    assert stand.asked == []
 
 
 def test_without_a_judges_address_the_job_says_so(

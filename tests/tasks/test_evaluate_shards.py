@@ -119,8 +119,23 @@ def test_a_shard_plays_its_scenarios_alone_and_stores_them_under_its_key(model: 
     assert {body["temperature"] for *_, body in model.calls} == {0.0}
 
 
+def test_a_verdict_says_that_an_answer_was_broken_and_that_the_turns_ran_out(model: Model) -> None:
+    (name,) = add_versions("a")
+    model.says = ""
+    evaluate(name, first=0, count=1)
+    (found,) = verdicts()
+    assert (found.right, found.reason) == (False, "broken output: empty; the turn limit ended it")
+
+
 def ref_of(seed: int) -> ScenarioRef:
     return ScenarioRef(environment="babyai", split="validation", seed=seed)
+
+
+def test_a_checkpoint_has_a_name_of_its_own_in_the_engine(model: Model) -> None:
+    for name, sha in zip(add_versions("a", "b"), "ab", strict=True):
+        before = len(model.calls)
+        evaluate(name, count=1)
+        assert {body["model"] for *_, body in model.calls[before:]} == {f"{name}@{sha * 12}"}
 
 
 def test_samples_have_seeds_of_their_own_that_no_shard_and_no_version_changes(model: Model) -> None:

@@ -15,6 +15,7 @@ from db import calls, datasets, dispatch, lines, trajectories, versions, windows
 from db.session import transaction
 from db.tables import Checkpoint
 from rl.errors import DiskFull, InvalidInput, NoTrainingData, OffPolicyRefused
+from rl.held_out import is_held_out
 from rl.protocol import DatasetRow, TrainCommand
 from rl.records import Call
 from rl.windows import parse
@@ -126,11 +127,11 @@ def test_a_training_starts_where_its_parent_ended(fresh: str) -> None:
         name = add_version(session, add_line(session)).name
         uri = f"/checkpoints/{name}"
         assert start_from(session, "hub/base", None, LORA) == Start("hub/base", None, None)
-        assert start_from(session, "hub/base", name, LORA) == Start("/base", uri, name)
+        assert start_from(session, "hub/base", name, LORA) == Start("/base", uri, name, 1)
         session.execute(update(Checkpoint).values(kind="full"))
         session.expire_all()
-        assert start_from(session, "hub/base", name, LORA) == Start(uri, None, name)
-        assert start_from(session, "hub/base", name, {"lora": None}) == Start(uri, uri, name), "its moments go on"
+        assert start_from(session, "hub/base", name, LORA) == Start(uri, None, name, 1)
+        assert start_from(session, "hub/base", name, {"lora": None}) == Start(uri, uri, name, 1), "its moments go on"
         with pytest.raises(InvalidInput, match="no such version"):
             start_from(session, "hub/base", "another", LORA)
 
@@ -202,7 +203,8 @@ def test_curated_rows_are_the_usable_ones_of_their_source(tmp_path: Path) -> Non
     source = tmp_path / "source.jsonl"
     good = [trajectory(number) for number in range(2)]
     source.write_text(good[0].model_dump_json() + "\nnot a row\n" + good[1].model_dump_json() + "\n")
-    path, sha256 = frozen.curate(tmp_path / "job", f"jsonl://{source}")
+    path, sha256, left_out = frozen.curate(tmp_path / "job", f"jsonl://{source}", (), None)
+    assert left_out == 0
     assert path == tmp_path / "job" / "curated.jsonl"
     assert sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert [(one.trajectory_id, one.group, one.score) for one in read(path)] == [
@@ -210,8 +212,21 @@ def test_curated_rows_are_the_usable_ones_of_their_source(tmp_path: Path) -> Non
     ]
     refused = good[1].model_copy(update={"consent": False})
     source.write_text(good[0].model_dump_json() + "\n" + refused.model_dump_json() + "\n")
-    path, _ = frozen.curate(tmp_path / "job", f"jsonl://{source}")
+    path, *_ = frozen.curate(tmp_path / "job", f"jsonl://{source}", (), {})
     assert [one.trajectory_id for one in read(path)] == [good[0].trajectory_id]
     source.write_text("not a row\n")
     with pytest.raises(NoTrainingData, match=r"no usable row in jsonl://.*config\.ptx\.source"):
-        frozen.curate(tmp_path / "job", f"jsonl://{source}")
+        frozen.curate(tmp_path / "job", f"jsonl://{source}", (), None)
+
+
+def test_no_curated_row_is_of_a_held_out_scenario(tmp_path: Path) -> None:
+    source, names = tmp_path / "source.jsonl", [f"s{number}" for number in range(40)]
+    several = [trajectory(place).model_copy(update={"scenario_id": name}) for place, name in enumerate(names)]
+    source.write_text("".join(one.model_dump_json() + "\n" for one in several))
+    path, _, left_out = frozen.curate(tmp_path, f"jsonl://{source}", (), {"share": 0.3, "salt": "x"})
+    kept = [name for name in names if not is_held_out(name, 0.3, "x")]
+    assert [one.group for one in read(path)] == kept
+    assert left_out == 40 - len(kept) > 5
+    out = {"share": 0.999_999, "salt": "x"}
+    with pytest.raises(NoTrainingData, match=r"config\.ptx\.source names: all 40 are held out for evaluation"):
+        frozen.curate(tmp_path, f"jsonl://{source}", (), out)

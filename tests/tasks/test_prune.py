@@ -68,7 +68,7 @@ def test_what_lost_attempts_left_goes_and_what_rows_name_stays(artifacts: Path) 
         job=won,
         uri=f"{artifacts}/jobs/{won}/fence-2/step-000004",
     )
-    assert tasks.prune().endswith("0 rejections, 3 folders")
+    assert tasks.prune().endswith("0 rejections, 0 call_failures, 3 folders")
     kept = {f"{job}/fence-{fence}" for job in (young, running, 777) for fence in (1, 2)} | {f"{won}/fence-2"}
     kept |= {str(fresh.relative_to(artifacts / "jobs"))}
     assert (
@@ -120,9 +120,38 @@ def test_a_checkpoint_that_was_given_up_goes_and_what_lies_beside_it_stays(artif
             step=step,
             uri=str(path),
         )
-    assert tasks.prune().endswith("0 rejections, 1 folders")
+    assert tasks.prune().endswith("0 rejections, 0 call_failures, 1 folders")
     assert [path.exists() for path in steps] == [True, False, True]
-    assert tasks.prune().endswith("0 rejections, 0 folders")
+    assert tasks.prune().endswith("0 rejections, 0 call_failures, 0 folders")
+
+
+def test_a_checkpoint_that_a_later_attempt_wrote_again_goes(artifacts: Path) -> None:
+    line = add_line()
+    job, young = ended(line, "succeeded"), ended(line, "succeeded", days_ago=6)
+    for one in (job, young):
+        for fence, steps in ((1, (2, 4, 6)), (2, (4, 6))):
+            for step in steps:
+                folder(artifacts / f"jobs/{one}/fence-{fence}/step-00000{step}")
+        for fence, step, removed in ((1, 2, None), (2, 4, "2025-01-15"), (2, 6, None)):
+            rows(
+                """
+                insert into rlfleet.checkpoints
+                       (job_id, fence, step, kind, uri, base_uri, sha256, metrics, removed_at)
+                values (:job, :fence, :step, 'adapter', :uri, '/base', '', '{}', cast(:removed as timestamptz))
+                returning id
+                """,
+                removed=removed,
+                job=one,
+                fence=fence,
+                step=step,
+                uri=f"/moved/jobs/{one}/fence-{fence}/step-00000{step}",
+            )
+    unnamed = folder(artifacts / f"jobs/{job}/fence-1/step-000008")
+    tasks.prune()
+    kept = {f"{job}/fence-1/step-000002", f"{job}/fence-2/step-000006", str(unnamed.relative_to(artifacts / "jobs"))}
+    found = {one for one in left(artifacts) if "step" in one}
+    assert {one for one in found if one.startswith(f"{job}/")} == kept
+    assert f"{young}/fence-1/step-000004" in found
 
 
 def test_temporaries_of_a_day_ago_go_but_never_those_of_a_running_job(artifacts: Path) -> None:
@@ -175,7 +204,7 @@ def test_a_long_pass_goes_on_in_another_message(
 
 def test_two_beats_prune_once(artifacts: Path) -> None:
     assert [tasks.prune(10**9), tasks.prune(10**9)] == [
-        "removed 0 schedule_slots, 0 deliveries, 0 alerts, 0 rejections, 0 folders",
+        "removed 0 schedule_slots, 0 deliveries, 0 alerts, 0 rejections, 0 call_failures, 0 folders",
         "prune: this tick is taken",
     ]
 

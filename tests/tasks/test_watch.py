@@ -72,7 +72,7 @@ def test_a_worse_canary_is_rolled_back_with_its_numbers(fresh: str) -> None:
     begin()
     serve((0.2, 0.8), hours=6)
 
-    assert watch().startswith(f"{CANARY}: roll back at 20 %: reward 0.")
+    assert watch().startswith(f"{CANARY}: roll back at 20 %: worse: reward 0.")
 
     assert states() == [(STABLE, "stable", 100, True, "ready"), (CANARY, "canary", 20, False, "rejected")]
     release = one("select ended_reason, looked from rlfleet.releases where stage = 'canary'")
@@ -160,7 +160,7 @@ def test_late_and_corrected_rewards_count_at_the_next_look(fresh: str) -> None:
         for row in ids:
             if row.model == CANARY:
                 traffic.think(session, row.trajectory_id, "reward", 0.0, traffic.hours_ago(session, 0))
-    assert ": roll back at 20 %: reward 0 in " in watch(), "they were corrected"
+    assert ": roll back at 20 %: worse: reward 0 in " in watch(), "they were corrected"
 
 
 def test_two_who_watch_at_once_do_it_once(fresh: str, monkeypatch: pytest.MonkeyPatch) -> None:

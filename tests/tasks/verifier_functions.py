@@ -18,6 +18,11 @@ def like_the_log(question: dict[str, Any]) -> dict[str, Any]:
     return {"right": is_right, "reason": f"the log says {question['logged_answer']['content']}"}
 
 
+def says_good(question: dict[str, Any]) -> bool | None:
+    said = question["answer"]["content"]
+    return None if said == "unsure" else bool(said.startswith("good"))
+
+
 def unsure(question: dict[str, Any]) -> None:
     return None
 

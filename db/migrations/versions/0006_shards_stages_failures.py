@@ -19,10 +19,11 @@ HASHED = """
 update rlfleet.evaluations e set checkpoint_sha256 = c.sha256 from rlfleet.checkpoints c where c.id = e.checkpoint_id
 """
 TWICE = """
-delete from rlfleet.evaluations e using rlfleet.evaluations o
+update rlfleet.evaluations e set against = '#' || e.id from rlfleet.evaluations o
  where o.id < e.id and o.checkpoint_sha256 = e.checkpoint_sha256 and o.task_set_hash = e.task_set_hash
    and o.judge = e.judge and o.prompt_hash = e.prompt_hash
 """
+"""Equal weights were evaluated again as another version. The first verdict on a scenario counts, and all are kept."""
 UNDECIDED = """
 do $$
 declare one record; made bigint;
@@ -36,7 +37,7 @@ begin
 end $$
 """
 PART = """
-delete from rlfleet.evaluations where sample > 0 or first > 0 or against <> ''
+delete from rlfleet.evaluations where sample > 0 or first > 0 or (against <> '' and not starts_with(against, '#'))
 """
 BY_PERSON = """
 update rlfleet.releases r set decision_id = null from rlfleet.decisions d where d.id = r.decision_id and d.job_id is null
@@ -127,7 +128,10 @@ def _decisions() -> None:
         op.add_column("decisions", sa.Column(name, sa.Text()), schema=SCHEMA)
     op.add_column("decisions", sa.Column("approved_at", sa.DateTime(timezone=True)), schema=SCHEMA)
     op.create_check_constraint(
-        op.f("ck_decisions_approval"), "decisions", "approval in ('waiting','given','refused')", schema=SCHEMA
+        op.f("ck_decisions_approval"),
+        "decisions",
+        "approval in ('waiting','given','refused','superseded')",
+        schema=SCHEMA,
     )
     op.create_check_constraint(
         op.f("ck_decisions_author"), "decisions", "(job_id is null) = (actor is not null)", schema=SCHEMA
@@ -182,6 +186,7 @@ def _failures() -> None:
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("asked", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("call_id", name="pk_call_failures"),
         schema=SCHEMA,
     )

@@ -1,0 +1,73 @@
+"""Configs that could never lead to a release are refused with the field, the value and the remedy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from rl.config import GrpoTrain, LineConfig, Optimizer, Release, Rollout, RunConfig, TaskSet
+from rl.decidable import check_line, check_run
+from rl.errors import InvalidInput
+from rl.held_out import HeldOut
+from rl.scoring_config import Judge
+
+
+def tasks(count: int, split: Any = "validation", first_seed: int = 0) -> TaskSet:
+    return TaskSet(environment="grid", split=split, count=count, first_seed=first_seed)
+
+
+def logs(**fields: Any) -> HeldOut:
+    return HeldOut(judge=Judge(model="m"), **fields)
+
+
+def test_the_defaults_on_logs_bear_the_verdicts_that_may_be_missing() -> None:
+    config = LineConfig(base_model="b", held_out=logs())
+    check_line(config)
+    assert config.held_out is not None
+    assert math.ceil(0.95 * config.held_out.scenarios) == 285
+
+
+def test_as_many_scenarios_as_the_decision_needs_are_too_few() -> None:
+    with pytest.raises(InvalidInput, match=r"held_out\.scenarios.*200.*needs 210 or more") as refused:
+        check_line(LineConfig(base_model="b", held_out=logs(scenarios=200)))
+    assert (refused.value.field, refused.value.value) == ("held_out.scenarios", 200)
+    with pytest.raises(InvalidInput, match=r"validation\.count"):
+        check_line(LineConfig(base_model="b", validation=tasks(209)))
+
+
+@pytest.mark.parametrize("needed", [1, 2, 19, 20, 95, 200, 285, 1000])
+def test_the_least_that_is_named_is_the_least_that_passes(needed: int) -> None:
+    release = Release(min_scenarios=needed)
+    least = next(n for n in range(1, 2000) if math.ceil(0.95 * n) >= needed)
+    check_line(LineConfig(base_model="b", validation=tasks(least), release=release))
+    if least > 1:
+        with pytest.raises(InvalidInput, match=f"needs {least} or more"):
+            check_line(LineConfig(base_model="b", validation=tasks(least - 1), release=release))
+
+
+def test_a_line_without_scenarios_decides_nothing() -> None:
+    check_line(LineConfig(base_model="b"))
+
+
+def run(validation: TaskSet, held_out: TaskSet) -> RunConfig:
+    return RunConfig(
+        name="r",
+        rounds=2,
+        rollout=Rollout(environment="grid", scenarios=2, episodes=2),
+        train=GrpoTrain(optimizer=Optimizer(learning_rate=1e-3)),
+        validation=validation,
+        held_out=held_out,
+        release=Release(min_scenarios=9),
+    )
+
+
+def test_a_run_needs_enough_held_out_scenarios_and_none_that_choose() -> None:
+    check_run(run(tasks(5), tasks(10, "held_out")))
+    check_run(run(tasks(10), tasks(10, first_seed=10)))
+    with pytest.raises(InvalidInput, match=r"held_out\.count"):
+        check_run(run(tasks(10), tasks(8, "held_out")))
+    for other in (tasks(10), tasks(10, first_seed=9)):
+        with pytest.raises(InvalidInput, match="validation has some of these scenarios"):
+            check_run(run(tasks(10), other))
