@@ -39,8 +39,8 @@ check: install  ## lint, formatting, types and import rules
 test: install  ## the tests that take minutes together, in so many processes (WORKERS=2)
 	@$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
-test-slow: install  ## the tests that take minutes each
-	@$(BIN)/python -m pytest -m slow
+test-slow: install  ## the tests that take minutes each, in so many processes (WORKERS=2)
+	@$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile
 
 bench: install  ## what jobs, reading, training, the engine and the loop cost beside their peers, and how releases err (PARTS=jobs,engine JSON=FILE QUICK=1)
 	@$(BIN)/python -m bench $(if $(PARTS),--parts $(PARTS)) $(if $(QUICK),--quick) $(if $(JSON),--json '$(JSON)')

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,8 @@ ASK_SECONDS = 5.0
 class Health:
     """``ok``, or what is wrong, of each thing that an answer needs.
 
-    ``releases_age`` is that of what routing knows, in seconds, and ``capture`` has the numbers of the spool.
+    ``releases_age`` is that of what routing knows, in seconds, while the database is away: else it is read when a call
+    needs it. ``capture`` has the numbers of the spool.
     """
 
     database: str
@@ -63,17 +63,15 @@ class Readiness:
 
 async def health(asked: Engines, catalog: Catalog, recorder: Recorder) -> Health:
     """The state of the database, asked of itself rather than of a cache, and of the engines that it knows."""
-    with contextlib.suppress(DatabaseUnavailable):
-        await catalog.snapshot()  # what an idle gateway read long ago says nothing of the database
-    age = None if catalog.age is None else round(catalog.age, 1)
     capture = recorder.state()
     try:
         known = await asyncio.to_thread(_known_engines)
     except DatabaseUnavailable:
+        age = None if catalog.age is None else round(catalog.age, 1)
         return Health("does not answer", "unknown, because the database does not answer", age, capture)
     if not known:
-        return Health(OK, "none has announced itself; start a GPU worker", age, capture)
-    return Health(OK, OK if await _any(asked, known) else f"{known[0].name} does not answer", age, capture)
+        return Health(OK, "none has announced itself; start a GPU worker", None, capture)
+    return Health(OK, OK if await _any(asked, known) else f"{known[0].name} does not answer", None, capture)
 
 
 async def readiness(asked: Engines, catalog: Catalog, recorder: Recorder, *, has_base: bool) -> Readiness:

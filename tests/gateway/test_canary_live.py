@@ -113,7 +113,7 @@ def test_a_worse_canary_is_rolled_back_and_everybody_gets_the_stable_version(tow
 
     said = tasks.watch_releases.run()
 
-    assert said.startswith(f"{town.canary.name}: roll back at {SHARE} %: reward 0."), said
+    assert said.startswith(f"{town.canary.name}: roll back at {SHARE} %: worse: reward 0."), said
     began = time.monotonic()
     theirs = next(one for one in AGENTS if place("main", one) < SHARE)
     wait_until(lambda: town.version_of(theirs, "after it") == town.stable.name)

@@ -25,6 +25,8 @@ from tests.gateway.taught import starter, teach
 
 USER: Any = {"role": "user", "content": "You see: wall 4 ahead"}
 TOOL: Any = {"type": "function", "function": {"name": "turn", "parameters": {"type": "object"}}}
+pytestmark = pytest.mark.slow
+
 SPOKEN = 'I turn.\n<tool_call>\n{"name": "turn", "arguments": {"to": "left"}}\n</tool_call>'
 VERSION = "x-rlfleet-version"
 

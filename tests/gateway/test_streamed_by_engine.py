@@ -22,6 +22,8 @@ from rl.records import Call
 from tests.gateway.conftest import World
 from tests.gateway.taught import WORDS
 
+pytestmark = pytest.mark.slow
+
 USER: Any = {"role": "user", "content": "You see: wall 4 ahead"}
 TOOL: Any = {"type": "function", "function": {"name": "turn", "parameters": {"type": "object"}}}
 TEMPLATE = "{% if tools %}<|im_start|>system\n{{ tools | tojson }}<|im_end|>\n{% endif %}" + CHATML.replace(
