@@ -56,6 +56,7 @@ SPANS = """
 # Rounds of a run name their version themselves: no share has chosen it.
 LIVE = "(one.agent_id is null or not starts_with(one.agent_id, 'rollout-run/'))"
 
+# Slots of a stretch in which nothing was refused are one: what `stretches` makes of them is the same.
 ATTEMPTS = text(f"""
     with spans as ({SPANS}), made as (
         select one.created_at as moment, one.model, 0 as failed, 0 as refused,
@@ -64,13 +65,20 @@ ATTEMPTS = text(f"""
         union all
         select one.at, one.model, one.asked::int, (not one.asked)::int, null from rlfleet.call_failures one
          where one.line = :line and one.model in (:canary, :stable) and one.at >= :began
+    ), slots as (
+        select p.stage, p.here, m.model = :canary as is_canary, count(*) as n, sum(m.failed) as failed,
+               sum(m.refused) as refused, floor(extract(epoch from m.moment) / :seconds) as slot,
+               floor(extract(epoch from m.moment) / :seconds / :slots) as stretch
+          from made m join spans p on m.moment >= p.since and m.moment < p.until
+         where m.unit is null or {IS_CHOSEN}
+         group by 1, 2, 3, 7, 8
+    ), judged as (
+        select *, sum(refused) over (partition by stage, stretch) > 0 as is_refused from slots
     )
-    select p.stage, p.here, m.model = :canary as is_canary, count(*) as n, sum(m.failed) as failed,
-           sum(m.refused) as refused, floor(extract(epoch from m.moment) / :seconds) as slot,
-           floor(extract(epoch from m.moment) / :seconds / :slots)
-           < floor((extract(epoch from now()) - :grace) / :seconds / :slots) as is_over
-      from made m join spans p on m.moment >= p.since and m.moment < p.until
-     where m.unit is null or {IS_CHOSEN}
+    select stage, here, is_canary, sum(n)::bigint as n, sum(failed)::bigint as failed, sum(refused)::bigint as refused,
+           case when is_refused then slot else stretch * :slots end as slot,
+           stretch < floor((extract(epoch from now()) - :grace) / :seconds / :slots) as is_over
+      from judged
      group by 1, 2, 3, 7, 8
 """)  # noqa: S608 (of the constants above)
 
