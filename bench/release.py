@@ -2,7 +2,7 @@
 
 Each trial is a release of its own: the canary grows by ``rl.stages`` on the verdicts of ``rl.sequential``, looked at
 after every hour, on the simulated traffic of ``bench/release_traffic.py``. The report goes to the file of ``--json``,
-whose path is all that stdout gets; the table goes to stderr. The exit status is 0 if and only if both bounds
+whose path is all that stdout gets; the table goes to stderr. The exit status is 0 if and only if the three bounds
 of ``docs/release.md`` hold.
 """
 
@@ -19,20 +19,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from bench.release_traffic import Sums, Traffic, World
+from bench.release_traffic import AGENTS, Bools, Sums, Traffic, World
+from rl.anytime import log_mixed
 from rl.contrast import Arm, bounds
-from rl.sequential import Attempts, Evidence, Failures, Rules, failed, verdict
+from rl.sequential import Attempts, Evidence, Failures, Rules, alphas, failed, verdict
 from rl.stages import Progress, Stages, step
 
 SCHEMA = 1
 MOST_FALSE = 0.05
+"""Of promotions of an equal version, and of rollbacks because one agent's requests fail whoever answers."""
 LEAST_ROLLED_BACK = 0.95
 HALF = 50
 TRIALS, QUICK_TRIALS = 2000, 200
-BOUND = ("equal", "worse by 15 points")
+ALONE = "equal, one agent fails always"
+BOUND = ("equal", "worse by 15 points", ALONE)
 """The worlds with a bound; the others have a quarter of the trials."""
 PLAIN_Z = 1.645
 AT_ONCE = 100
@@ -43,6 +47,7 @@ WORLDS = {
     "worse by 15 points": World(difference=-0.15),
     "better by 10 points": World(difference=0.10),
     "fails 5 % not 1 %": World(canary_fails=0.05),
+    ALONE: World(one_fails=1.0),
 }
 RULES = Rules()
 STAGES = Stages()
@@ -52,7 +57,10 @@ STAGES = Stages()
 class Trial:
     """One release. ``share`` is what it has, ``outcome`` how it ended: an action, or the cause of a rollback.
 
-    ``plain`` says that a test for one look, done at each, called the canary better at one of them.
+    ``plain`` says that a test for one look, done at each, called the canary better at one of them, and ``together``
+    that a test of all agents' failures called it failing. ``past`` are its hours: the canary's (failed, all) requests
+    by agent, [A] each, and the stable version's; ``most`` is the agent that most of the canary's ``lost`` requests are
+    of.
     """
 
     stage: int = 0
@@ -64,7 +72,11 @@ class Trial:
     served: float = 0.0
     all_served: float = 0.0
     failures: Failures = field(default_factory=Failures)
+    past: list[tuple[Bools, Bools, tuple[int, int]]] = field(default_factory=list)
+    lost: NDArray[np.int64] = field(default_factory=lambda: np.zeros(AGENTS, np.int64))
+    most: int = 0
     plain: bool = False
+    together: bool = False
     outcome: str = ""
     hours: int = 0
     reason: str = ""
@@ -117,20 +129,33 @@ def _look(trials: Sequence[Trial], traffic: Traffic) -> None:
     canary, stable = traffic.hour(stage, share)
     known = traffic.known()
     sums = known.contrast()
-    lower, upper = bounds(sums, RULES.alpha)
+    lower, upper = bounds(sums, RULES.alpha)[0], bounds(sums, alphas([], RULES)[RULES.primary])[1]
     units = np.count_nonzero(known.canary_units, axis=1), np.count_nonzero(known.stable_units, axis=1)
     for i, trial in enumerate(trials):
-        batch = Attempts((int(canary[0][i]), int(canary[1][i])), (int(stable[0][i]), int(stable[1][i])))
-        trial.failures = failed(trial.failures, batch, RULES.failure_ratio)
-        trial.requests += batch.canary[1]
-        trial.served += batch.canary[1]
-        trial.all_served += batch.canary[1] + batch.stable[1]
+        _count(trial, traffic.of_canary[0][i], traffic.of_canary[1][i], (int(stable[0][i]), int(stable[1][i])))
+        trial.requests += canary[1][i]
+        trial.served += canary[1][i]
+        trial.all_served += canary[1][i] + stable[1][i]
         trial.rewards, trial.seen = known.canary_n[i], known.canary_n[i] + known.stable_n[i]
         difference = float(sums[0, i] / sums[1, i]) if sums[1, i] else 0.0
         arms = _arms(known, i, int(units[0][i]), int(units[1][i]))
         trial.plain = trial.plain or _plain(*arms)
         evidence = _evidence(arms, difference, float(lower[i]), float(upper[i]))
         _advance(trial, evidence, traffic.now + 1)
+
+
+def _count(trial: Trial, lost: Bools, made: Bools, stable: tuple[int, int]) -> None:
+    """One more hour of requests; from the beginning where another agent has most of the canary's failures."""
+    trial.past.append((lost, made, stable))
+    trial.lost = trial.lost + lost
+    most, since = int(np.argmax(trial.lost)), len(trial.past) - 1
+    if most != trial.most:
+        trial.most, trial.failures, since = most, Failures(), 0
+    for failures, requests, others in trial.past[since:]:
+        canary = int(np.count_nonzero(failures)), int(np.count_nonzero(requests))
+        batch = Attempts(canary, others, (canary[0] - int(failures[most]), canary[1] - int(requests[most])))
+        trial.failures = failed(trial.failures, batch, RULES.failure_ratio)
+    trial.together = trial.together or log_mixed(trial.failures.logs) >= -math.log(RULES.alpha)
 
 
 def _arms(known: Sums, i: int, canary_units: int, stable_units: int) -> tuple[Arm, Arm]:
@@ -177,13 +202,14 @@ def _advance(trial: Trial, evidence: Evidence, hours: int) -> None:
 
 
 def report(worlds: dict[str, list[Trial]]) -> dict[str, Any]:
-    """One object: how the trials of each world ended, and whether both bounds hold.
+    """One object: how the trials of each world ended, and whether the three bounds hold.
 
     A false promotion is an equal version that was given 100 %, whatever became of it then. A rollback came in time
     when the version never had half of the traffic.
     """
     equal, worse = worlds["equal"], worlds["worse by 15 points"]
     false = _share(equal, lambda trial: trial.share == 100)
+    alone = _share(worlds[ALONE], lambda trial: trial.outcome == "failing")
     in_time = _share(worse, lambda trial: trial.outcome in ("worse", "failing") and trial.share < HALF)
     return {
         "schema": SCHEMA,
@@ -191,9 +217,12 @@ def report(worlds: dict[str, list[Trial]]) -> dict[str, Any]:
         "false_promotion": false,
         "false_promotion_of_a_plain_test": _share(equal, lambda trial: trial.plain),
         "most_false_promotion": MOST_FALSE,
+        "false_rollback": alone,
+        "false_rollback_of_all_together": _share(worlds[ALONE], lambda trial: trial.together),
+        "most_false_rollback": MOST_FALSE,
         "rolled_back_in_time": in_time,
         "least_rolled_back_in_time": LEAST_ROLLED_BACK,
-        "passed": false <= MOST_FALSE and in_time >= LEAST_ROLLED_BACK,
+        "passed": max(false, alone) <= MOST_FALSE and in_time >= LEAST_ROLLED_BACK,
     }
 
 
@@ -233,10 +262,15 @@ def show(outcome: dict[str, Any], console: Console) -> None:
     plain = outcome["false_promotion_of_a_plain_test"]
     console.print("columns of two numbers: median, 90th percentile", highlight=False)
     console.print(f"a test for one look, done every hour, would have promoted an equal version in {plain:.1%}")
+    together = outcome["false_rollback_of_all_together"]
+    console.print(
+        f"with one agent that always fails, all failures together call an equal version failing in {together:.1%}"
+    )
     console.print(
         f"{'passed' if outcome['passed'] else 'failed'}: an equal version was promoted in "
-        f"{outcome['false_promotion']:.2%} (at most {MOST_FALSE:.0%}), a version 15 points worse was rolled back in "
-        f"time in {outcome['rolled_back_in_time']:.2%} (at least {LEAST_ROLLED_BACK:.0%})",
+        f"{outcome['false_promotion']:.2%}, and rolled back for one agent's failures in "
+        f"{outcome['false_rollback']:.2%} (at most {MOST_FALSE:.0%} each), a version 15 points worse was rolled back "
+        f"in time in {outcome['rolled_back_in_time']:.2%} (at least {LEAST_ROLLED_BACK:.0%})",
         highlight=False,
     )
 

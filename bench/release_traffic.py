@@ -32,11 +32,15 @@ LAST_HOUR = 12
 
 @dataclass(frozen=True)
 class World:
-    """What the canary is: its difference in success rate, and how many of both versions' requests fail."""
+    """What the canary is: its difference in success rate, and how many of both versions' requests fail.
+
+    Of the first agent's requests ``one_fails`` fail whoever answers; where that is not 0 it works in every hour.
+    """
 
     difference: float = 0.0
     canary_fails: float = 0.01
     stable_fails: float = 0.01
+    one_fails: float = 0.0
 
 
 @dataclass
@@ -126,16 +130,22 @@ class Cohort:
 
 
 class Traffic:
-    """The releases that go on. ``hour`` serves one more hour, ``known`` is what has come of all of them by then."""
+    """The releases that go on. ``hour`` serves one more hour, ``known`` is what has come of all of them by then.
+
+    ``of_canary`` are the (failed, all) requests of the canary in that hour by agent, [T, A] each.
+    """
 
     def __init__(self, world: World, trials: int, rng: np.random.Generator) -> None:
         self.world, self.rng, self.now = world, rng, -1
         self.place = rng.random((trials, AGENTS))
         self.rate = BASE_RATE + AGENT_SPREAD * rng.standard_normal((trials, AGENTS))
         self.activity = rng.uniform(*ACTIVITY, (trials, AGENTS))
+        if world.one_fails:
+            self.activity[:, 0] = 1.0
         self.phase = rng.uniform(0, 2 * np.pi, (trials, 1))
         self.cohorts: list[Cohort] = []
         nothing = np.zeros((trials, AGENTS), np.bool_)
+        self.of_canary = nothing, nothing
         first = Cohort(-1, np.zeros(trials, np.int64), nothing, nothing, nothing, nothing.astype(np.int8))
         self.over = first.sums(-1)
 
@@ -148,6 +158,7 @@ class Traffic:
         active = self.rng.random(shape) < self.activity
         is_canary = self.place < shares[:, None] / 100
         fails = np.where(is_canary, self.world.canary_fails, self.world.stable_fails)
+        fails[:, 0] = np.maximum(fails[:, 0], self.world.one_fails)
         failed = active & (self.rng.random(shape) < fails)
         drift = DAY_SPREAD * np.sin(2 * np.pi * self.now / 24 + self.phase)
         reward = self.rng.random(shape) < self.rate + drift + self.world.difference * is_canary
@@ -157,6 +168,7 @@ class Traffic:
         if self.now - self.cohorts[0].hour > LAST_HOUR:
             self.over = self.over + self.cohorts.pop(0).sums(self.now)
         canary, stable = is_canary, ~is_canary
+        self.of_canary = failed & canary, active & canary
         return (_count(failed & canary), _count(active & canary)), (_count(failed & stable), _count(active & stable))
 
     def known(self) -> Sums:

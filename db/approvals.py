@@ -85,7 +85,6 @@ def _asked(session: Session, name: str) -> tuple[Version, Decision]:
 
 def _check(session: Session, version: Version, decision: Decision) -> None:
     """Refuse to approve what is not so any more."""
-    by_hand = f"a decision on that is made by itself, or: rlfleet deploy {version.name} --reason TEXT"
     if version.state == "rejected":
         no = f"`rlfleet approve {version.name} --refuse --reason TEXT`"
         remedy = f"it was rejected meanwhile ({version.reason}); refuse it with {no}"
@@ -94,11 +93,22 @@ def _check(session: Session, version: Version, decision: Decision) -> None:
     if (stable.version_id if stable else None) != decision.stable_id:
         shown = {one.id: one.name for one in session.scalars(select(Version).where(Version.line_id == version.line_id))}
         now, then = shown[stable.version_id] if stable else "none", shown.get(decision.stable_id or 0, "none")
-        remedy = f"it was compared with {then}, and {now} is stable now; {by_hand}"
+        remedy = f"it was compared with {then}, and {now} is stable now; {_remedy(version, decision)}"
         raise InvalidInput("version", version.name, remedy)
     if (canary := releases.current(session, version.line_id, "canary")) is not None:
         remedy = f"{remedies.canary_in_the_way(session, canary)}; approve it again once that has ended"
         raise InvalidInput("version", version.name, remedy)
+
+
+def _remedy(version: Version, decision: Decision) -> str:
+    """What to do where another version is stable now. A run is decided on once, and nothing asks for more."""
+    by_hand = f"rlfleet deploy {version.name} --reason TEXT"
+    if decision.run_id is None:
+        return f"a decision on that is made by itself, or: {by_hand}"
+    refuse = f"rlfleet approve {version.name} --refuse --reason TEXT"
+    return (
+        f"its run has ended, and no other decision is made by itself; to release it: {by_hand}; to give it up: {refuse}"
+    )
 
 
 def _release(session: Session, decision: Decision) -> Release:

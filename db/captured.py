@@ -47,7 +47,8 @@ class Captured(NamedTuple):
 def of_failure(failure: NewFailure) -> Captured:
     """The failure as text."""
     one = failure
-    fields = (one.call_id, one.line, one.model, one.reason, one.at.isoformat(), "asked" if one.asked else "")
+    asked = "asked" if one.asked else ""
+    fields = (one.call_id, one.line, one.model, one.reason, one.at.isoformat(), asked, one.unit)
     return Captured(Kind.FAILURE, tuple(field and _text(field) for field in fields))
 
 
@@ -126,8 +127,9 @@ def _insert(session: Session, batch: Sequence[Captured]) -> list[bool]:
 
 
 def _failure(fields: Sequence[str | None]) -> NewFailure:
-    call_id, line, model, reason, at, asked = fields
-    return NewFailure(str(call_id), str(line), str(model), str(reason), datetime.fromisoformat(str(at)), bool(asked))
+    call_id, line, model, reason, at, asked, unit = fields
+    moment = datetime.fromisoformat(str(at))
+    return NewFailure(str(call_id), str(line), str(model), str(reason), moment, bool(asked), unit)
 
 
 def _quarantine(session: Session, fields: Sequence[str | None]) -> bool:

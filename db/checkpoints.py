@@ -89,15 +89,24 @@ def training(session: Session, version: Version) -> Training:
     rows = [one for one in of_version(session, version) if one.removed_at is None]
     decisions = list(session.scalars(select(Decision).where(Decision.version_id == version.id)))
     waiting = any(one.approval == "waiting" for one in decisions)
+    in_a_run = session.execute(OPEN_RUN, {"job": version.job_id}).first() is not None
     return Training(
         steps=tuple(one.step for one in rows),
         own=next(one.step for one in of_version(session, version) if one.id == version.checkpoint_id),
-        decided=version.state == "rejected" or (version.state == "ready" and bool(decisions) and not waiting),
+        decided=not in_a_run
+        and (version.state == "rejected" or (version.state == "ready" and bool(decisions) and not waiting)),
         judged=_judged(session, rows),
         named=frozenset(session.scalars(TIED, {"line": version.line_id, "name": version.name})),
         needed=_needed(session, version, rows),
     )
 
+
+OPEN_RUN: Final = text("""
+    select 1 from rlfleet.jobs j join rlfleet.runs r on r.line_id = j.line_id
+       and starts_with(j.inputs -> 'windows' ->> 0, 'run/' || r.name || '/')
+     where j.id = :job and r.state in ('running', 'paused') limit 1
+""")
+"""A run that has not ended, whose choice may still be any checkpoint of the version that the job trained."""
 
 TIED: Final = text("""
     select cast(split_part(one.label, '@', 2) as int)

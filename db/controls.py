@@ -8,6 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from db import lines
 from db.tables import Control, Version
 from rl.errors import InvalidInput
 
@@ -23,9 +24,12 @@ def kill(session: Session, line_id: int, on: bool, reason: str, actor: str) -> b
 def pin(session: Session, line_id: int, version_id: int | None, reason: str, actor: str) -> bool:
     """Let one version answer all of the line's agents; None: go by the releases. Whether that changed anything.
 
+    Holds the line's lock, so that a version which is being rejected is not pinned just before.
+
     Raises:
         InvalidInput: the version is not of this line or not ``ready``.
     """
+    lines.lock(session, line_id)
     if version_id is not None:
         row = session.execute(
             select(Version.line_id, Version.state, Version.name).where(Version.id == version_id)

@@ -29,11 +29,13 @@ def commit(session: Session, claim: Claim) -> dict[str, Any]:
 
     The candidate's checkpoint is the one that the job names from here on. Nobody is asked any more about an earlier
     decision on it. A run ends here: its versions that were not chosen are rejected, with the reason. Nothing is decided
-    when the stable version is no longer the one that this job was to compare with, or when the candidate's fate is
-    known: the planner sees what is there now and asks for another decision where one is missing.
+    when the stable version is no longer the one that this job was to compare with, when the candidate's fate is known,
+    or when it was released meanwhile with another checkpoint, which stays: the planner sees what is there now and asks
+    for another decision where one is missing.
 
     Raises:
-        InvalidInput: the versions were not both evaluated on the decision's task set.
+        InvalidInput: a version was not evaluated on the decision's task set.
+        TransientError: there are verdicts missing; see ``evaluations.compared``.
         Tomorrow: the line has a live canary, and at most one may be.
     """
     releases.lock(session, claim.line_id)
@@ -43,8 +45,15 @@ def commit(session: Session, claim: Claim) -> dict[str, Any]:
         return {"candidate": candidate.name, "undecided": outdated}
     if (canary := promotions.canary_of(session, claim.line_id)) is not None:
         raise Tomorrow(f"{candidate.name} waits: {canary[0]} is the line's canary, with {canary[1]} %")
-    candidate.checkpoint_id = evaluations.asked_for(session, candidate, claim.inputs).id
-    session.flush()
+    asked = evaluations.asked_for(session, candidate, claim.inputs)
+    if candidate.state == "candidate":
+        candidate.checkpoint_id = asked.id
+        session.flush()
+    elif candidate.checkpoint_id != asked.id:
+        said = (
+            f"{candidate.name} was released with another checkpoint, and keeps it: step {asked.step} is not decided on"
+        )
+        return {"candidate": candidate.name, "undecided": said}
     rival = versions.named(session, claim.inputs["base"])[0] if claim.inputs["base"] else None
     task_set = _task_set(claim.config["task_set"])
     policy = Release.model_validate(claim.config["release"])

@@ -93,6 +93,27 @@ def wake(session: Session, line_id: int, kind: str) -> None:
     session.execute(WAKE, {"line_id": line_id, "kind": kind})
 
 
+WAKE_DECISIONS = text("""
+    update rlfleet.jobs j set run_at = now(), last_sent_at = null
+     where j.kind = 'decide' and j.state = 'queued' and j.last_sent_at is null
+       and j.run_at > now() + make_interval(secs => :longest)
+       and not exists (select 1 from rlfleet.releases r
+                        where r.line_id = j.line_id and r.stage = 'canary' and r.ended_at is null)
+ returning j.id
+""")
+LONGEST_BACK_OFF_SECONDS = 300
+"""A job that failed waits so long at most; one that was put off waits for the next day."""
+
+
+def wake_decisions() -> list[int]:
+    """Decisions that wait until tomorrow for the end of a canary that is not there are due. Their ids.
+
+    A canary may end between the look of a decision that finds it there and the moment at which that is put off.
+    """
+    with transaction() as session:
+        return list(session.scalars(WAKE_DECISIONS, {"longest": LONGEST_BACK_OFF_SECONDS}))
+
+
 DUE = """
     with asked as materialized (
         select queue, ($3::jsonb ->> queue)::int as waiting,

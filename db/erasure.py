@@ -47,6 +47,8 @@ ERASE: Final = {
         delete from rlfleet.recordings r where trajectory_id = any(:ids) and exists (
             select 1 from rlfleet.trajectory_keys k where k.trajectory_id = r.trajectory_id)
     """),
+    # Those of agents without a name; db.forgetting erases those of the others.
+    "failed calls": text("delete from rlfleet.call_failures where unit = any(:ids)"),
     "excerpts": text("update rlfleet.quarantine set excerpt = '' where \"row\" = any(:ids) and excerpt <> ''"),
 }
 """What goes, in this order. Score rows stay without their explanation: a dataset says which of them it used."""

@@ -18,7 +18,7 @@ from db.jobs import Claim
 from db.results import ONCE
 from db.tables import Checkpoint, Evaluation, Verdict, Version
 from rl.config import TaskSet, digest
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, TransientError
 from rl.evaluating import Shard
 from rl.held_out import LoggedSet
 from rl.line_state import AnySet, Result
@@ -157,38 +157,34 @@ def _add(session: Session, row: Evaluation, verdicts: Sequence[Mapping[str, Any]
 def compared(
     session: Session, candidate: Version, rival: Version | None, task_set: TaskSet | LoggedSet, step: int | None = None
 ) -> Verdicts:
-    """Both versions' verdicts on the task set by type and scenario, under one judge and prompt: the newest of both.
+    """Both versions' verdicts on the task set by type and scenario, by the newest judge and prompt whole for both.
 
     ``step`` names a checkpoint of the candidate other than the one that it stands for. A scenario's score is the mean
     of its samples, and its type is the one that the candidate's verdicts name: types may be given other names between
-    two evaluations. On logs with a judge the candidate's rows hold both sides. Without a rival its side is empty.
+    two evaluations. On logs with a judge the candidate's rows hold both sides; with a verifier the scenarios count that
+    both versions were asked about. Without a rival its side is empty.
 
     Raises:
-        InvalidInput: a version was not evaluated, the two were judged differently, or verdicts are missing for more
-            than 5 %.
+        InvalidInput: a version was not evaluated.
+        TransientError: by no judge and prompt do both have 95 % of the verdicts, or of logs 95 % of the scenarios in
+            common. What is missing is evaluated again meanwhile.
     """
-    mine = _judged(session, candidate, checkpoint_of(session, candidate, step).sha256, task_set)
-    if isinstance(task_set, LoggedSet) and task_set.against:
-        _, newest = max(mine.values(), key=lambda one: one[0])
-        shown = {place: one for place, one in newest.items() if None not in one[1:]}
-        _check(candidate, task_set, newest, len(shown))
-        types = _types(newest)
-        return Verdicts(candidate=_scores(shown, 1, types), stable=_scores(shown, 2, types))
-    theirs = {} if rival is None else _judged(session, rival, checkpoint_of(session, rival).sha256, task_set)
-    alike = max(mine.keys() & theirs.keys() if rival else mine.keys(), key=lambda key: mine[key][0], default=None)
-    if alike is None:
-        both = f"{candidate.name} by {sorted(mine)}, the other by {sorted(theirs)}"
-        raise InvalidInput(
-            "judge", both, "the versions were judged by different judges or prompts; evaluate both again"
-        )
-    sides, types = [], _types(mine[alike][1])
-    for version, rows in ((candidate, mine), (rival, theirs)):
-        every = rows[alike][1] if version is not None else {}
-        shown = {place: one for place, one in every.items() if one[1] is not None}
-        if version is not None:
-            _check(version, task_set, every, len(shown))
-        sides.append(_scores(shown, 1, types))
-    return Verdicts(candidate=sides[0], stable=sides[1])
+    is_duel = isinstance(task_set, LoggedSet) and bool(task_set.against)
+    both = [candidate] if rival is None or is_duel else [candidate, rival]
+    at = [checkpoint_of(session, candidate, step), *(checkpoint_of(session, one) for one in both[1:])]
+    known = [_judged(session, one, which.sha256, task_set) for one, which in zip(both, at, strict=True)]
+    lacking: list[str] = []
+    for key in sorted(set(known[0]).intersection(*known), key=lambda one: known[0][one][0], reverse=True):
+        sides = [one[key][1] for one in known]
+        if not (less := _lacking(sides, task_set)):
+            return _verdicts(_in_common(sides, task_set), is_duel=is_duel)
+        lacking.append(less)
+    names = " and ".join(one.name for one in both)
+    if lacking:
+        remedy = f"at least {MIN_COVERAGE:.0%} are needed; `rlfleet jobs` says what became of the evaluations"
+        raise TransientError(f"{names}: {'; '.join(lacking)}: {remedy}")
+    keys = " and ".join(str(sorted(one)) for one in known)
+    raise TransientError(f"{names} were judged by different judges or prompts, {keys}; evaluate both again")
 
 
 Row = tuple[str, bool | None, bool | None]
@@ -214,11 +210,31 @@ def _judged(
     return {key: (newest[key], rows[key]) for key in rows}
 
 
-def _check(version: Version, task_set: AnySet, every: Rows, judged: int) -> None:
-    asked = task_set.count * task_set.samples if isinstance(task_set, TaskSet) else len(every)
-    if judged < MIN_COVERAGE * asked:
-        remedy = f"at least {MIN_COVERAGE:.0%} are needed; `rlfleet jobs` says what became of its evaluations"
-        raise InvalidInput("evaluation", f"{version.name}: {judged} of {asked} verdicts", remedy)
+def _in_common(sides: Sequence[Rows], task_set: AnySet) -> list[Rows]:
+    """Each side's rows; of logs, which may have held others when one was evaluated, those that all have."""
+    if isinstance(task_set, TaskSet):
+        return list(sides)
+    places = set(sides[0]).intersection(*sides)
+    return [{place: one for place, one in rows.items() if place in places} for rows in sides]
+
+
+def _lacking(sides: Sequence[Rows], task_set: AnySet) -> str:
+    """What is missing for a decision, in words; empty where nothing is."""
+    asked, common = task_set.count * task_set.samples, _in_common(sides, task_set)
+    if isinstance(task_set, LoggedSet):
+        most, asked = min(asked, max(map(len, sides))), len(common[0])
+        if asked < MIN_COVERAGE * most:
+            return f"{asked} of {most} scenarios in common"
+    judged = min(sum(one[1] is not None for one in rows.values()) for rows in common)
+    return "" if judged and judged >= MIN_COVERAGE * asked else f"{judged} of {asked} verdicts"
+
+
+def _verdicts(sides: Sequence[Rows], *, is_duel: bool) -> Verdicts:
+    """Of the rows that were judged; those of a duel hold the other version's verdicts too."""
+    types, other = _types(sides[0]), 2 if is_duel else 1
+    shown = [{place: one for place, one in rows.items() if one[1] is not None} for rows in sides]
+    theirs = shown[0] if is_duel else shown[1] if len(shown) > 1 else {}
+    return Verdicts(candidate=_scores(shown[0], 1, types), stable=_scores(theirs, other, types))
 
 
 def _types(rows: Rows) -> dict[str, str]:

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 class NewFailure:
     """The version ``model`` of ``line`` did not answer the call. ``at`` (aware) is when; ``reason`` is for people.
 
-    ``asked`` is false where circuit breakers kept the call from every engine.
+    ``asked`` is false where circuit breakers kept the call from every engine. ``unit`` is whose call it was: the
+    agent's id, or without one the trajectory's; None where nobody knows.
     """
 
     call_id: str
@@ -23,14 +24,16 @@ class NewFailure:
     reason: str
     at: datetime
     asked: bool = True
+    unit: str | None = None
 
 
 INSERT = text("""
-    insert into rlfleet.call_failures (call_id, line, model, reason, at, asked)
-    select call_id, line, model, reason, cast(at as timestamptz), asked
+    insert into rlfleet.call_failures (call_id, line, model, reason, at, asked, unit)
+    select call_id, line, model, reason, cast(at as timestamptz), asked, unit
       from unnest(cast(:call_id as text[]), cast(:line as text[]), cast(:model as text[]),
-                  cast(:reason as text[]), cast(:at as text[]), cast(:asked as boolean[]))
-        as new(call_id, line, model, reason, at, asked)
+                  cast(:reason as text[]), cast(:at as text[]), cast(:asked as boolean[]),
+                  cast(:unit as text[]))
+        as new(call_id, line, model, reason, at, asked, unit)
     on conflict (call_id) do nothing returning call_id
 """)
 
@@ -40,7 +43,8 @@ def insert(session: Session, failures: Sequence[NewFailure]) -> list[bool]:
     if not failures:
         return []
     columns: dict[str, list[object]] = {
-        name: [getattr(one, name) for one in failures] for name in ("call_id", "line", "model", "reason", "asked")
+        name: [getattr(one, name) for one in failures]
+        for name in ("call_id", "line", "model", "reason", "asked", "unit")
     }
     columns["at"] = [one.at.isoformat() for one in failures]
     fresh = set(session.scalars(INSERT, columns))

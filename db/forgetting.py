@@ -105,6 +105,11 @@ def forget(agent: str, line: str | None, remove: Remove, *, dry_run: bool = Fals
             number += len(ids)
         if not number:
             break
+    with transaction(PATIENCE_SECONDS) as session:
+        number = session.connection().execute(FAILED, {"agent": agent, "line": line}).rowcount
+        done.counts["failed calls"] += number
+        if dry_run:
+            session.rollback()
     _texts(agent, line, done, dry_run=dry_run)
     done.collecting = _collecting(line)
     return done
@@ -155,6 +160,7 @@ def _patiently(batch: Callable[[], None]) -> None:
     raise TransientError("others hold rows that are to be erased; batches before are done: run the same command again")
 
 
+FAILED = text(f"delete from rlfleet.call_failures where unit = :agent and {ON_LINE.format('line')}")  # noqa: S608
 EXCERPTS = """
     from rlfleet.quarantine q join rlfleet.lines l on l.id = q.line_id
    where q.excerpt ~ :pattern and (cast(:line as text) is null or l.name = :line)

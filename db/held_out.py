@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db import calls, redacting
+from rl.config import digest
 from rl.errors import InvalidRow
 from rl.held_out import HeldOut, LoggedSet, is_held_out
 from rl.records import Call, Trajectory
@@ -58,27 +59,42 @@ class Point:
 
 
 def points(
-    session: Session, line_id: int, task_set: LoggedSet, versions: Sequence[int], redaction: Redaction
+    session: Session,
+    line_id: int,
+    task_set: LoggedSet,
+    versions: Sequence[int],
+    redaction: Redaction,
+    *,
+    known: Sequence[str] = (),
+    most: int | None = None,
 ) -> list[Point]:
-    """The points of the task set in the order of its places: one a scenario, of at most ``task_set.count`` scenarios.
+    """The points of the task set: one a scenario, of at most ``most`` scenarios, or ``task_set.count``.
 
-    Which scenarios, and which call of each, is drawn by hashes with the salt, from what is stored of the hours at the
-    moment. Left out are trajectories that nobody agreed to, that were erased, that the redaction does not let be
-    stored, and scenarios that one of ``versions`` or what it goes back to was trained on. A call counts that was sent
-    something and answered it, so that another model can be asked the same. In memory are a few scenarios at a time.
+    Those that are ``known`` come first. Which others, and which call of each, is drawn by hashes with the salt, from
+    what is stored of the hours at the moment; without known ones these are the places of the task set in their order.
+
+    Left out are trajectories that nobody agreed to, that were erased, that the redaction does not let be stored, and
+    scenarios that one of ``versions`` or what it goes back to was trained on. A call counts that was sent something and
+    answered it, so that another model can be asked the same. In memory are a few scenarios at a time.
     """
     values = {"line_id": line_id, **_span("since", "until", (task_set.since, task_set.until)), **values_of(task_set)}
     values |= _span("other_since", "other_until", task_set.other_half) | {"chooses": task_set.split == "validation"}
+    values["known"] = list(known)
     order: Iterator[str] = session.scalars(SCENARIOS, values, execution_options={"yield_per": AT_ONCE})
     chosen: list[Point] = []
-    while names := list(islice(order, min(AT_ONCE, task_set.count - len(chosen)))):
-        known = trained_on(session, versions, names)
-        found: dict[str, list[str]] = {one: [] for one in names if one not in known}
+    while names := list(islice(order, min(AT_ONCE, (most or task_set.count) - len(chosen)))):
+        learned = trained_on(session, versions, names)
+        found: dict[str, list[str]] = {one: [] for one in names if one not in learned}
         for scenario, trajectory in session.execute(TRIED, values | {"names": list(found), "most": MOST_TRIED}):
             found[scenario].append(trajectory)
         points = dict(_points(session, found, task_set, redaction))
         chosen += [points[one] for one in found if one in points]
     return chosen
+
+
+def known_of(session: Session, line_id: int, task_set: LoggedSet) -> list[str]:
+    """The scenarios that the line's evaluations of the task set asked about, those of the first one first."""
+    return list(session.scalars(KNOWN, {"line_id": line_id, "task_set": digest(task_set)}))
 
 
 def _span(since: str, until: str, names: tuple[str, str] | None) -> dict[str, Any]:
@@ -105,13 +121,21 @@ def _hash(what: str, column: str) -> str:
     return f"sha256({salt} || {zero} || '{what}'::bytea || {zero} || convert_to({column}, 'UTF8'))"
 
 
+KNOWN = text("""
+    select v.scenario_id from rlfleet.evaluations e join rlfleet.verdicts v on v.evaluation_id = e.id
+     where e.task_set_hash = :task_set
+       and e.version_id in (select id from rlfleet.versions where line_id = :line_id)
+     group by v.scenario_id order by min(e.id), v.scenario_id
+""")
 SCENARIOS = text(f"""
     select scenario_id from (select distinct t.scenario_id from {_logged("since", "until")}) mine
+      left join unnest(cast(:known as text[])) with ordinality as asked(name, place) on name = scenario_id
      where (get_byte({_hash("half", "scenario_id")}, 0) < 128) = :chooses
         or scenario_id not in (select t.scenario_id from {_logged("other_since", "other_until")})
-     order by {_hash("scenario", "scenario_id")}
+     order by place, {_hash("scenario", "scenario_id")}
 """)  # noqa: S608 (of constants)
-"""Those of the hours in the order of their hashes; what the other half holds too belongs to one half by a hash."""
+"""Those of the hours: known ones first, then in the order of their hashes. What the other half holds too belongs to one
+half by a hash."""
 TRIED = text(f"""
     select scenario_id, trajectory_id
       from (select t.scenario_id, t.trajectory_id, row_number() over (

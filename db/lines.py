@@ -30,6 +30,11 @@ def put(session: Session, name: str, config: LineConfig) -> int:
     return int(session.execute(statement.returning(Line.id)).scalar_one())
 
 
+def lock(session: Session, line_id: int) -> None:
+    """Keep everybody else from changing the line's releases until the transaction ends."""
+    session.execute(select(Line.id).where(Line.id == line_id).with_for_update())
+
+
 def named(session: Session, name: str) -> Line:
     """The line called ``name``.
 

@@ -10,6 +10,7 @@ counts instead. Steps and sources say 0 where nobody said anything, so their sum
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from db.canaries import Canary
+from db.session import PATIENCE_SECONDS
 from db.windows import database_now
 from rl.contrast import Reward
 from rl.live import SLOTS, Counted, Seen, Slot, stretches
@@ -58,28 +60,38 @@ LIVE = "(one.agent_id is null or not starts_with(one.agent_id, 'rollout-run/'))"
 
 # Slots of a stretch in which nothing was refused are one: what `stretches` makes of them is the same.
 ATTEMPTS = text(f"""
-    with spans as ({SPANS}), made as (
+    with spans as ({SPANS}), worst as (
+        select m.unit from rlfleet.call_failures m join spans p on m.at >= p.since and m.at < p.until
+         where m.line = :line and m.model = :canary and m.at >= :began and m.asked and {IS_CHOSEN}
+         group by m.unit order by count(*) desc, m.unit limit 1
+    ), made as (
         select one.created_at as moment, one.model, 0 as failed, 0 as refused,
                coalesce(one.agent_id, one.trajectory_id) as unit from rlfleet.calls one
          where one.model in (:canary, :stable) and one.at >= :since and one.created_at >= :began and {LIVE}
         union all
-        select one.at, one.model, one.asked::int, (not one.asked)::int, null from rlfleet.call_failures one
+        select one.at, one.model, one.asked::int, (not one.asked)::int, one.unit from rlfleet.call_failures one
          where one.line = :line and one.model in (:canary, :stable) and one.at >= :began
     ), slots as (
-        select p.stage, p.here, m.model = :canary as is_canary, count(*) as n, sum(m.failed) as failed,
-               sum(m.refused) as refused, floor(extract(epoch from m.moment) / :seconds) as slot,
-               floor(extract(epoch from m.moment) / :seconds / :slots) as stretch
-          from made m join spans p on m.moment >= p.since and m.moment < p.until
+        select p.stage, p.here, m.model = :canary as is_canary,
+               floor(extract(epoch from m.moment) / :seconds) as slot,
+               floor(extract(epoch from m.moment) / :seconds / :slots) as stretch,
+               count(*) as n, sum(m.failed) as failed, sum(m.refused) as refused,
+               count(*) filter (where m.is_one) as n1,
+               coalesce(sum(m.failed) filter (where m.is_one), 0) as failed1,
+               coalesce(sum(m.refused) filter (where m.is_one), 0) as refused1
+          from (select *, model = :canary and unit = (select unit from worst) as is_one from made) m
+          join spans p on m.moment >= p.since and m.moment < p.until
          where m.unit is null or {IS_CHOSEN}
-         group by 1, 2, 3, 7, 8
+         group by 1, 2, 3, 4, 5
     ), judged as (
         select *, sum(refused) over (partition by stage, stretch) > 0 as is_refused from slots
     )
-    select stage, here, is_canary, sum(n)::bigint as n, sum(failed)::bigint as failed, sum(refused)::bigint as refused,
-           case when is_refused then slot else stretch * :slots end as slot,
-           stretch < floor((extract(epoch from now()) - :grace) / :seconds / :slots) as is_over
+    select stage, here, is_canary, case when is_refused then slot else stretch * :slots end as slot,
+           stretch < floor((extract(epoch from now()) - :grace) / :seconds / :slots) as is_over,
+           sum(n)::bigint as n, sum(failed)::bigint as failed, sum(refused)::bigint as refused,
+           sum(n1)::bigint as n1, sum(failed1)::bigint as failed1, sum(refused1)::bigint as refused1
       from judged
-     group by 1, 2, 3, 7, 8
+     group by 1, 2, 3, 4, 5
 """)  # noqa: S608 (of the constants above)
 
 REWARDS = text(f"""
@@ -110,7 +122,8 @@ REWARDS = text(f"""
           from rlfleet.feedback f join rlfleet.call_keys k on k.call_id = f.call_id
          where f.created_at >= :began and f.trajectory_id = ''
     ), given as materialized (
-        select distinct on (s.trajectory_id, s.name) s.trajectory_id, s.name, s.value
+        select distinct on (s.trajectory_id, s.name) s.trajectory_id, s.name, s.value,
+               min(s.id) over (partition by s.name) as came
           from said s join placed p on p.trajectory_id = s.trajectory_id and not p.is_mixed
          order by s.trajectory_id, s.name, s.at desc, s.id desc
     ), ended as (
@@ -127,21 +140,38 @@ REWARDS = text(f"""
         select stage, hour, unit, is_canary, coalesce(told, added) as value, told is not null as is_told,
                bool_or(told is null and added <> 0) over () as adds from ended
     )
-    select 'reward' as name, stage, hour, unit, is_canary, sum(value) as total, count(*) as n from rewarded
+    select 'reward' as name, stage, hour, unit, is_canary, sum(value) as total, count(*) as n, 0 as came from rewarded
      where value is not null and (is_told or adds) group by 2, 3, 4, 5
     union all
-    select g.name, p.stage, p.hour, p.unit, p.is_canary, sum(g.value), count(*)
+    select g.name, p.stage, p.hour, p.unit, p.is_canary, sum(g.value), count(*), min(g.came)
       from given g join placed p using (trajectory_id) where g.name <> 'reward' group by 1, 2, 3, 4, 5
     union all
     select null, null, null, case when is_mixed then 'several' when is_canary then 'canary' else 'stable' end, null,
-           null, count(*) from placed group by 4
+           null, count(*), null from placed group by 4
+     order by came
 """)  # noqa: S608
 
 
-def seen(session: Session, canary: Canary) -> Seen:
-    """Everything that a look at the canary rests on, as it is at this moment."""
-    values = values_of(canary)
+ALONE = text("select pg_try_advisory_xact_lock(hashtextextended('look at release ' || :release_id, 0))")
+LIMIT = text("select set_config('statement_timeout', :milliseconds, true)")
+
+
+def is_alone(session: Session, canary: Canary) -> bool:
+    """Whether nobody else looks at the canary; nobody else does until the transaction ends then."""
+    return bool(session.execute(ALONE, {"release_id": str(canary.release_id)}).scalar_one())
+
+
+def seen(session: Session, canary: Canary, patience: float = PATIENCE_SECONDS) -> Seen:
+    """Everything that a look at the canary rests on, as it is at this moment.
+
+    Raises:
+        DatabaseUnavailable: adding it up takes longer than ``patience`` seconds. The server gives it up too, where it
+            would go on with what nobody waits for.
+    """
+    values, until = values_of(canary), time.monotonic() + patience
+    _limit(session, until)
     made = session.execute(ATTEMPTS, values).all()
+    _limit(session, until)
     rows = session.execute(REWARDS, values).all()
     return Seen(
         hours=(database_now(session) - canary.began).total_seconds() / 3600,
@@ -151,6 +181,12 @@ def seen(session: Session, canary: Canary) -> Seen:
         attempts=stretches(_slot(row) for row in made if row.is_over),
         counted=Counted(**{row.unit: row.n for row in rows if row.name is None}),
     )
+
+
+def _limit(session: Session, until: float) -> None:
+    """The server ends a statement of this transaction that lasts until then, and at once what begins later."""
+    left = max(int((until - time.monotonic()) * 1000), 1)
+    session.execute(LIMIT, {"milliseconds": str(left)})
 
 
 def values_of(canary: Canary) -> dict[str, Any]:
@@ -182,4 +218,5 @@ def _rewards(rows: Iterable[Row[Any]]) -> dict[str, list[Reward]]:
 
 
 def _slot(row: Row[Any]) -> Slot:
-    return Slot(int(row.stage), int(row.slot), row.is_canary, row.n, row.failed, row.refused)
+    of_one = (row.n1, row.failed1, row.refused1)
+    return Slot(int(row.stage), int(row.slot), row.is_canary, row.n, row.failed, row.refused, of_one)

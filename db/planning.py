@@ -178,13 +178,13 @@ def lines(session: Session) -> list[Line]:
 
 
 def policy_of(session: Session, window: Window) -> str:
-    """The version that plays a round: the one trained on the round before, or the one the run started from."""
+    """The version that plays a round: the newest of the rounds before that is not rejected, else the run's start."""
     run = session.scalars(select(Run).where(Run.id == window.run_id)).one()
     row = session.execute(
         text("""
             select r.name from rlfleet.versions r join rlfleet.jobs j on j.id = r.job_id
              where r.line_id = :line_id and starts_with(j.inputs -> 'windows' ->> 0, :prefix)
-               and j.inputs -> 'windows' ->> 0 < :window
+               and j.inputs -> 'windows' ->> 0 < :window and r.state <> 'rejected'
              order by r.number desc limit 1
         """),
         {"line_id": run.line_id, "prefix": f"run/{run.name}/", "window": window.name},

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import lines
 from db.tables import Line
+from db.watching import UNWATCHED_SECONDS
 from rl.live import Look
 from rl.records import utc
 from rl.release_plan import Plan
@@ -19,7 +20,10 @@ MOST = 20
 
 @dataclass(frozen=True)
 class Past:
-    """A release row; times are ISO 8601. ``ended`` None: it is live. ``look`` is the last one at its traffic."""
+    """A release row; times are ISO 8601. ``ended`` None: it is live. ``look`` is the last one at its traffic.
+
+    ``is_unwatched`` says of a live canary that nobody looked at it for ten minutes.
+    """
 
     stage: str
     version: str
@@ -32,6 +36,7 @@ class Past:
     plan: Plan | None
     look: Look | None
     looked_at: str | None
+    is_unwatched: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,9 @@ class LineHistory:
 # The live ones are shown however many came after them.
 RELEASES = text("""
     select r.stage, v.name as version, v.state, r.share, r.reason, r.created_at, r.ended_at, r.ended_reason, r.plan,
-           r.looked, r.looked_at
+           r.looked, r.looked_at,
+           r.stage = 'canary' and r.ended_at is null
+           and coalesce(r.looked_at, r.created_at) < now() - make_interval(secs => :unwatched) as is_unwatched
       from rlfleet.releases r join rlfleet.versions v on v.id = r.version_id
      where r.line_id = :line_id
        and (r.ended_at is null
@@ -87,7 +94,7 @@ def of_lines(session: Session, name: str | None = None, most: int = MOST) -> lis
 
 def _history(session: Session, line: Line, most: int) -> LineHistory:
     values: dict[str, Any] = {"line_id": line.id, "most": most}
-    rows = session.execute(RELEASES, values).all()
+    rows = session.execute(RELEASES, values | {"unwatched": UNWATCHED_SECONDS}).all()
     is_rolled_back = bool(session.execute(ROLLED_BACK, values).scalar_one())
     waiting = tuple(session.scalars(WAITING, values))
     return LineHistory(line.name, not is_rolled_back, tuple(_past(row) for row in rows), waiting)
@@ -106,4 +113,5 @@ def _past(row: Any) -> Past:
         plan=Plan.model_validate(row.plan) if row.plan else None,
         look=Look.model_validate(row.looked) if row.looked else None,
         looked_at=utc(row.looked_at) if row.looked_at else None,
+        is_unwatched=row.is_unwatched,
     )

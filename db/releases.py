@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from db import controls, dispatch, remedies, versions
 from db.canaries import Canary, canaries, looked
+from db.lines import lock
 from db.released import LineReleases, LiveRelease, NamedVersion, by_line, live, version_named
-from db.tables import Decision, Line, Release, Run, Version
+from db.tables import Decision, Release, Run, Version
 from rl.errors import InvalidInput
 from rl.release_plan import Plan
 
@@ -39,11 +40,6 @@ __all__ = [
 
 ROLLBACK = "rollback"
 """The policy of a decision by which a person went back."""
-
-
-def lock(session: Session, line_id: int) -> None:
-    """Keep everybody else from changing the line's releases until the transaction ends."""
-    session.execute(select(Line.id).where(Line.id == line_id).with_for_update())
 
 
 def current(session: Session, line_id: int, stage: str) -> Release | None:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from rl.config import digest
 from rl.health import BROKEN_OUTPUT, LIMIT_REACHED
 from rl.line_state import Part, Result
 
@@ -18,6 +17,7 @@ ONCE = f"""
     select distinct on (e.checkpoint_sha256, e.task_set_hash, e.judge, e.prompt_hash, v.scenario_id, v.sample)
            e.id, e.checkpoint_sha256, e.task_set_hash, e.judge, e.prompt_hash, v.scenario_id, v.sample,
            coalesce(nullif(v.type, ''), e.task_set ->> 'environment', 'logged') as type,
+           e.task_set ->> 'environment' is null as logged,
            v."right", v.rival_right, v.turns,
            v."right" is not null and starts_with(v.reason, '{BROKEN_OUTPUT}') as broken,
            v."right" is not null and e.judge = 'environment' and v.reason like '%{LIMIT_REACHED}' as at_limit
@@ -30,21 +30,37 @@ ONCE = f"""
 type of its own has its environment's name."""
 
 SUMS = text(f"""
-    with once as ({ONCE}), scenarios as (
-        select checkpoint_sha256, task_set_hash, judge, prompt_hash, type, scenario_id, max(id) as newest,
-               sum(case when rival_right is null then 2 * "right"::int else 1 + "right"::int - rival_right::int end)
-                   as successes,
-               count("right") as n, count(*) as asked, sum(turns) filter (where "right" is not null) as turns,
+    with once as (
+        select *, case when rival_right is null then 2 * "right"::int else 1 + "right"::int - rival_right::int end
+                  as halves
+          from ({ONCE}) each
+    ), scenarios as (
+        select checkpoint_sha256, task_set_hash, judge, prompt_hash, scenario_id, max(id) as newest,
+               sum(halves) as successes, count("right") as n, count(*) as asked, bool_or(logged) as logged,
+               (array_agg(type order by "right" is null, sample desc))[1] as type,
+               sum(turns) filter (where "right" is not null) as turns,
                count(*) filter (where broken) as broken, count(*) filter (where at_limit) as at_limit
-          from once group by checkpoint_sha256, task_set_hash, judge, prompt_hash, type, scenario_id
+          from once group by checkpoint_sha256, task_set_hash, judge, prompt_hash, scenario_id
+    ), kinds as (
+        select checkpoint_sha256, task_set_hash, judge, prompt_hash, type,
+               coalesce(sum(halves), 0) as successes, count("right") as n
+          from once group by checkpoint_sha256, task_set_hash, judge, prompt_hash, type
+    ), types as (
+        select checkpoint_sha256, task_set_hash, judge, prompt_hash,
+               jsonb_object_agg(type, jsonb_build_array(successes / 2, n)) as types
+          from kinds group by checkpoint_sha256, task_set_hash, judge, prompt_hash
     )
-    select checkpoint_sha256, task_set_hash, judge, prompt_hash, type, max(newest), sum(successes)::int, sum(n)::int,
-           sum(turns)::bigint, md5(string_agg(scenario_id, E'\\n' order by scenario_id)),
-           array_agg(case when n = asked then successes::int end order by scenario_id),
-           sum(broken)::int, sum(at_limit)::int
-      from scenarios group by checkpoint_sha256, task_set_hash, judge, prompt_hash, type
-     order by checkpoint_sha256, task_set_hash, judge, prompt_hash, type
+    select checkpoint_sha256, task_set_hash, judge, prompt_hash, types, max(newest) as newest,
+           coalesce(sum(successes), 0)::int as successes, sum(n)::int as n, coalesce(sum(turns), 0)::bigint as turns,
+           md5(string_agg(scenario_id, E'\\n' order by scenario_id)) as scenarios,
+           array_agg(case when n = asked then successes::int end order by scenario_id) as by_scenario,
+           array_agg(hashtextextended(scenario_id, 0) order by scenario_id) filter (where logged) as ids,
+           array_agg(type order by scenario_id) filter (where logged) as kinds,
+           sum(broken)::int as broken, sum(at_limit)::int as at_limit
+      from scenarios join types using (checkpoint_sha256, task_set_hash, judge, prompt_hash)
+     group by checkpoint_sha256, task_set_hash, judge, prompt_hash, types
 """)  # noqa: S608 (of constants)
+"""Scenarios are in the order of their ids, whatever their types: another evaluation may name these otherwise."""
 
 PARTS = text("""
     select checkpoint_sha256, task_set_hash, judge, prompt_hash, sample, first, n + missing, missing
@@ -62,14 +78,10 @@ def results(session: Session, hashes: Sequence[str]) -> dict[str, dict[str, Resu
     parts: dict[Key, list[Part]] = defaultdict(list)
     for *key, sample, first, size, missing in session.execute(PARTS, {"hashes": list(hashes)}):
         parts[_key(key)].append(Part(sample, first, size, missing))
-    types: dict[Key, list[Any]] = defaultdict(list)
-    for *key, name, newest, successes, n, turns, ids, scenarios, broken, at_limit in session.execute(
-        SUMS, {"hashes": list(hashes), "task_set": None}
-    ):
-        types[_key(key)].append((name, newest, successes or 0, n, turns, ids, scenarios, broken, at_limit))
+    sums = {_key(row[:4]): row for row in session.execute(SUMS, {"hashes": list(hashes), "task_set": None})}
     found: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for one, shards in parts.items():
-        found[one[0]][one[1]].append(_result(one, types[one], tuple(shards)))
+        found[one[0]][one[1]].append(_result(one, sums.get(one), tuple(shards)))
     return {sha: {task_set: _newest_first(group) for task_set, group in sets.items()} for sha, sets in found.items()}
 
 
@@ -78,21 +90,23 @@ def _key(parts: Sequence[Any]) -> Key:
     return str(sha), str(task_set), str(judge), str(prompt)
 
 
-def _result(key: Key, types: Sequence[Any], parts: tuple[Part, ...]) -> Result:
-    n, turns = sum(one[3] for one in types), sum(one[4] or 0 for one in types)
-    return Result(
-        k=sum(one[2] for one in types) // 2,
-        n=n,
-        turns=turns / n if n else None,
-        types={one[0]: (one[2] // 2, one[3]) for one in types},
-        parts=parts,
-        judge=key[2],
-        prompt_hash=key[3],
-        newest=max((one[1] for one in types), default=0),
-        scenarios=digest([(one[0], one[5]) for one in types]),
-        successes=tuple(successes for one in types for successes in one[6]),
-        broken=sum(one[7] for one in types),
-        at_limit=sum(one[8] for one in types),
+def _result(key: Key, sums: Row[Any] | None, parts: tuple[Part, ...]) -> Result:
+    known = Result(k=0, n=0, turns=None, parts=parts, judge=key[2], prompt_hash=key[3])
+    if sums is None:
+        return known
+    return replace(
+        known,
+        k=sums.successes // 2,
+        n=sums.n,
+        turns=sums.turns / sums.n if sums.n else None,
+        types={name: (k, n) for name, (k, n) in sorted(sums.types.items())},
+        newest=sums.newest,
+        scenarios=sums.scenarios,
+        successes=tuple(sums.by_scenario),
+        ids=tuple(sums.ids or ()),
+        kinds=tuple(sums.kinds or ()),
+        broken=sums.broken,
+        at_limit=sums.at_limit,
     )
 
 

@@ -42,7 +42,8 @@ def told(session: Session, run: Run) -> dict[str, Any]:
         "versions": _versions(found, one),
         "best": None if selection is None else found.points[selection.pick].label,
         "tie_set": [] if selection is None else [found.points[place].label for place in selection.tie_set],
-        "alarms": found.evidence()["alarms"] if selection is not None else [],
+        "alarms": found.told(),
+        "remarks": found.remarks(),
         "early_stop": None if early is None else early.model_dump() | {"said": stops(one, found) or None},
         "waits": [] if run.state not in planning.OPEN else list(_waits(session, run, state, one)),
     }

@@ -15,6 +15,9 @@ POLICY = "canary"
 ACTOR = "rlfleet"
 
 ROLLED_BACK, FINISHED, STARVING = "canary_rolled_back", "canary_finished", "canary_without_rewards"
+UNWATCHED = "canary_unwatched"
+UNWATCHED_SECONDS = 600
+"""A canary is looked at every minute, and a look has four minutes at most."""
 HOW_TO_LOG = (
     "end trajectories with a reward, or send feedback named as the primary signal, under the X-Trajectory-Id of their "
     "calls (docs/recorder.md); or end the test with "
@@ -44,6 +47,28 @@ def carry_out(session: Session, canary: Canary, look: Look) -> bool:
     elif look.is_starving:
         _tell_once(session, canary, look)
     return True
+
+
+UNSEEN = text("""
+    select l.name as line, v.name as version, coalesce(r.looked_at, r.created_at) as since
+      from rlfleet.releases r join rlfleet.lines l on l.id = r.line_id join rlfleet.versions v on v.id = r.version_id
+     where r.stage = 'canary' and r.ended_at is null
+       and coalesce(r.looked_at, r.created_at) < now() - make_interval(secs => :seconds)
+     order by l.name
+""")
+
+
+def alert_unwatched(session: Session) -> list[str]:
+    """Tell a person of each live canary that nobody looked at for ten minutes, once an hour; their versions."""
+    remedy = (
+        "see the log of the workers of queue maint for why `rlfleet.watch_releases` does not end; until it does, "
+        "nothing rolls the canary back but `rlfleet rollback`"
+    )
+    unseen = session.execute(UNSEEN, {"seconds": UNWATCHED_SECONDS}).all()
+    for one in unseen:
+        detail = {"line": one.line, "since": one.since.isoformat(), "remedy": remedy}
+        alerts.raise_alert(session, UNWATCHED, one.version, detail)
+    return [one.version for one in unseen]
 
 
 def _is_as_looked_at(session: Session, canary: Canary) -> bool:

@@ -48,6 +48,7 @@ def _plain(one: LineHistory, now: LineReleases) -> dict[str, Any]:
         "ok": one.ok,
         "killed": now.killed,
         "pinned": now.pinned.name if now.pinned else None,
+        "pin_counts": now.pinned is not None and now.pinned.state == "ready",
         "stable": _release(one.live("stable")),
         "canary": _release(one.live("canary")),
         "waiting": list(one.waiting),
@@ -72,7 +73,11 @@ def _lines(one: LineHistory, now: LineReleases) -> Iterator[str]:
         yield f"  killed: none of its versions answers until {back}; {BASE_ANSWERS}"
     if now.pinned is not None:
         back = f"`rlfleet pin --clear --line {one.line} --reason TEXT`"
-        yield f"  pinned: {now.pinned.name} answers everybody until {back}"
+        if now.pinned.state == "ready":
+            yield f"  pinned: {now.pinned.name} answers everybody until {back}"
+        else:
+            why = f"{now.pinned.name} is {now.pinned.state}, so the releases decide"
+            yield f"  pinned, and not used: {why}; {back} takes the pin away"
     stable, canary = one.live("stable"), one.live("canary")
     if stable is None:
         yield f"  stable: none; {BASE_ANSWERS}"
@@ -81,6 +86,8 @@ def _lines(one: LineHistory, now: LineReleases) -> Iterator[str]:
     if canary is not None:
         yield f"  canary: {canary.version}, {canary.share} % since {canary.began}: {canary.reason}"
         yield from _look(canary.look, canary.looked_at)
+        if canary.is_unwatched and canary.look is not None:
+            yield "    nobody has looked at its traffic for ten minutes: nothing rolls it back by itself"
     for version in one.waiting:
         yield f"  waits for approval: {version}; `rlfleet approve {version}`, or with --refuse --reason TEXT"
     for past in one.releases:
@@ -99,7 +106,9 @@ def _look(look: Look | None, at: str | None) -> Iterator[str]:
     for evidence in said.evidence:
         yield f"    {_evidence(evidence)}"
     (failed, requests), (stable_failed, stable_requests) = said.failures.canary, said.failures.stable
-    yield f"    failed {failed:,} of {requests:,} requests against {stable_failed:,} of {stable_requests:,}"
+    alone = failed - said.failures.others[0]
+    of_one = f" ({alone:,} of one agent)" if alone > 1 else ""
+    yield f"    failed {failed:,} of {requests:,} requests{of_one} against {stable_failed:,} of {stable_requests:,}"
     several = f"; {counted.several:,} of several versions count for none" if counted.several else ""
     yield f"    trajectories {counted.canary:,} against {counted.stable:,}{several}"
     here = look.here

@@ -90,6 +90,8 @@ def _show(one: dict[str, Any]) -> None:
     wide_console().print(table)
     for alarm in one["alarms"]:
         say(f"{alarm['name']} at {alarm['version']}: {alarm['evidence']}")
+    for words in one["remarks"]:
+        say(f"note: {words}")
     for words in one["waits"]:
         say(f"waits: {words}")
 

@@ -6,14 +6,23 @@ what was captured is stored as far as the database allows; the rest is in the sp
 
 from __future__ import annotations
 
+import sys
+
 import uvicorn
 
-from gateway.settings import settings
+from db import settings as database
+from gateway.settings import problems, settings
+from rl.errors import InvalidSettings
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections: whoever closes second loses a request to a closed socket."""
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """Serve until told to stop. With variables that cannot be used: a line for each on stderr, and exit code 2."""
+    if wrong := _wrong():
+        sys.stderr.writelines(f"gateway: {one}\n" for one in wrong)
+        raise SystemExit(2)
     where = settings()
     uvicorn.run(
         "gateway.app:app",
@@ -23,3 +32,17 @@ if __name__ == "__main__":
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(where.drain_seconds),
     )
+
+
+def _wrong() -> list[InvalidSettings]:
+    """The variables of the gateway and of the database that cannot be used."""
+    wrong = problems()
+    try:
+        database.settings()
+    except InvalidSettings as error:
+        wrong.append(error)
+    return wrong
+
+
+if __name__ == "__main__":
+    main()

@@ -66,17 +66,14 @@ def create_app(given: GatewaySettings | None = None) -> FastAPI:
 
 
 async def show_health(request: Request) -> JSONResponse:
-    """200 when the database and an engine answer, else 503; the body says which does not. Needs no key."""
-    held = _completions(request)
-    state = await health(held.engines, held.catalog, held.recorder)
+    """200 when the database and an engine answer and a line can be, else 503; the body has details. Needs no key."""
+    state = await health(_completions(request))
     return JSONResponse(state.body(), 200 if state.is_good else 503)
 
 
 async def show_readiness(request: Request) -> JSONResponse:
     """200 when calls can be answered, also from what was last known (``degraded``), else 503. Needs no key."""
-    held = _completions(request)
-    has_base = held.settings.fallback_to_base and bool(held.settings.upstream_base_url)
-    state = await readiness(held.engines, held.catalog, held.recorder, has_base=has_base)
+    state = await readiness(_completions(request))
     return JSONResponse(dataclasses.asdict(state), 200 if state.is_good else 503)
 
 

@@ -92,7 +92,6 @@ class Breaker:
         """The call under that permit ended without an outcome: its caller went away. Another may probe at once."""
         if permit == self._permit and not self.is_closed:
             self._probed = None
-            self._permit += 1
 
     def _is_too_much(self) -> bool:
         is_full = len(self._outcomes) == WINDOW

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,13 @@ PATIENCE_SECONDS = 0.5
 LATE_SECONDS = 2.0
 """Within this a change of the releases is in effect, so what is older does not do while the database answers."""
 READ_SECONDS = 5.0
+AWAY = "the database does not answer"
+REFUSED = "what routing needs cannot be read; the gateway's log says why"
 NAMES = 1000
 NAME_CHARACTERS = 256
 """No version has a longer name, and whatever callers name is kept for a while."""
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -31,7 +36,7 @@ class Fresh(Generic[T]):
     """A value that ``load`` reads, read again in a thread once it is older than ``SECONDS``.
 
     Callers who meet an old value wait for one common reading. With ``stale_is_fine`` they get the old value where the
-    database is away. Where it takes longer than ``PATIENCE_SECONDS`` they get it too, if it is younger than
+    database is away or refuses. Where it takes longer than ``PATIENCE_SECONDS`` they get it too, if it is younger than
     ``LATE_SECONDS`` or the reading before failed. ``known`` is what was read by another process, and when, in seconds
     since 1970.
     """
@@ -43,8 +48,8 @@ class Fresh(Generic[T]):
         self._loading: asyncio.Task[T] | None = None
         self._known = known
         self._tried = float("-inf")
-        self.is_stale = False
-        """Whether the last reading failed."""
+        self.away = ""
+        """Why the last reading failed, in words for everybody; empty where it did not."""
 
     @property
     def age(self) -> float | None:
@@ -55,7 +60,7 @@ class Fresh(Generic[T]):
         """The value.
 
         Raises:
-            DatabaseUnavailable: it is too old and could not be read.
+            Exception: it is too old, and ``load`` raised this; ``DatabaseUnavailable`` where the database is away.
         """
         known, now = self._known, time.monotonic()
         is_loading = self._loading is not None and not self._loading.done()
@@ -71,7 +76,7 @@ class Fresh(Generic[T]):
     async def _patient(self, loading: asyncio.Task[T], seconds: float, known: tuple[T, float]) -> T:
         if seconds > 0:
             await asyncio.wait({loading}, timeout=seconds)
-        if not loading.done() and (self.is_stale or time.time() - known[1] < LATE_SECONDS):
+        if not loading.done() and (self.away or time.time() - known[1] < LATE_SECONDS):
             return known[0]
         return await asyncio.shield(loading)
 
@@ -79,19 +84,26 @@ class Fresh(Generic[T]):
         began = time.time()
         try:
             self._known = await asyncio.to_thread(self.load), began
-            self.is_stale = False
-        except DatabaseUnavailable:
-            self.is_stale = True
+            self.away = ""
+        except Exception as error:
+            self._failed(error)
             if self._known is None or not self.stale_is_fine:
                 self._tried = float("-inf")
                 raise
         return self._known[0]
 
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, DatabaseUnavailable):
+            self.away = AWAY
+        elif self.away != REFUSED:
+            self.away = REFUSED
+            log.error("what routing needs cannot be read", exc_info=error)
+
 
 class Catalog:
     """The release rows, the versions and the engines that routing needs, and the lines' redactions.
 
-    With ``stale_is_fine`` the last known ones are good enough while the database is away, and ``keep`` is a file from
+    With ``stale_is_fine`` the last known ones are good enough while they cannot be read, and ``keep`` is a file from
     which a gateway that starts meanwhile reads them.
     """
 
@@ -108,9 +120,9 @@ class Catalog:
         return self._snapshot.age
 
     @property
-    def is_stale(self) -> bool:
-        """Whether the snapshot could not be read when it was last tried."""
-        return self._snapshot.is_stale
+    def away(self) -> str:
+        """Why the snapshot could not be read when it was last tried; empty where it could."""
+        return self._snapshot.away
 
     async def snapshot(self) -> Snapshot:
         """Everything that is not asked for by name.

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.responses import Response
 
-from gateway import access, routing
+from db.releases import NamedVersion
+from gateway import access, bodies, routing
 from gateway.answers import Answer, Deadlines
 from gateway.breaker import Limits
 from gateway.caller import Caller, caller_of
 from gateway.capture import Answered
 from gateway.catalog import Catalog
 from gateway.chat import ChatRequest, Spoken, parse_request
-from gateway.errors import EngineFailed, Refusal, bad_request, too_large, too_slow, unavailable, unknown_model
+from gateway.errors import EngineFailed, Refusal, bad_request, too_large, unavailable, unknown_model, withheld
 from gateway.event_stream import EventStream
 from gateway.forwarding import BUSY, Engines
 from gateway.recording import Recording
@@ -27,10 +28,6 @@ from gateway.repeated import repeated
 from gateway.routing import BASE, Route, Rules
 from gateway.settings import Capture, GatewaySettings
 from gateway.upstream import Upstream
-
-BODY_SECONDS = 60.0
-"""A request's body is read no longer: 16 MiB come in 12 s at 10 Mbit/s."""
-
 
 Looking = asyncio.Future[Answered | None]
 """What was answered under the call's id before, once it is known."""
@@ -69,6 +66,11 @@ class Completions:
         await self.engines.close()
         await self.upstream.close()
 
+    def rules(self, pinned: NamedVersion | None) -> Rules:
+        """By what a line's calls are routed; ``pinned`` is what the database says of ``RL_MODEL_VERSION``."""
+        settings = self.settings
+        return Rules(settings.use_rl_model, settings.pinned_version, pinned, settings.rollout_percentage)
+
     async def reply(self, request: Request) -> Response:
         """The reply to a chat completion request.
 
@@ -79,7 +81,7 @@ class Completions:
         began = time.perf_counter()
         access.check(request, self.keys)
         caller = caller_of(request.headers)
-        asked = parse_request(await _body(request, self.settings.most_mb))
+        asked = parse_request(await self._body(request))
         async with AsyncExitStack() as held:
             if caller.names_call:
                 await held.enter_async_context(self.recorder.only(caller.call_id))
@@ -88,7 +90,15 @@ class Completions:
             given = await self._given(caller, asked)
             if isinstance(given, Answered):
                 return repeated(caller, asked, given)
-            return await self._reply(caller, asked, given, began, held)
+            try:
+                return await self._reply(caller, asked, given, began, held)
+            except BaseException:
+                await _give_up(given)
+                raise
+
+    async def _body(self, request: Request) -> bytes:
+        most_mb, seconds = self.settings.most_mb, self.settings.body_seconds
+        return await bodies.read(request, most_mb << 20, seconds, lambda: too_large(most_mb))
 
     async def _given(self, caller: Caller, asked: ChatRequest) -> Given | Answered:
         """The answer; or what was answered under the call's id before, which is looked up beside the engine's work."""
@@ -133,16 +143,17 @@ class Completions:
                 if version != BASE:
                     self.recording.failed(caller, given.route, why)
 
-            return EventStream(stream, _headers(caller, given, began), record_stream, failed, held.pop_all())
+            reply = EventStream(stream, _headers(caller, given, began), record_stream, failed)
+            reply.held = held.pop_all()
+            return reply
         if answer.spoken is not None and (before := await record(answer.spoken)) is not None:
             return before
         return Response(answer.body, answer.status, _headers(caller, given, began), answer.media_type)
 
     async def _route(self, model: str, caller: Caller) -> Route:
-        snapshot, settings = await self.catalog.snapshot(), self.settings
+        snapshot = await self.catalog.snapshot()
         if (line := snapshot.lines.get(model)) is not None:
-            rules = Rules(settings.use_rl_model, settings.pinned_version, snapshot.pinned, settings.rollout_percentage)
-            return routing.of_line(line, caller.unit, rules)
+            return routing.of_line(line, caller.unit, self.rules(snapshot.pinned))
         if (version := await self.catalog.version(model)) is not None:
             return routing.of_version(version)
         raise unknown_model(model, f"name a version, or a line: {', '.join(snapshot.lines) or 'there is none yet'}")
@@ -176,15 +187,18 @@ class Completions:
 
     async def _by_base(self, route: Route, asked: ChatRequest, began: float) -> Given:
         answer = await self.upstream.ask(asked.for_upstream(self.upstream.model or route.base_model), asked.wants)
+        if route.is_fallback:
+            _check_stand_in(route, answer)
         return Given(route, BASE, answer, time.perf_counter() - began)
 
     async def _instead(self, busy: Given, asked: ChatRequest, began: float) -> Given:
-        """The base model's answer where all engines are full, or else what they said."""
+        """The base model's answer where all engines are full and it has one, or else what they said."""
         route = dataclasses.replace(busy.route, is_fallback=True, reason="fallback: engines are busy")
         try:
-            return await self._by_base(route, asked, began)
+            given = await self._by_base(route, asked, began)
         except Refusal:
             return busy
+        return given if given.answer.status < 400 else busy
 
     def _has_stand_in(self, route: Route) -> bool:
         """Whether the base model may answer where the route's version cannot."""
@@ -197,8 +211,10 @@ class Completions:
             raise unavailable(code, f"{route.why}; try again, or name the line to let another model answer")
         if route.is_fallback and not self.settings.fallback_to_base:
             raise unavailable(code, f"{route.why}; try again, or set RL_FALLBACK_TO_BASE=true")
-        if not self.upstream.url:
+        if not self.upstream.url and route.is_fallback:
             raise unavailable(code, f"{route.why}; try again, or set UPSTREAM_BASE_URL to let the base model answer")
+        if not self.upstream.url:
+            raise withheld(code, f"{route.why}; set UPSTREAM_BASE_URL to let the base model answer")
 
 
 def _headers(caller: Caller, given: Given, began: float) -> dict[str, str]:
@@ -213,31 +229,13 @@ def _headers(caller: Caller, given: Given, began: float) -> dict[str, str]:
     return headers
 
 
+def _check_stand_in(route: Route, answer: Answer) -> None:
+    """Return unless the base model's server failed too: its error would pass for one of the version's engines."""
+    if answer.status == 404 or answer.status >= 500:
+        said = f"the server at UPSTREAM_BASE_URL, asked instead, answered {answer.status}; try again"
+        raise unavailable("upstream_unavailable", f"{route.why}; {said}", answer.retry_after)
+
+
 async def _give_up(given: Given | Answered) -> None:
     if isinstance(given, Given) and given.answer.stream is not None:
         await given.answer.stream.aclose()
-
-
-async def _body(request: Request, most_mb: int) -> bytes:
-    """The request's body, read no further than its limit.
-
-    Raises:
-        Refusal: 408, 413.
-    """
-    try:
-        async with asyncio.timeout(BODY_SECONDS):
-            return await _read(request, most_mb)
-    except TimeoutError:
-        raise too_slow(BODY_SECONDS) from None
-
-
-async def _read(request: Request, most_mb: int) -> bytes:
-    most, pieces, size = most_mb << 20, [], 0
-    if int(request.headers.get("content-length", 0)) > most:
-        raise too_large(most_mb)
-    async for piece in request.stream():
-        size += len(piece)
-        if size > most:
-            raise too_large(most_mb)
-        pieces.append(piece)
-    return b"".join(pieces)

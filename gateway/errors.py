@@ -55,7 +55,8 @@ def too_large(most_mb: int) -> Refusal:
 
 def too_slow(seconds: float) -> Refusal:
     """408: the request did not come within ``seconds``. Its connection is closed: the rest of it is not waited for."""
-    remedy = f"the request's body took more than {seconds:g} s; send it again, or less of it"
+    took = f"the request's body took more than {seconds:g} s (RLFLEET_GATEWAY_BODY_SECONDS)"
+    remedy = f"{took}; send it again, or less of it"
     return Refusal(408, "request_timeout", remedy, {"Connection": "close"})
 
 
@@ -67,6 +68,11 @@ def unknown_model(name: str, remedy: str) -> Refusal:
 def unavailable(code: str, message: str, retry_after: str | None = None) -> Refusal:
     """503: the same call may work after ``retry_after`` seconds."""
     return Refusal(503, code, message, {"Retry-After": retry_after or str(RETRY_AFTER_SECONDS)})
+
+
+def withheld(code: str, message: str) -> Refusal:
+    """503 without ``Retry-After``: by a person's decision nobody answers this call, however often it comes."""
+    return Refusal(503, code, message)
 
 
 KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error"}
@@ -81,7 +87,9 @@ def openai_error(_: Request, error: Exception) -> JSONResponse:
             "the database did not answer, and without it this call can be neither routed nor recorded; try again",
         )
     if not isinstance(error, HTTPException):
-        error = Refusal(500, "internal_error", "the gateway failed; its log has the traceback")
+        # The server closes the connection over an exception: a caller that is not told loses its next request.
+        why, headers = "the gateway failed; its log has the traceback", {"Connection": "close"}
+        error = Refusal(500, "internal_error", why, headers)
     kind = KINDS.get(error.status_code, "server_error" if error.status_code >= 500 else "invalid_request_error")
     body = {"message": error.detail, "type": kind, "param": None, "code": getattr(error, "code", None)}
     return JSONResponse({"error": body}, error.status_code, error.headers)

@@ -40,11 +40,11 @@ class EventStream(Response):
         headers: Mapping[str, str],
         record: Callable[[], Awaitable[None]],
         failed: Callable[[str], None],
-        held: AsyncExitStack,
     ) -> None:
         super().__init__(headers={**headers, **NO_BUFFERING})
         del self.headers["content-length"]
-        self._stream, self._record, self._failed, self._held = stream, record, failed, held
+        self._stream, self._record, self._failed = stream, record, failed
+        self.held = AsyncExitStack()
         self._patience = TAKING_SECONDS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,7 +60,7 @@ class EventStream(Response):
             try:
                 await self._stream.aclose()
             finally:
-                await self._held.aclose()
+                await self.held.aclose()
 
     async def _sent(self, send: Send, leaving: asyncio.Future[None]) -> bytes | None:
         """Send all but the last events. Returns those; None when the caller went away.

@@ -14,21 +14,15 @@ from gateway.breaker import Breaker, Limits
 from gateway.chat import parse_answer
 from gateway.errors import EngineFailed, Refusal, reason_of
 from gateway.loading import Loading
+from gateway.probing import ALIVE, KEY_REFUSED, Probes
 from gateway.streaming import Heard
 from gateway.wire import Response, Wire
 from rl.errors import EngineUnavailable
 
 log = logging.getLogger(__name__)
 
-HEALTH_SECONDS = 2.0
 ALIVE_SECONDS = 10.0
 """How long an engine that is silent over a long answer may take to say that it lives: it may be very busy."""
-
-ALIVE = (200, 404)
-"""What ``/health`` says of an engine that lives; some servers have no such page."""
-
-KEY_REFUSED = (401, 403)
-"""Not passed on: the caller would take its own key for the wrong one."""
 
 BUSY = 429
 COMPLETIONS = "/v1/chat/completions"
@@ -42,7 +36,7 @@ class Engines:
         self._deadlines, self._limits = deadlines or Deadlines(), limits or Limits()
         self._wire = Wire({"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}))
         self._breakers: dict[tuple[str, str], Breaker] = {}
-        self._loading = Loading(self._wire)
+        self._loading, self._probes = Loading(self._wire), Probes(self._wire)
 
     async def ask(
         self, engines: Sequence[Address], version: str, uri: str, body: bytes, wants: Wants | None = None
@@ -149,9 +143,16 @@ class Engines:
             await asyncio.sleep(self._deadlines.first_byte)
         limit.reschedule(asyncio.get_running_loop().time())
 
-    async def answers(self, engine: Address) -> bool:
-        """Whether the engine's ``/health`` says 200 within ``HEALTH_SECONDS``."""
-        return await self._lives(engine.url, HEALTH_SECONDS) == 200
+    async def states(self, engines: Sequence[Address]) -> dict[str, str]:
+        """By name ``OK``, or what is wrong with the engine, as of a moment ago."""
+        said = await asyncio.gather(*(self._probes.state(engine.url) for engine in engines))
+        return {engine.name: one for engine, one in zip(engines, said, strict=True)}
+
+    def kept_from(self, engine: Address) -> dict[str, float]:
+        """The versions that the engine is not asked for, because it failed them, and the seconds until it is."""
+        now = asyncio.get_running_loop().time()
+        waits = {version: one.wait(now) for (url, version), one in self._breakers.items() if url == engine.url}
+        return {version: seconds for version, seconds in waits.items() if seconds > 0}
 
     async def _lives(self, url: str, seconds: float) -> int | None:
         """The status of the engine's ``/health``; None where there is none in time."""
@@ -172,6 +173,7 @@ class Engines:
     def _forget_all_but(self, urls: set[str]) -> None:
         self._wire.forget_all_but(urls)
         self._loading.forget_all_but(urls)
+        self._probes.forget_all_but(urls)
         if any(url not in urls for url, _ in self._breakers):
             self._breakers = {key: one for key, one in self._breakers.items() if key[0] in urls}
 
@@ -192,7 +194,7 @@ async def _whole(response: Response) -> Answer:
         EngineUnavailable: it is the engine's failure, or is not a chat completion.
     """
     body = await response.read()
-    if response.status in KEY_REFUSED:
+    if response.status in KEY_REFUSED:  # not passed on: the caller would take its own key for the wrong one
         raise EngineUnavailable(f"answered {response.status}: RLFLEET_ENGINE_KEY is not the engine's")
     if response.status == 404 or response.status >= 500:
         raise EngineFailed(f"answered {response.status}: {_excerpt(body)}", f"answered {response.status}")

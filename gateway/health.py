@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from db import engines
+from db import engines, releases
 from db.engines import Address
+from db.releases import LineReleases, NamedVersion
 from db.session import transaction
-from gateway.capture import Recorder
-from gateway.catalog import Catalog
-from gateway.forwarding import Engines
+from gateway.completions import Completions
+from gateway.outlook import Base, Outlook, Seen, outlook
 from rl.errors import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
 
 OK = "ok"
 ASK_SECONDS = 5.0
@@ -24,18 +27,19 @@ class Health:
     """``ok``, or what is wrong, of each thing that an answer needs.
 
     ``releases_age`` is that of what routing knows, in seconds, while the database is away: else it is read when a call
-    needs it. ``capture`` has the numbers of the spool.
+    needs it. ``capture`` has the numbers of the spool. ``outlook`` is empty while the database is away.
     """
 
     database: str
     engine: str
     releases_age: float | None
     capture: dict[str, Any]
+    outlook: Outlook = field(default_factory=lambda: Outlook([], {}))
 
     @property
     def is_good(self) -> bool:
-        """Whether the database and an engine answer."""
-        return self.database == OK and self.engine == OK
+        """Whether the database and an engine answer, and some line that should be answered is."""
+        return self.database == OK and self.engine == OK and not self.outlook.is_hopeless
 
     def body(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -45,6 +49,7 @@ class Health:
             "engine": self.engine,
             "releases": {"age_seconds": self.releases_age},
             "capture": self.capture,
+            **self.outlook.shown(),
         }
 
 
@@ -61,37 +66,65 @@ class Readiness:
         return self.status != "unavailable"
 
 
-async def health(asked: Engines, catalog: Catalog, recorder: Recorder) -> Health:
-    """The state of the database, asked of itself rather than of a cache, and of the engines that it knows."""
-    capture = recorder.state()
+async def health(held: Completions) -> Health:
+    """The state of the database, asked of itself rather than of a cache, and of the lines and engines in it."""
+    capture, catalog = held.recorder.state(), held.catalog
     try:
-        known = await asyncio.to_thread(_known_engines)
-    except DatabaseUnavailable:
+        known, lines, pinned = await asyncio.to_thread(_known, catalog.pin)
+    except Exception as error:
         age = None if catalog.age is None else round(catalog.age, 1)
-        return Health("does not answer", "unknown, because the database does not answer", age, capture)
+        why = _why_not(error)
+        return Health(why, f"unknown, because the database {why}", age, capture)
+    found = await _outlook(held, known, lines, pinned)
     if not known:
-        return Health(OK, "none has announced itself; start a GPU worker", None, capture)
-    return Health(OK, OK if await _any(asked, known) else f"{known[0].name} does not answer", None, capture)
+        return Health(OK, "none has announced itself; start a GPU worker", None, capture, found)
+    return Health(OK, found.lacks_engine or OK, None, capture, found)
 
 
-async def readiness(asked: Engines, catalog: Catalog, recorder: Recorder, *, has_base: bool) -> Readiness:
-    """Whether the gateway knows where to send calls, can record them, and has somebody to answer them."""
+async def readiness(held: Completions) -> Readiness:
+    """Whether the gateway knows where to send calls, can record them, and has somebody to answer them.
+
+    One line that nobody can answer is told of as ``degraded``: the others are answered here as well as anywhere.
+    """
     try:
-        snapshot = await catalog.snapshot()
-    except DatabaseUnavailable:
-        return Readiness("unavailable", "the database does not answer, and no releases are known")
-    if not recorder.has_room:
+        snapshot = await held.catalog.snapshot()
+    except Exception:  # the catalog has logged it
+        return Readiness("unavailable", f"{held.catalog.away}, and no releases are known")
+    if not held.recorder.has_room:
         return Readiness("unavailable", "the spool is full")
-    if not has_base and not await _any(asked, snapshot.engines):
-        return Readiness("unavailable", "no engine answers")
-    away = recorder.away or ("the database does not answer" if catalog.is_stale else "")
-    return Readiness("degraded" if away else OK, away)
+    found = await _outlook(held, snapshot.engines, snapshot.lines, snapshot.pinned)
+    if found.lacks_engine and not (found.is_answered or _base(held).stands_in):
+        said = f": {found.lacks_engine}" if found.engines else ""
+        return Readiness("unavailable", f"no engine answers{said}")
+    if found.is_hopeless:
+        return Readiness("unavailable", found.why)
+    away = held.recorder.away or held.catalog.away
+    whys = "; ".join(filter(None, (away, found.why)))
+    return Readiness("degraded" if whys else OK, whys)
 
 
-async def _any(asked: Engines, known: Sequence[Address]) -> bool:
-    return any(await asyncio.gather(*(asked.answers(engine) for engine in known)))
+def _why_not(error: Exception) -> str:
+    """What the database does instead of an answer, in words for everybody."""
+    if isinstance(error, DatabaseUnavailable):
+        return "does not answer"
+    log.error("the database cannot be asked how lines and engines are", exc_info=error)
+    return "refuses what it is asked; the gateway's log says why"
 
 
-def _known_engines() -> list[Address]:
+async def _outlook(
+    held: Completions, known: Sequence[Address], lines: Mapping[str, LineReleases], pinned: NamedVersion | None
+) -> Outlook:
+    states = await held.engines.states(known)
+    seen = [Seen(one.name, states[one.name], held.engines.kept_from(one)) for one in known]
+    return outlook(lines, seen, held.rules(pinned), _base(held))
+
+
+def _base(held: Completions) -> Base:
+    is_set = bool(held.upstream.url)
+    return Base(is_set, is_set and held.settings.fallback_to_base)
+
+
+def _known(pin: str) -> tuple[list[Address], dict[str, LineReleases], NamedVersion | None]:
     with transaction(ASK_SECONDS) as session:
-        return engines.known(session)
+        pinned = releases.version_named(session, pin) if pin else None
+        return engines.known(session), releases.by_line(session), pinned

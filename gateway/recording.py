@@ -58,7 +58,8 @@ class Recording:
             Refusal: 503, it cannot be recorded.
         """
         if caller.consent is not False and not route.is_exact and route.reason != PINNED:
-            row = NewFailure(caller.call_id, route.line, route.version, reason, datetime.now(UTC), asked)
+            now = datetime.now(UTC)
+            row = NewFailure(caller.call_id, route.line, route.version, reason, now, asked, caller.unit)
             self.recorder.failed(row)
 
     def remembered(self, caller: Caller) -> Answered | None:

@@ -18,7 +18,7 @@ from db import recordings
 from db.feedback import NewFeedback
 from db.recordings import Event, Start
 from db.session import transaction
-from gateway import access
+from gateway import access, bodies
 from gateway.errors import RETRY_AFTER_SECONDS, Refusal, bad_request
 from gateway.ingest import Rejected, decode, parse, rejected
 from gateway.redaction import Rules, of_rejected, rules_of
@@ -42,7 +42,7 @@ class Reports:
 
     def __init__(self, settings: GatewaySettings, redactor: Redactor) -> None:
         self.keys, self.most = settings.keys, settings.ingest_waiting
-        self._redactor = redactor
+        self._redactor, self._seconds = redactor, settings.body_seconds
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="ingest")
         self._held: set[asyncio.Task[dict[str, Any]]] = set()
 
@@ -55,7 +55,7 @@ class Reports:
         """Many events: which were stored, which were there, and which cannot be used.
 
         Raises:
-            Refusal: 400, 401, 413, 415, 429, or 503 where a line's redaction cannot be applied.
+            Refusal: 400, 401, 408, 413, 415, 429, or 503 where a line's redaction cannot be applied.
             DatabaseUnavailable: nothing was stored, or it is not known whether it was.
         """
         raw, encoding = await self._body(request)
@@ -65,7 +65,7 @@ class Reports:
         """One event of that kind, with the ids that its path names. 422 when it cannot be used.
 
         Raises:
-            Refusal: 400, 401, 413, 415, 429 or 503, as for ``ingest``.
+            Refusal: 400, 401, 408, 413, 415, 429 or 503, as for ``ingest``.
             DatabaseUnavailable: as for ``ingest``.
         """
         raw, encoding = await self._body(request)
@@ -84,12 +84,8 @@ class Reports:
             raise Refusal(415, "unknown_encoding", "Content-Encoding: send gzip, or leave it out")
         if len(self._held) >= self.most:
             raise _full()
-        raw = bytearray()
-        async for chunk in request.stream():
-            raw += chunk
-            if len(raw) > MOST_BYTES:
-                raise _too_large(f"more than {MOST_BYTES} bytes")
-        return bytes(raw), encoding
+        too_large = functools.partial(_too_large, f"more than {MOST_BYTES} bytes")
+        return await bodies.read(request, MOST_BYTES, self._seconds, too_large), encoding
 
     async def _run(self, read: Callable[[], Report]) -> dict[str, Any]:
         """The answer. A caller that goes away meanwhile does not free its place before it is done."""

@@ -6,7 +6,8 @@ A call of a **line** is decided in this order:
 
 1. ``USE_RL_MODEL`` off, or the line's kill row: the base model.
 2. ``RL_MODEL_VERSION`` names a ready version of this line: that version, for ``RL_ROLLOUT_PERCENTAGE`` of agents.
-   A name that is unknown, or a version that is not ready, stops every line: a typing error must not pass silently.
+   A version that is not ready stops its line. An unknown name stops every line: whose it is, nobody knows, and a
+   typing error must not pass silently.
 3. The line's pin row names a ready version: that version, for the same percentage. A version that was ready when it
    was pinned and is rejected now was taken back by a later decision, so the pin no longer counts.
 4. The live releases. An agent has a fixed place in [0, 100) on its line; below the canary's share it gets the
@@ -18,6 +19,7 @@ A call of a **line** is decided in this order:
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from db.releases import LineReleases, LiveRelease, NamedVersion
@@ -82,20 +84,30 @@ def of_line(line: LineReleases, agent: str, rules: Rules) -> Route:
     Raises:
         Refusal: 503, ``RL_MODEL_VERSION`` cannot be used.
     """
-    if killed := _killed(line, rules):
-        return Route(line.line, line.base_model, reason="killed", why=killed)
     at = place(line.line, agent)
+    return next(route for end, route in routes(line, rules) if at < end)
+
+
+def routes(line: LineReleases, rules: Rules) -> Iterator[tuple[float, Route]]:
+    """The line's routes in their order, each with the place in (0, 100] at which it ends; the last ends at 100.
+
+    Raises:
+        Refusal: as for ``of_line``.
+    """
+    if killed := _killed(line, rules):
+        yield 100, Route(line.line, line.base_model, reason="killed", why=killed)
+        return
     if (pinned := _pinned(line, rules)) is not None:
-        inside = Route(line.line, line.base_model, pinned.name, pinned.uri, PINNED)
-        return inside if at < rules.rollout_percentage else _outside(line)
-    for release in line.releases:
-        share = min(release.share, rules.rollout_percentage)
-        if at < share:
-            return Route(line.line, line.base_model, release.version, release.uri, _reason(release, share))
-    if not line.releases:
+        yield rules.rollout_percentage, Route(line.line, line.base_model, pinned.name, pinned.uri, PINNED)
+    elif not line.releases:
         why = f"the line {line.line!r} has no released version yet"
-        return Route(line.line, line.base_model, reason="fallback: no released version", is_fallback=True, why=why)
-    return _outside(line)
+        yield 100, Route(line.line, line.base_model, reason="fallback: no released version", is_fallback=True, why=why)
+    else:
+        for release in line.releases:
+            share = min(release.share, rules.rollout_percentage)
+            yield share, Route(line.line, line.base_model, release.version, release.uri, _reason(release, share))
+    why = "this agent is outside the released share"
+    yield 100, Route(line.line, line.base_model, reason=OUTSIDE, why=why)
 
 
 def _killed(line: LineReleases, rules: Rules) -> str:
@@ -108,13 +120,9 @@ def _killed(line: LineReleases, rules: Rules) -> str:
 
 def _pinned(line: LineReleases, rules: Rules) -> NamedVersion | None:
     """The one version that answers this line, if a variable or a row says so."""
-    if rules.pin and (pinned := _checked_pin(rules)).line == line.line:
-        return pinned
+    if rules.pin and (rules.pinned is None or rules.pinned.line == line.line):
+        return _checked_pin(rules)
     return line.pinned if line.pinned is not None and line.pinned.state == "ready" else None
-
-
-def _outside(line: LineReleases) -> Route:
-    return Route(line.line, line.base_model, reason=OUTSIDE, why="this agent is outside the released share")
 
 
 def _reason(release: LiveRelease, share: float) -> str:

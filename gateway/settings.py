@@ -31,7 +31,7 @@ class GatewaySettings(BaseSettings):
     pins it; otherwise the line's release rows decide. A call of an exact version gets that version.
     """
 
-    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, allow_inf_nan=False)
 
     env: Literal["development", "production", "test"] = Field("development", validation_alias="RLFLEET_ENV")
     gateway_host: str = Field(
@@ -121,6 +121,12 @@ class GatewaySettings(BaseSettings):
         validation_alias="RLFLEET_GATEWAY_MOST_MB",
         description="a request for a completion that is larger gets a 413: several times the longest context as text",
     )
+    body_seconds: float = Field(
+        60,
+        gt=0,
+        validation_alias="RLFLEET_GATEWAY_BODY_SECONDS",
+        description="a request whose body takes longer gets a 408: 16 MiB come in 14 s at 10 Mbit/s",
+    )
     first_byte_seconds: float = Field(
         30,
         gt=0,
@@ -169,20 +175,27 @@ class GatewaySettings(BaseSettings):
         """Whether a line may be answered by a version of ours at all."""
         return self.env != "production" if self.rl_model_switch is None else self.rl_model_switch
 
+    def lacking(self) -> list[InvalidSettings]:
+        """What production lacks: bearer keys, or the engines' key."""
+        if self.env != "production":
+            return []
+        lacks = []
+        if not self.keys:
+            remedy = "set at least one bearer key; without one production would be open"
+            lacks.append(InvalidSettings("RLFLEET_GATEWAY_KEYS", "", remedy))
+        if not self.engine_key:
+            remedy = "set the engines' bearer key; without one production's engines would be open"
+            lacks.append(InvalidSettings("RLFLEET_ENGINE_KEY", "", remedy))
+        return lacks
+
     def checked(self) -> GatewaySettings:
         """These settings.
 
         Raises:
             InvalidSettings: production without bearer keys, or without the engines' key.
         """
-        if self.env == "production" and not self.keys:
-            raise InvalidSettings(
-                "RLFLEET_GATEWAY_KEYS", "", "set at least one bearer key; without one production would be open"
-            )
-        if self.env == "production" and not self.engine_key:
-            raise InvalidSettings(
-                "RLFLEET_ENGINE_KEY", "", "set the engines' bearer key; without one production's engines would be open"
-            )
+        for lack in self.lacking():
+            raise lack
         return self
 
 
@@ -193,8 +206,25 @@ def settings() -> GatewaySettings:
     Raises:
         InvalidSettings: a variable has a value that cannot be used, or production lacks a key.
     """
+    for problem in problems():
+        raise problem
+    return GatewaySettings()
+
+
+def problems() -> list[InvalidSettings]:
+    """All that is wrong with the environment's variables, one by one; no secret is shown."""
     try:
-        return GatewaySettings().checked()
+        return GatewaySettings().lacking()
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        raise InvalidSettings(str(first["loc"][0]), first.get("input"), str(first["msg"])) from None
+        fields = {str(field.validation_alias): field for field in GatewaySettings.model_fields.values()}
+        wrong = {str(one["loc"][0]): one for one in error.errors(include_url=False)}
+        found = []
+        for name, one in wrong.items():
+            found.append(InvalidSettings(name, _shown(one["input"]), f"{one['msg']} ({fields[name].description})"))
+        # The defaults of what is wrong stand in for it, so that what else is wrong is seen too.
+        return found + GatewaySettings(**{name: fields[name].default for name in wrong}).lacking()
+
+
+def _shown(value: object) -> object:
+    """The value, unless it may hold a password: an address can."""
+    return "<hidden>" if "@" in str(value) else value

@@ -11,6 +11,7 @@ from queue import Empty, SimpleQueue
 
 from db import captured
 from db.captured import Captured
+from gateway.catalog import AWAY
 from gateway.spool import SYNC_SECONDS, Batch, Spool
 from rl.errors import DatabaseUnavailable, InvalidRow
 
@@ -25,6 +26,8 @@ FLUSH_SECONDS = 5.0
 """For the database to take what is left when the gateway ends; the rest stays on disk."""
 
 Waiting = tuple[Captured, "asyncio.Future[bool]"]
+
+REFUSED = "captured calls cannot be stored; the gateway's log says why"
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +101,8 @@ def _settle(batch: Sequence[Waiting], outcomes: Sequence[bool | Exception]) -> N
 class Drain:
     """Stores what the spool holds, the oldest first; a record that the database refuses for itself holds up no other.
 
-    ``away`` says why nothing is stored at the moment, and is empty while the database takes what it is given.
+    ``away`` says why nothing is stored at the moment, in words for everybody: the log has those of the database. It is
+    empty while the database takes what it is given.
     """
 
     def __init__(self, spool: Spool) -> None:
@@ -133,20 +137,19 @@ class Drain:
             while time.monotonic() < self._deadline and (batch := self._spool.read(BATCH, BATCH_BYTES)) is not None:
                 self._store(batch)
         except DatabaseUnavailable as error:
-            self._say(str(error))
-            return False
-        except Exception as error:
             if not self.away:
-                log.exception("captured records cannot be stored; they are kept and tried again")
-            self.away = type(error).__name__
+                log.warning("captured calls wait in the spool: %s", error)
+            self.away = AWAY
             return False
-        self._say("")
+        except Exception:
+            if self.away != REFUSED:
+                log.exception("captured records cannot be stored; they are kept and tried again")
+            self.away = REFUSED
+            return False
+        if self.away:
+            log.warning("the spool is empty")
+        self.away = ""
         return True
-
-    def _say(self, away: str) -> None:
-        if bool(away) != bool(self.away):
-            log.warning("captured calls wait in the spool: %s", away) if away else log.warning("the spool is empty")
-        self.away = away
 
     def _store(self, batch: Batch) -> None:
         outcomes = captured.store(batch.records)

@@ -10,7 +10,8 @@ import httpx
 from gateway.answers import Answer, Deadlines, Stream, stream_of_body
 from gateway.chat import parse_answer
 from gateway.errors import unavailable
-from gateway.forwarding import KEY_REFUSED, is_stream
+from gateway.forwarding import is_stream
+from gateway.probing import KEY_REFUSED
 from gateway.settings import GatewaySettings
 from gateway.streaming import Heard
 from rl.errors import EngineUnavailable

@@ -18,7 +18,7 @@ from typing import Literal
 
 from rl import health
 from rl.records import Record
-from rl.selection import INDEPENDENT, Candidate, Comparison, best_of, shown, vetoes
+from rl.selection import INDEPENDENT, Candidate, Comparison, best_of, shown, vetoes_shown
 
 COLLAPSED = Fraction(4, 5)
 OVEROPTIMISED = 0.9
@@ -68,9 +68,8 @@ def _held_out(candidates: Sequence[Candidate], training: Mapping[int, float], by
 
 def _worse(candidate: Candidate, than: Candidate, name: str) -> list[str]:
     return [
-        f"{one.type} {shown(candidate.types[one.type])} against {shown(than.types[one.type])} at {name} "
-        f"(P worse {one.p:.4f})"
-        for one in vetoes(candidate, than)
+        f"{worse} against {better} at {name} (P worse {one.p:.4f})"
+        for one, worse, better in vetoes_shown(candidate, than)
     ]
 
 

@@ -7,11 +7,12 @@ place 0. Places are the steps of ``rl.selection`` and ``rl.alarms``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rl import health
 from rl.alarms import Alarm, alarms
+from rl.alike import ALIKE, shared
 from rl.comparison import probability_better
 from rl.early_stop import early_stop
 from rl.evaluating import Subject, subject
@@ -91,11 +92,12 @@ class ByScenario:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The candidates of a chain that have all their verdicts, and how they are compared."""
+    """The candidates of a chain that can be ranked, how they are compared, and by place why others cannot be."""
 
     points: Mapping[int, Point]
     candidates: list[Candidate]
     by: ByScenario
+    left_out: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def base(self) -> Candidate | None:
@@ -106,7 +108,7 @@ class Ranking:
         return rank(self.candidates, self.base, self.by)
 
     def alarms(self) -> list[Alarm]:
-        """The alarms at each of them."""
+        """The alarms at each point, as far as they can be told: a training's need no verdicts."""
         scores = {place: point.training_score for place, point in self.points.items() if place != 0}
         known = {place: one for place, one in scores.items() if one is not None}
         found = [*alarms(self.candidates, known, self.by), *self._symptoms()]
@@ -144,38 +146,65 @@ class Ranking:
                 for veto in ([] if base is None else vetoes(one, base))
             ],
             "posterior": {self.points[place].label: round(mean, 6) for place, mean in selection.posterior.items()},
-            "alarms": [
-                {"name": one.name, "version": self.points[one.step].label, "evidence": one.evidence}
-                for one in self.alarms()
-            ],
+            "alarms": self.told(),
             "reason": selection.reason,
-        }
+        } | ({"remarks": remarks} if (remarks := self.remarks()) else {})
+
+    def told(self) -> list[dict[str, str]]:
+        """The alarms by name, version and evidence."""
+        return [
+            {"name": one.name, "version": self.points[one.step].label, "evidence": one.evidence}
+            for one in self.alarms()
+        ]
+
+    def remarks(self, labels: Mapping[int, str] | None = None) -> list[str]:
+        """What is not ranked, and which types are not compared between all, in words; ``labels`` are by place."""
+        named = labels or {place: point.label for place, point in self.points.items()}
+        judged = {named[one.step]: one.types for one in self.candidates}
+        alike = set(shared(list(judged.values()))) if judged else set()
+        apart = {name for types in judged.values() for name in types} - alike
+        return [
+            *(f"{named[place]} is not ranked: {reason}" for place, reason in sorted(self.left_out.items())),
+            *(
+                _apart(name, {label: types.get(name, (0, 0))[1] for label, types in judged.items()})
+                for name in sorted(apart)
+            ),
+        ]
 
 
 def ranking(points: Mapping[int, Point], results: Mapping[int, Result], task_set: AnySet) -> Ranking:
     """The chain with the results that may be compared, by place. Counts are of scenarios, rounded down.
 
-    A type of which one of them has no verdict is left out of all. Where most verdicts of one would be left out, as its
-    types had other names then, there is one type of all.
+    A result with far fewer verdicts than another one is left out, with the reason: a rate of few scenarios says nothing
+    beside one of many.
     """
-    counts = {place: _counts(result, task_set) for place, result in sorted(results.items())}
-    judged = [{name for name, (_, n) in types.items() if n} for types in counts.values()]
-    shared = set.intersection(*judged) if judged else set()
-    kept = {place: {name: types[name] for name in types if name in shared} for place, types in counts.items()}
-    if any(2 * _verdicts(kept[place]) < _verdicts(counts[place]) for place in counts) or not shared:
-        kept = {place: {"all": _scenarios(one.k, one.n, task_set)} for place, one in sorted(results.items())}
-    candidates = [Candidate(step=place, types=types, turns=results[place].turns) for place, types in kept.items()]
-    return Ranking(points, candidates, ByScenario(results))
+    most = max((one.n for one in results.values()), default=0)
+    left_out = {place: _few(one.n, most) for place, one in results.items() if one.n == 0 or one.n < ALIKE * most}
+    candidates = [
+        Candidate(step=place, types=_counts(one, task_set), turns=one.turns)
+        for place, one in sorted(results.items())
+        if place not in left_out
+    ]
+    return Ranking(points, candidates, ByScenario(results), left_out)
+
+
+def _few(n: int, most: int) -> str:
+    return f"{n} verdicts, where another has {most}; evaluate the missing scenarios first"
 
 
 def _counts(result: Result, task_set: AnySet) -> dict[str, tuple[int, int]]:
-    name = getattr(task_set, "environment", "logged")
-    types = result.types or {name: (result.k, result.n)}
-    return {kind: _scenarios(k, n, task_set) for kind, (k, n) in sorted(types.items())}
+    """By type, of those that have verdicts."""
+    types = {kind: _scenarios(k, n, task_set) for kind, (k, n) in sorted(result.types.items()) if n}
+    return types or {getattr(task_set, "environment", "logged"): _scenarios(result.k, result.n, task_set)}
 
 
-def _verdicts(types: Mapping[str, tuple[int, int]]) -> int:
-    return sum(n for _, n in types.values())
+def _apart(name: str, sizes: Mapping[str, int]) -> str:
+    """Which versions have how many verdicts of a type that not all have."""
+    by_size = {
+        n: [label for label, size in sizes.items() if size == n] for n in sorted({*sizes.values()}, reverse=True)
+    }
+    counts = ", ".join(f"{n or 'none'} at {', '.join(labels)}" for n, labels in by_size.items())
+    return f"type {name} is not compared between all: verdicts of it are {counts}"
 
 
 def _scenarios(k: int, n: int, task_set: AnySet) -> tuple[int, int]:

@@ -15,13 +15,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from rl.errors import InvalidInput
+from rl.gate import Gate
 from rl.held_out import HeldOut, LoggedSet
 from rl.late import Late
 from rl.objective_parts import Kl, refusal
 from rl.objectives import Cispo, Dapo, Dpo, DrGrpo, Gspo, Objective, Ppo, ReinforceBaseline, Rloo, WeightedSft
 from rl.objectives import Grpo as GrpoTrain
 from rl.objectives import Sft as SftTrain
-from rl.policies import Gate
 from rl.readiness import Thresholds
 from rl.redaction import Redaction
 from rl.retention import Retention
@@ -176,7 +176,7 @@ class LineConfig(Config):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     base_model: str
-    version_prefix: str | None = None
+    version_prefix: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     source: str | None = None
     automatic: bool = True
     # Left out of the dump while they say nothing, so that older processes can read the row.

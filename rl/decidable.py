@@ -18,7 +18,8 @@ def check_line(config: LineConfig) -> None:
     if config.validation is not None:
         _check_enough("validation.count", config.validation.count, config.release)
     if config.held_out is not None:
-        _check_enough("held_out.scenarios", config.held_out.scenarios, config.release)
+        together = config.held_out.judge is not None
+        _check_enough("held_out.scenarios", config.held_out.scenarios, config.release, together=together)
 
 
 def check_run(config: RunConfig) -> None:
@@ -41,13 +42,28 @@ def overlap(one: TaskSet, other: TaskSet) -> bool:
     return max(one.first_seed, other.first_seed) < min(one.first_seed + one.count, other.first_seed + other.count)
 
 
-def _check_enough(field: str, count: int, release: Release) -> None:
-    """Results are ranked with 95 % of their verdicts, so that many must be enough to decide on."""
-    if math.ceil(MIN_COVERAGE * count) >= release.min_scenarios:
+def pairs_left(count: int) -> int:
+    """Of ``count`` scenarios the fewest that both versions have a verdict on: each lacks 5 %, on other scenarios."""
+    return max(0, 2 * _of_one(count) - count)
+
+
+def _check_enough(field: str, count: int, release: Release, *, together: bool = False) -> None:
+    """What may be missing must leave enough to decide on; ``together`` where a verdict is on both versions at once."""
+    least_of = _of_one if together else pairs_left
+    if least_of(count) >= release.min_scenarios:
         return
-    least = math.floor((release.min_scenarios - 1) / MIN_COVERAGE) + 1
+    least = count
+    # One scenario more may let each lack one more, so that fewer are left: the next number must do too.
+    while min(least_of(least), least_of(least + 1)) < release.min_scenarios:
+        least += 1
+    what = "verdicts" if together else "verdicts on each version"
     remedy = (
-        f"with the {1 - MIN_COVERAGE:.0%} of verdicts that may be missing, release.min_scenarios = "
-        f"{release.min_scenarios} needs {least} or more; or lower release.min_scenarios"
+        f"with the {1 - MIN_COVERAGE:.0%} of {what} that may be missing,"
+        f" release.min_scenarios = {release.min_scenarios} needs {least} or more; or lower release.min_scenarios"
     )
     raise InvalidInput(field, count, remedy)
+
+
+def _of_one(count: int) -> int:
+    """The fewest scenarios with a verdict."""
+    return math.ceil(MIN_COVERAGE * count - 1e-9)

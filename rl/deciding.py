@@ -21,13 +21,22 @@ from rl.selection import Candidate, best_of
 
 
 def points_of_run(line: LineState, run: RunState) -> dict[int, Point]:
-    """The run's checkpoints by place. A version that somebody rejected by hand is left out, but never the start."""
+    """The run's checkpoints by place, but for those that nothing can choose any more; the start is always among them.
+
+    A version that somebody rejected by hand is left out, and so is every checkpoint of a released one but its own:
+    what agents are served as one version never changes.
+    """
     return _points(line.chain(run))
 
 
 def _points(chain: list[VersionState]) -> dict[int, Point]:
     points = points_of(chain[0] if chain else None, chain[1:])
-    return {place: point for place, point in points.items() if place == 0 or point.version.state != "rejected"}
+    return {place: point for place, point in points.items() if place == 0 or _can_be_chosen(point)}
+
+
+def _can_be_chosen(point: Point) -> bool:
+    state = point.version.state
+    return state == "candidate" or (state != "rejected" and _is_own(point, point.version))
 
 
 def judged_of(line: LineState, run: RunState) -> tuple[Compared, Ranking]:

@@ -4,7 +4,8 @@ Results of different judges or prompts are not compared. The newest prompt among
 and the others are asked for again under it; what was there before stays. A result may be ranked once all its shards are
 there and at least 95 % of the verdicts; below that the shards that lack some are asked for again, as long as that
 brings new ones. How many scenarios logs hold is known only once they were looked at, and may be more later: a shard of
-them with under 95 % of the scenarios that another result has is asked for again too.
+them with under 95 % of the scenarios that another result has is asked for again too, and so are results that have too
+few scenarios in common (``rl.in_common``).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from rl import in_common
 from rl.config import TaskSet
 from rl.held_out import LoggedSet
 from rl.line_state import EVALUATE_LAST, AnySet, Part, Result, VersionState, Want
@@ -71,23 +73,21 @@ def evaluate(
     return Want("evaluate", "gpu", inputs, task_set.model_dump(mode="json"), EVALUATE_LAST + rank)
 
 
-def to_evaluate(task_set: AnySet, found: Result | None, shard: int | None, most: int = 0) -> list[Part]:
+def to_evaluate(
+    task_set: AnySet, found: Result | None, shard: int | None, most: int = 0, *, lacks: bool = False
+) -> list[Part]:
     """The parts that have no verdicts yet; once there are none, those with verdicts missing, if too many are.
 
-    ``most`` is how many scenarios of the logs another result has in one part: parts with under 95 % of it come before.
+    ``most`` is how many scenarios of the logs another result has in one part: parts with under 95 % of it come before,
+    and all where the result ``lacks`` scenarios that others have.
     """
     parts = () if found is None else found.shards()
     absent = [part for sample in range(task_set.samples) for part in _absent(task_set, parts, sample, shard)]
     if absent or found is None:
         return absent
-    if few := [part for part in parts if part.size < MIN_COVERAGE * most]:
+    if few := [part for part in parts if lacks or part.size < MIN_COVERAGE * most]:
         return [Part(part.sample, 0, task_set.count, held=part.size) for part in few]
     return [] if coverage(task_set, found) >= MIN_COVERAGE else [part for part in parts if part.missing]
-
-
-def is_whole(task_set: AnySet, found: Result | None, most: int = 0) -> bool:
-    """Whether the result may be ranked: every part was evaluated, and verdicts are missing for at most 5 %."""
-    return found is not None and found.n > 0 and not to_evaluate(task_set, found, None, most)
 
 
 def coverage(task_set: AnySet, found: Result) -> float:
@@ -139,27 +139,41 @@ def compared(
     """
     known = [one for _, found in subjects.values() if found is not None for one in found.all()]
     newest = max(known, key=lambda one: one.newest, default=None)
-    most = _most(task_set, [_alike(found, newest) for _, found in subjects.values()])
-    results: dict[int, Result] = {}
+    alike = {place: _alike(found, newest) for place, (_, found) in subjects.items()}
+    most = _most(task_set, list(alike.values()))
+    parts, whole = _missing(task_set, alike, shard, most)
     wants: list[Want] = []
     for place, (one, found) in subjects.items():
-        alike = _alike(found, newest)
         prompt = (
             newest.prompt_hash if newest is not None and found is not None and _was_judged_else(found, newest) else None
         )
-        if is_whole(task_set, alike, most) and alike is not None:
-            results[place] = alike
         rank = (ranks or {}).get(place, 0)
-        missing = to_evaluate(task_set, alike, shard, most)
-        wants += [evaluate(one, task_set, part, prompt=prompt, rank=rank) for part in missing]
-    return Compared(results, tuple(sorted(wants, key=lambda want: want.priority)), len(subjects))
+        wants += [evaluate(one, task_set, part, prompt=prompt, rank=rank) for part in parts[place]]
+    return Compared(whole, tuple(sorted(wants, key=lambda want: want.priority)), len(subjects))
+
+
+def _missing(
+    task_set: AnySet, alike: Mapping[int, Result | None], shard: int | None, most: int
+) -> tuple[dict[int, list[Part]], dict[int, Result]]:
+    """By place the parts to evaluate, and the results that may be ranked; of logs these have the same scenarios."""
+    known = {place: one for place, one in alike.items() if one is not None}
+    lacks = in_common.lacking(task_set, known) if isinstance(task_set, LoggedSet) else set()
+    parts = {place: to_evaluate(task_set, one, shard, most, lacks=place in lacks) for place, one in alike.items()}
+    whole = {place: one for place, one in known.items() if one.n > 0 and not parts[place]}
+    if isinstance(task_set, TaskSet):
+        return parts, whole
+    shown = in_common.restricted(task_set, whole)
+    few = [place for place, one in shown.items() if coverage(task_set, one) < MIN_COVERAGE]
+    parts |= {place: [part for part in whole[place].shards() if part.missing] for place in few}
+    return parts, {place: one for place, one in shown.items() if place not in few}
 
 
 def _most(task_set: AnySet, results: Sequence[Result | None]) -> int:
-    """The most scenarios of logs that a result has in one part; 0 where the task set says how many there are."""
+    """The most scenarios of logs that a result has in one part, of as many as were asked for; 0 where that is known."""
     if isinstance(task_set, TaskSet):
         return 0
-    return max((part.size for one in results if one is not None for part in one.shards()), default=0)
+    sizes = (part.size for one in results if one is not None for part in one.shards())
+    return min(task_set.count, max(sizes, default=0))
 
 
 def _alike(found: Result | None, newest: Result | None) -> Result | None:

@@ -46,9 +46,10 @@ class Result:
     """The verdicts of one checkpoint on one task set: ``k`` of ``n`` right, in ``turns`` turns on average.
 
     ``types`` holds ``(k, n)`` by type of scenario, ``parts`` the shards that they came in. By scenario, in the order of
-    types and ids, ``successes`` are twice the right samples (a tie with another version is half a success), None where
-    one lacks; they can be compared with those of a result with the same ``scenarios``. ``newest`` orders results in
-    time. ``earlier`` are those of another judge or prompt. ``broken`` and ``at_limit`` count verdicts on episodes with
+    ids, ``successes`` are twice the right samples (a tie with another version is half a success), None where one lacks;
+    they can be compared with those of a result with the same ``scenarios``, whatever types these have. ``newest``
+    orders results in time. Of logs, ``ids`` are numbers made of the scenarios' ids and ``kinds`` their types, in that
+    order. ``earlier`` are those of another judge or prompt. ``broken`` and ``at_limit`` count verdicts on episodes with
     a broken answer, and on those that the turn limit ended (``rl.health``).
     """
 
@@ -62,6 +63,8 @@ class Result:
     newest: int = 0
     scenarios: str = ""
     successes: tuple[int | None, ...] = ()
+    ids: tuple[int, ...] = ()
+    kinds: tuple[str, ...] = ()
     broken: int = 0
     at_limit: int = 0
     earlier: tuple[Result, ...] = ()

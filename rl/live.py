@@ -21,6 +21,7 @@ class Slot(NamedTuple):
     """Calls of one version within ten seconds. ``number`` counts tens of seconds, ``stage`` times with the same shares.
 
     Of ``n`` calls ``failed`` were asked and not answered, and ``refused`` were not asked: a circuit breaker was open.
+    ``of_one`` is (n, failed, refused) of the one unit with most of the canary's failures, of those of the canary.
     """
 
     stage: int
@@ -29,6 +30,7 @@ class Slot(NamedTuple):
     n: int
     failed: int
     refused: int
+    of_one: tuple[int, int, int] = (0, 0, 0)
 
 
 class Counted(Record):
@@ -43,8 +45,9 @@ class Counted(Record):
 class Seen:
     """What the rows say of a canary since it began.
 
-    ``rewards`` are by signal; their ``stage`` numbers stretches of time with the same shares, and ``here`` are those of
-    the share that the canary has. ``hours`` and ``requests``, failed ones too, are counted at this share.
+    ``rewards`` are by signal, in the order in which the signals first came; their ``stage`` numbers stretches of time
+    with the same shares, and ``here`` are those of the share that the canary has. ``hours`` and ``requests``, which
+    include failed ones, are counted at this share.
     """
 
     hours: float
@@ -112,7 +115,8 @@ def stretches(slots: Iterable[Slot]) -> list[Attempts]:
     A breaker is one version's alone: a short fault of the engine that both share may open either, and then refuses that
     one all its calls for a while. So a slot in which either was refused any says nothing, and is left out for both. A
     version whose own fault it is stays refused: where that happened to it alone in more than half of the slots in which
-    it had calls, its refused calls have failed.
+    it had calls, its refused calls have failed. What is left of the canary's calls without those of one unit is counted
+    in the same slots.
     """
     found: dict[tuple[int, int], dict[int, dict[bool, Slot]]] = defaultdict(lambda: defaultdict(dict))
     for one in slots:
@@ -122,14 +126,17 @@ def stretches(slots: Iterable[Slot]) -> list[Attempts]:
 
 def _attempts(slots: Sequence[Mapping[bool, Slot]]) -> Attempts:
     broken = {version for version in (True, False) if _is_refused_alone(slots, version)}
-    sums = {True: (0, 0), False: (0, 0)}
-    for slot in slots:
-        if any(one.refused and version not in broken for version, one in slot.items()):
-            continue
-        for version, one in slot.items():
-            failed, n = sums[version]
-            sums[version] = failed + one.failed + one.refused, n + one.n
-    return Attempts(sums[True], sums[False])
+    kept = [slot for slot in slots if not any(one.refused and mine not in broken for mine, one in slot.items())]
+    canary, stable = _sums(kept, True), _sums(kept, False)
+    of_one = [slot[True].of_one for slot in kept if True in slot]
+    failed, n = sum(one[1] + one[2] for one in of_one), sum(one[0] for one in of_one)
+    return Attempts(canary, stable, (canary[0] - failed, canary[1] - n) if n else None)
+
+
+def _sums(slots: Iterable[Mapping[bool, Slot]], version: bool) -> tuple[int, int]:
+    """Failed and all calls of the version."""
+    mine = [slot[version] for slot in slots if version in slot]
+    return sum(one.failed + one.refused for one in mine), sum(one.n for one in mine)
 
 
 def _is_refused_alone(slots: Sequence[Mapping[bool, Slot]], version: bool) -> bool:

@@ -6,8 +6,10 @@ success rates is theta = p(only the candidate) - p(only the stable version). Rel
 
     P(theta > margin) >= min_probability
 
-with at least ``min_scenarios`` such scenarios that are at least 95 % of all that either version was judged on. The
-cells where both agree say nothing about the sign, which is what makes pairs worth more than two independent rates.
+with at least ``min_scenarios`` such scenarios that are at least 90 % of all that either version was judged on. Each
+version may lack verdicts on 5 % of the scenarios, and where these are others for each, 90 % are left: so two versions
+that were each judged as they have to be are always compared. The cells where both agree say nothing about the sign,
+which is what makes pairs worth more than two independent rates.
 
 The probability is exact. The share D of scenarios where they differ is Beta(2 + wins + losses, 2 + agreements) and,
 independently, the candidate's part X of those is Beta(1 + wins, 1 + losses); theta = D (2 X - 1). So P(theta > m) is
@@ -27,11 +29,14 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import betainc, betaincc, betaincinv
 
+from rl.alike import MIN_COVERAGE
 from rl.errors import InvalidInput
 from rl.verdicts import Cells, EnvironmentVerdict, PolicyDecision, Verdicts
 
 NAME = "paired-margin"
-MIN_COVERAGE = 0.95
+LEAST_PAIRED = 2 * MIN_COVERAGE - 1
+"""The least share of pairs. Of N scenarios a are judged for one, b for the other, u for either, so a + b - u for both;
+with a, b >= c N and u <= N that is at least (2 c - 1) u."""
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(96)
 
 
@@ -45,8 +50,8 @@ def decide(verdicts: Verdicts, min_probability: float, margin: float, min_scenar
     if cells.n < min_scenarios:
         reason = f"both versions were judged on {cells.n:g} scenarios, fewer than {min_scenarios}"
         return _decision(verdicts, cells, None, False, reason, f"{min_scenarios - cells.n:g} more of them")
-    if cells.n < MIN_COVERAGE * judged:
-        reason = f"both versions were judged on {cells.n:g} of {judged} scenarios, less than {MIN_COVERAGE:.0%}"
+    if cells.n < LEAST_PAIRED * judged:
+        reason = f"both versions were judged on {cells.n:g} of {judged} scenarios, less than {LEAST_PAIRED:.0%}"
         return _decision(verdicts, cells, None, False, reason, "verdicts on the scenarios that one of them lacks")
     probability = probability_above(cells, margin)
     released = probability >= min_probability

@@ -1,7 +1,9 @@
 """Whether a candidate is released: as its gate's policy says, and without one where there is nothing to compare.
 
-A type of scenario that is credibly worse vetoes, as it does when a checkpoint is chosen: a policy may look at the total
-alone, and a version trained once has no choice among checkpoints before its decision.
+``paired-margin`` looks at the total alone, so beside it a type of scenario that is credibly worse vetoes. Of T types
+each has 0.2 / T to be called worse by chance, so that a version that is as good everywhere is vetoed in at most about
+one of five decisions, however many types there are (Bonferroni). The other policies are published rules that look at
+each environment, and nothing is added to them.
 """
 
 from __future__ import annotations
@@ -10,8 +12,10 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from rl.policies import Gate, judge
-from rl.selection import Candidate, shown, vetoes
+from rl.gate import Gate
+from rl.paired_margin import NAME
+from rl.policies import judge
+from rl.selection import CREDIBLE, probability_better, shown
 from rl.verdicts import EnvironmentVerdict, PolicyDecision, Verdicts, WorseType
 
 NOTHING_TO_COMPARE = "the first version of its line: nothing to compare with"
@@ -20,7 +24,7 @@ NOTHING_TO_COMPARE = "the first version of its line: nothing to compare with"
 def decide(verdicts: Verdicts, gate: Gate, *, is_first: bool = False) -> PolicyDecision:
     """The decision about the candidate of ``verdicts``. The first version of a line is released without a comparison.
 
-    A version that the policy would release is not where it is credibly worse in a type of scenario.
+    A version that ``paired-margin`` would release is not where it is credibly worse in a type of scenario.
 
     Raises:
         InvalidInput: the versions have no environment in common, or scores that the policy cannot take.
@@ -28,7 +32,7 @@ def decide(verdicts: Verdicts, gate: Gate, *, is_first: bool = False) -> PolicyD
     if is_first:
         change = "a stable version to compare with"
         return _without_comparison(verdicts, gate, NOTHING_TO_COMPARE, change, released=True)
-    found, worse = judge(verdicts, gate), worse_types(verdicts)
+    found, worse = judge(verdicts, gate), worse_types(verdicts) if gate.policy == NAME else []
     if not worse:
         return found
     vetoed: dict[str, Any] = {"worse": tuple(worse)}
@@ -44,7 +48,10 @@ def decide(verdicts: Verdicts, gate: Gate, *, is_first: bool = False) -> PolicyD
 
 
 def worse_types(verdicts: Verdicts) -> list[WorseType]:
-    """The types that veto, by ``rl.selection.vetoes``; none where all scenarios are of one: that is the policy's."""
+    """Of the T types with scenarios that both were judged on, those where P(its rate is lower) > 1 - 0.2 / T.
+
+    Priors are uniform. None where all scenarios are of one type: that is the policy's.
+    """
     sides: dict[str, tuple[tuple[int, int], tuple[int, int]]] = {}
     for name in verdicts.environments:
         candidate, stable = verdicts.candidate.get(name, {}), verdicts.stable.get(name, {})
@@ -52,10 +59,12 @@ def worse_types(verdicts: Verdicts) -> list[WorseType]:
             sides[name] = _count(candidate, both), _count(stable, both)
     if len(sides) < 2:
         return []
-    mine, theirs = (Candidate(step=step, types={name: one[1 - step] for name, one in sides.items()}) for step in (1, 0))
+    above = 1 - (1 - CREDIBLE) / len(sides)
+    worse = {name: probability_better(*stable, *candidate) for name, (candidate, stable) in sides.items()}
     return [
-        WorseType(type=one.type, p=round(one.p, 6), candidate=sides[one.type][0], stable=sides[one.type][1])
-        for one in vetoes(mine, theirs)
+        WorseType(type=name, p=round(p, 6), candidate=sides[name][0], stable=sides[name][1])
+        for name, p in sorted(worse.items())
+        if p > above
     ]
 
 

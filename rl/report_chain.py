@@ -45,8 +45,8 @@ def of_chain(
     """
     known = _known(points, task_set)
     found = compared({at: (one.subject, known[at]) for at, one in points.items()}, task_set, None).results
-    ranked = ranking(points, found, task_set) if found else None
-    selection = ranked.select() if ranked else None
+    ranked = ranking(points, found, task_set)
+    selection = ranked.select() if ranked.candidates else None
     drawn = [_point(at, points[at], labels[at], known[at], task_set, ranked, selection) for at in sorted(points)]
     most = max((one.overall.n for one in drawn if one.overall is not None), default=0)
     return Report(
@@ -56,12 +56,12 @@ def of_chain(
         judged_on=described(task_set),
         types=sorted({name for one in drawn for name in one.types}),
         points=drawn,
-        alarms=_alarms(kind, ranked, labels) if ranked else [],
-        early_stop=_stopped(kind, ranked, patience or PATIENCE, patient_from) if ranked else None,
+        alarms=_alarms(kind, ranked, labels),
+        early_stop=_stopped(kind, ranked, patience or PATIENCE, patient_from),
         pick=selection.pick if selection else None,
         reason=_reason(kind, selection, labels),
         decision=decision,
-        notes=_notes(kind, drawn, task_set),
+        notes=[*_notes(kind, drawn, task_set), *ranked.remarks(labels)],
         size=size_of(most),
     )
 
@@ -114,6 +114,8 @@ def _known(points: Mapping[int, ChainPoint], task_set: AnySet) -> dict[int, Resu
         prompt_hash=like.prompt_hash,
         scenarios=like.scenarios,
         successes=ties,
+        ids=like.ids,
+        kinds=like.kinds,
     )
     return known | {0: itself}
 
@@ -124,11 +126,11 @@ def _point(
     label: str,
     result: Result | None,
     task_set: AnySet,
-    ranked: Ranking | None,
+    ranked: Ranking,
     selection: Selection | None,
 ) -> Point:
-    mine = next((found for found in ranked.candidates if found.step == at), None) if ranked else None
-    base = ranked.base if ranked else None
+    mine = next((found for found in ranked.candidates if found.step == at), None)
+    base = ranked.base
     types = mine.types if mine else _counts(one, result, task_set)
     share = 0.0 if result is None else coverage(task_set, result)
     return Point(

@@ -21,6 +21,7 @@ from typing import Protocol
 
 from pydantic import Field
 
+from rl.alike import MIN_COVERAGE, shared, sides, total
 from rl.comparison import probability_better
 from rl.errors import InvalidInput
 from rl.intervals import check_count
@@ -41,10 +42,10 @@ __all__ = [
     "select",
     "shown",
     "vetoes",
+    "vetoes_shown",
 ]
 
 CREDIBLE = 0.8
-MIN_COVERAGE = 0.95
 
 
 class Candidate(Record):
@@ -61,7 +62,7 @@ class Candidate(Record):
     @property
     def overall(self) -> tuple[int, int]:
         """Successes and verdicts over all types."""
-        return sum(k for k, _ in self.types.values()), sum(n for _, n in self.types.values())
+        return total(self.types)
 
     @property
     def posterior_mean(self) -> float:
@@ -124,13 +125,17 @@ def select(candidates: Sequence[Candidate]) -> Selection:
 
 
 def rank(candidates: Sequence[Candidate], base: Candidate | None, by: Comparison = INDEPENDENT) -> Selection:
-    """The choice among candidates, at least one, of the same types. Without a base nothing is vetoed."""
+    """The choice among candidates, at least one, on the same scenarios. Without a base nothing is vetoed.
+
+    Where their types have other names, a veto compares what ``rl.alike`` says, and ties are broken by the types that
+    all have.
+    """
     vetoed = {} if base is None else {c.step: reason for c in candidates if (reason := _veto(c, base))}
     survivors = [c for c in candidates if c.step not in vetoed]
     best = best_of(survivors, by)
     probability = {c.step: by.better(best, c) for c in survivors}
     tied = [c for c in survivors if c is best or probability[c.step] < CREDIBLE]
-    pick = max(tied, key=_preference)
+    pick = _preferred(tied)
     return Selection(
         pick=pick.step,
         tie_set=sorted(c.step for c in tied),
@@ -143,22 +148,31 @@ def rank(candidates: Sequence[Candidate], base: Candidate | None, by: Comparison
 
 def best_of(candidates: Sequence[Candidate], by: Comparison = INDEPENDENT) -> Candidate:
     """The one with the highest score; of equal ones the one that a tie is broken for."""
-    return max(candidates, key=lambda c: (by.score(c), _preference(c)))
+    most = max(by.score(one) for one in candidates)
+    return _preferred([one for one in candidates if by.score(one) == most])
 
 
 def vetoes(candidate: Candidate, base: Candidate) -> list[Veto]:
     """The types in which it is credibly worse than step 0, sorted by name."""
     found = []
-    for name, count in sorted(candidate.types.items()):
-        p = probability_better(*base.types[name], *count)
+    for name, (count, before) in sorted(sides(candidate.types, base.types).items()):
+        p = probability_better(*before, *count)
         if p > CREDIBLE:
             found.append(Veto(step=candidate.step, type=name, p=p))
     return found
 
 
-def _preference(candidate: Candidate) -> tuple[Fraction, Fraction, float, float, int]:
+def _preferred(tied: Sequence[Candidate]) -> Candidate:
+    """The one that a tie is broken for."""
+    names = shared([one.types for one in tied])
+    return max(tied, key=lambda one: _preference(one, [one.types[name] for name in names] or [one.overall]))
+
+
+def _preference(
+    candidate: Candidate, counts: Sequence[tuple[int, int]]
+) -> tuple[Fraction, Fraction, float, float, int]:
     """Greater is better. Fractions, because equal means must compare as equal."""
-    rates = [Fraction(k, n) for k, n in candidate.types.values()]
+    rates = [Fraction(k, n) for k, n in counts]
     turns, tokens = (math.inf if cost is None else cost for cost in (candidate.turns, candidate.tokens))
     return sum(rates, Fraction(0)) / len(rates), min(rates), -turns, -tokens, -candidate.step
 
@@ -166,10 +180,16 @@ def _preference(candidate: Candidate) -> tuple[Fraction, Fraction, float, float,
 def _veto(candidate: Candidate, base: Candidate) -> str:
     """Why the candidate is out; empty when it is not."""
     return "; ".join(
-        f"{one.type} {shown(candidate.types[one.type])} against {shown(base.types[one.type])} at step 0 "
-        f"(P worse {one.p:.3f})"
-        for one in vetoes(candidate, base)
+        f"{worse} against {before} at step 0 (P worse {one.p:.3f})"
+        for one, worse, before in vetoes_shown(candidate, base)
     )
+
+
+def vetoes_shown(candidate: Candidate, than: Candidate) -> list[tuple[Veto, str, str]]:
+    """The types that are credibly worse, each with both counts in words: ``update 2/6`` and ``4/6``."""
+    counts = sides(candidate.types, than.types)
+    found = [(one, *counts[one.type]) for one in vetoes(candidate, than)]
+    return [(one, f"{one.type} {shown(worse)}", shown(better)) for one, worse, better in found]
 
 
 def shown(count: tuple[int, int]) -> str:

@@ -2,8 +2,10 @@
 
 1. A signal is a stream of rewards: ``reward``, or a name of feedback. Each gives an interval of the canary's mean minus
    the stable version's that holds the truth at all looks together (:mod:`rl.contrast`).
-2. **Roll back** when the canary's requests fail credibly more often, or it is credibly worse in any signal: each at
-   ``alpha``, the signals sharing theirs. A margin below 0 lets the primary signal be so much worse.
+2. **Roll back** when the canary's requests fail credibly more often, also without the one unit that has most of its
+   failures; or when it is credibly worse in any signal. Each at ``alpha``, of which half is the primary signal's, and
+   the others share the other half in the order in which they came. A margin below 0 lets the primary signal be so much
+   worse.
 3. **Promote** when the canary's goal is credible in the primary signal: better, by more than ``margin``.
 4. **Wait** while the primary signal has too few rewards of either version to say anything, and say how many there are.
    Time alone decides nothing.
@@ -49,23 +51,32 @@ class Rules(Config):
 
 
 class Attempts(NamedTuple):
-    """(failed, all) requests of both versions in one stretch of time that has ended."""
+    """(failed, all) requests of both versions in one stretch of time that has ended.
+
+    ``others`` are the canary's but for those of the one unit with most of its failures; None: all are of others.
+    """
 
     canary: tuple[int, int]
     stable: tuple[int, int]
+    others: tuple[int, int] | None = None
 
 
 class Failures(Record):
-    """Failed and all requests so far, and the logs of the e-values of the alternatives in ``rl.anytime.ODDS``."""
+    """Failed and all requests so far, and the logs of the e-values of the alternatives in ``rl.anytime.ODDS``.
+
+    ``others`` and ``logs_of_others`` are without the one unit that has most of the canary's failures.
+    """
 
     canary: tuple[int, int] = (0, 0)
     stable: tuple[int, int] = (0, 0)
     logs: tuple[float, ...] = (0.0,) * len(ODDS)
+    others: tuple[int, int] = (0, 0)
+    logs_of_others: tuple[float, ...] = (0.0,) * len(ODDS)
 
 
 @dataclass(frozen=True)
 class State:
-    """Everything a verdict rests on: rewards by signal, and failures."""
+    """Everything a verdict rests on: rewards by signal, in the order in which the signals first came, and failures."""
 
     signals: Mapping[str, Rewards] = field(default_factory=dict)
     failures: Failures = field(default_factory=Failures)
@@ -98,6 +109,8 @@ def update(
 ) -> State:
     """The state once rewards, by signal, and requests became known. In any order, but each only once.
 
+    Of signals that are new the order of ``rewards`` counts.
+
     Raises:
         InvalidInput: a reward that is not finite, or counts that cannot be.
     """
@@ -117,12 +130,23 @@ def failed(failures: Failures, batch: Attempts, ratio: float) -> Failures:
     Raises:
         InvalidInput: not 0 <= failed <= all.
     """
-    factors = log_failure_factors(batch.canary, batch.stable, ratio)
+    others = batch.canary if batch.others is None else batch.others
     return Failures(
-        canary=(failures.canary[0] + batch.canary[0], failures.canary[1] + batch.canary[1]),
-        stable=(failures.stable[0] + batch.stable[0], failures.stable[1] + batch.stable[1]),
-        logs=tuple(log + float(factor) for log, factor in zip(failures.logs, factors, strict=True)),
+        canary=_plus(failures.canary, batch.canary),
+        stable=_plus(failures.stable, batch.stable),
+        logs=_grown(failures.logs, batch.canary, batch.stable, ratio),
+        others=_plus(failures.others, others),
+        logs_of_others=_grown(failures.logs_of_others, others, batch.stable, ratio),
     )
+
+
+def _plus(one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
+    return one[0] + other[0], one[1] + other[1]
+
+
+def _grown(logs: Sequence[float], canary: tuple[int, int], stable: tuple[int, int], ratio: float) -> tuple[float, ...]:
+    factors = log_failure_factors(canary, stable, ratio)
+    return tuple(log + float(factor) for log, factor in zip(logs, factors, strict=True))
 
 
 def look(state: State, rules: Rules, before: int | None = None) -> Verdict:
@@ -131,12 +155,25 @@ def look(state: State, rules: Rules, before: int | None = None) -> Verdict:
     It leaves out hours that are too young, for versions that differ in how long their rewards take: of a version that
     fails slowly, mostly the successes are known at first.
     """
-    share = rules.alpha / max(len(state.signals), 1)
+    spent = alphas(list(state.signals), rules)
     found = []
     for name, rewards in sorted(state.signals.items()):
         rows = rewards if before is None else rewards.rows(rewards.cohort < before)
-        found.append(weighed(name, contrast(rows), rules.alpha, share))
+        found.append(weighed(name, contrast(rows), rules.alpha, spent[name]))
     return verdict(found, state.failures, rules)
+
+
+def alphas(signals: Sequence[str], rules: Rules) -> dict[str, float]:
+    """The chance that each signal calls a canary worse that is not: together at most ``rules.alpha``.
+
+    Half of it is the primary signal's. Of the others, in the order in which they first came, number j = 1, 2, 3, ...
+    has the part 1 / (j (j + 1)) of the other half: a signal keeps its chance whatever comes after it, and the parts of
+    however many add up to less than one. The first place is kept for ``reward``, which has no beginning, where that is
+    not the primary one.
+    """
+    half = rules.alpha / 2
+    others = [name for name in dict.fromkeys(["reward", *signals]) if name != rules.primary]
+    return {rules.primary: half} | {name: half / (j * (j + 1)) for j, name in enumerate(others, start=1)}
 
 
 def weighed(signal: str, sums: Contrast, alpha_better: float, alpha_worse: float) -> Evidence:
@@ -163,7 +200,7 @@ def verdict(evidence: Sequence[Evidence], failures: Failures, rules: Rules) -> V
 def _said(
     evidence: Sequence[Evidence], primary: Evidence | None, failures: Failures, rules: Rules
 ) -> tuple[Say, Cause | None, str]:
-    if (log := log_mixed(failures.logs)) >= -math.log(rules.alpha):
+    if (log := credible(failures)) >= -math.log(rules.alpha):
         odds = f"evidence for more than {rules.failure_ratio:g} times the odds {math.exp(min(log, 700.0)):.3g} to 1"
         return "roll back", "failing", f"{_failing(failures)}: {odds}, at least {1 / rules.alpha:.3g}"
     for one in evidence:
@@ -177,6 +214,15 @@ def _said(
     if primary.lower is not None and primary.lower > rules.margin:
         return "promote", "better", f"{shown(primary)}, at least {primary.lower:+.3g} at any look"
     return "continue", None, f"{shown(primary)}, {_between(primary)}"
+
+
+def credible(failures: Failures) -> float:
+    """Log of the evidence that the canary fails more often: that of all its units or without one, whichever is less.
+
+    Agents stay with their version. So one whose requests fail whoever answers would have all the canary's failures
+    by the chance of the canary's share; without it the evidence is that of units that know nothing of each other.
+    """
+    return min(log_mixed(failures.logs), log_mixed(failures.logs_of_others))
 
 
 def shown(evidence: Evidence) -> str:
@@ -198,7 +244,9 @@ def _missing(evidence: Evidence, rules: Rules) -> str:
 def _failing(failures: Failures) -> str:
     counts = (failures.canary, failures.stable)
     canary, stable = (f"{k:,} of {n:,}" for k, n in counts)
-    return f"{canary} requests of the canary failed, {stable} of the stable version"
+    alone = failures.canary[0] - failures.others[0]
+    of_one = f" ({alone:,} of the canary's are one agent's)" if alone > 1 and 2 * alone > failures.canary[0] else ""
+    return f"{canary} requests of the canary failed, {stable} of the stable version{of_one}"
 
 
 def _between(evidence: Evidence) -> str:

@@ -77,7 +77,7 @@ class PolicyDecision(Record):
     """What was decided, with its evidence. ``probability`` is None where nothing was compared or the policy has none.
 
     ``difference`` is (low, mean, high) of the success rates' difference, where it was judged. ``worse`` are the types
-    that veto the candidate, whatever the policy says.
+    that veto the candidate, where the policy looks at the total alone.
     """
 
     released: bool

@@ -98,20 +98,26 @@ def _look(claim: Claim, task_set: LoggedSet, version: Version) -> Asked:
     from db.session import transaction
 
     first, count = int(claim.inputs.get("first", 0)), int(claim.inputs.get("count", task_set.count))
+    again = "held" in claim.inputs or "missing" in claim.inputs
+    whole = again or (first, count) == (0, task_set.count)
     with transaction() as session:
         redaction = redacting.of_line(session, claim.line_id)
         both, against, rival = [version.id], task_set.against, None
         if against not in ("", LOGGED):
             other, checkpoint = versions.named(session, against)
             both, against, rival = [version.id, other.id], checkpoint.sha256, (other.name, checkpoint.uri)
-        points = held_out.points(session, claim.line_id, task_set, both, redaction)
-    if not points[first : first + count] and task_set.split == "held_out":
+        # The first evaluation fixes the scenarios of the others; who is asked again is asked about those of all.
+        known = held_out.known_of(session, claim.line_id, task_set) if whole else []
+        most = max(task_set.count, len(known)) if again else task_set.count
+        points = held_out.points(session, claim.line_id, task_set, both, redaction, known=known, most=most)
+    points = points if whole else points[first : first + count]
+    if not points and task_set.split == "held_out":
         remedy = (
             f"from {task_set.since} to {task_set.until} the logs hold no scenario that is held out, was not trained on"
             " and has a call with a prompt and an answer; raise held_out.share or held_out.hours"
         )
         raise InvalidInput("held_out.share", task_set.share, remedy)
-    return Asked(points[first : first + count], int(claim.inputs.get("sample", 0)), redaction, against, rival)
+    return Asked(points, int(claim.inputs.get("sample", 0)), redaction, against, rival)
 
 
 async def _answers(
@@ -124,7 +130,7 @@ async def _answers(
     from environments.agent import ChatClient
     from tasks.engine import serve_version
 
-    keys = [_key(point, asked.sample, task_set, uri) for point in asked.points]
+    keys = [_key(point, asked, task_set, uri) for point in asked.points]
     missing = [place for place, key in enumerate(keys) if key not in _kept]
     answers = {place: _kept[key] for place, key in enumerate(keys) if key in _kept}
     if missing:
@@ -188,8 +194,10 @@ def _shown(point: Point, message: dict[str, Any], redaction: Redaction) -> Answe
     return Answer(kept.calls[0].response.model_dump(exclude_none=True))
 
 
-def _key(point: Point, sample: int, task_set: LoggedSet, uri: str) -> str:
-    return digest(uri, content_hash(point), point.call.call_id, task_set.max_tokens, task_set.sampled_at, sample)
+def _key(point: Point, asked: Asked, task_set: LoggedSet, uri: str) -> str:
+    """What an answer depends on, as it may be shown: what the line takes out of texts may change meanwhile."""
+    how = task_set.max_tokens, task_set.sampled_at, asked.sample, asked.redaction.model_dump(mode="json")
+    return digest(uri, content_hash(point), point.call.call_id, *how)
 
 
 def _keep(key: str, answer: Answer) -> None:

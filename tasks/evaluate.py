@@ -75,7 +75,7 @@ def _check(claim: Claim, shard: Shard, counts: dict[str, Any]) -> None:
     if held is not None and counts["n"] + counts["missing"] <= held:
         version = claim.inputs["version"]
         remedy = (
-            "the logs hold no more of them now, and others were judged on more; "
+            "the logs hold no more now that it did not learn from, and others were judged on more or on other ones; "
             f"`rlfleet reject {version} --reason TEXT` gives the version up"
         )
         raise InvalidInput("scenarios", held, remedy)
@@ -118,10 +118,12 @@ def _place(claim: Claim) -> tuple[int, int]:
 
 
 def _prompt_hash(task_set: TaskSet) -> str:
+    """The hash of what an environment's verdicts depend on beside the scenario and the answers."""
     import environments
     from rl.config import digest
 
-    return digest(environments.load(task_set.environment).system)
+    environment = environments.load(task_set.environment)
+    return digest(environment.system, environment.max_turns, environment.max_tokens)
 
 
 async def _play(claim: Claim, task_set: TaskSet, version: str, checkpoint: Checkpoint, lease: Lease) -> list[Outcome]:

@@ -59,10 +59,12 @@ def reconcile_once() -> str:
     Kinds that keep dying are paused first, so that they are not rung; what a person should hear of is rung last.
     Settings of alerts that cannot be used leave out what needs them, and nothing else.
     """
+    from db.dispatch import wake_decisions
     from db.jobs import reap
     from db.pauses import pause_failing_kinds
 
     reaped = reap()
+    wake_decisions()
     limits = _limits()
     paused = pause_failing_kinds(limits.pause_dead, limits.pause_minutes) if limits else []
     _train_if_beat_did_not()
@@ -108,8 +110,9 @@ def _watch_if_beat_did_not() -> None:
 
 
 def _look_around(queue_seconds: float | None) -> None:
-    """Once a minute: raise alerts for workers and beats that fell silent, and for jobs that wait too long."""
-    from db import slots, workers
+    """Once a minute: raise alerts for workers and beats that fell silent, for jobs that wait too long, for canaries."""
+    from db import slots, watching, workers
+    from db.session import transaction
 
     ago = slots.age_seconds("look-around")
     if not slots.take_slot("look-around", LOOK_SECONDS):
@@ -121,6 +124,8 @@ def _look_around(queue_seconds: float | None) -> None:
     workers.alert_silent_beat("collect", "look-around", LOOK_SECONDS, capacities)
     if queue_seconds is not None:
         workers.alert_old_queues(queue_seconds, capacities)
+    with transaction() as session:
+        watching.alert_unwatched(session)
 
 
 def _ring_alerts() -> None:

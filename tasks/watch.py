@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from celery.utils.log import get_task_logger
 
-from rl.errors import InvalidInput
 from worker.app import app
 from worker.crash import crash_point
 
@@ -15,18 +16,21 @@ if TYPE_CHECKING:
 
 log = get_task_logger(__name__)
 
-PATIENCE_SECONDS = 240.0
-"""Adding up the traffic of days takes a while."""
+WATCH_SECONDS = 240.0
+"""For all canaries together, well below the task's limit: adding up the traffic of days takes a while."""
+LOOK_PART = 0.75
+"""Of a canary's time; the rest is for what the look leads to, which may wait for the line's lock."""
 
 
 @app.task(name="rlfleet.watch_releases", time_limit=300)
 def watch_releases(period_seconds: int = 0) -> str:
     """Look at every live canary and do what the look says. With a period, only the first of that tick does.
 
-    Two that look at the same moment do it once. One canary that cannot be looked at does not keep the others from it.
+    Two that look at the same moment do it once. One canary that cannot be looked at, or takes its time, does not keep
+    the others from it: each has an equal part of the time that is left, and whose last look is the oldest comes first.
 
     Raises:
-        InvalidInput: rows of a canary that cannot be, once the others were looked at.
+        Exception: the first canary's that could not be looked at, once the others were.
     """
     from db import canaries
     from db.session import transaction
@@ -38,28 +42,42 @@ def watch_releases(period_seconds: int = 0) -> str:
     with transaction() as session:
         live = canaries.canaries(session)
     said, wrong = [], []
-    for canary in live:
+    for canary, seconds in _in_turn(live):
         try:
-            said.append(_watch(canary))
-        except InvalidInput as error:
-            log.error("%s cannot be looked at: %s", canary.version, error)
+            said.append(_watch(canary, seconds))
+        except Exception as error:
+            log.exception("%s cannot be looked at", canary.version)
             wrong.append(error)
     if wrong:
         raise wrong[0]
     return "; ".join(said) or "no canary is live"
 
 
-def _watch(canary: Canary) -> str:
-    """What became of the canary. The line is not locked while its traffic is added up."""
+def _in_turn(live: Sequence[Canary]) -> Iterator[tuple[Canary, float]]:
+    """The canaries, each with the seconds that it may take. Those that the time is too short for come first next."""
+    until = time.monotonic() + WATCH_SECONDS
+    waiting = sorted(live, key=lambda one: one.seen_at or one.began)
+    for number, canary in enumerate(waiting):
+        left = until - time.monotonic()
+        if left < 1:
+            log.warning("no time was left to look at %s", ", ".join(one.version for one in waiting[number:]))
+            return
+        yield canary, left / (len(waiting) - number)
+
+
+def _watch(canary: Canary, seconds: float) -> str:
+    """What became of the canary, within so many seconds. The line is not locked while its traffic is added up."""
     from db import live, watching
     from db.session import transaction
     from rl.live import looked
 
-    with transaction(PATIENCE_SECONDS) as session:
-        seen = live.seen(session, canary)
+    with transaction(seconds) as session:
+        if not live.is_alone(session, canary):
+            return f"{canary.version}: somebody else looks at it"
+        seen = live.seen(session, canary, seconds * LOOK_PART)
     look = looked(seen, canary.plan, canary.place)
     crash_point("before-finish", "watch_releases")
-    with transaction() as session:
+    with transaction(max(seconds * (1 - LOOK_PART), 1.0)) as session:
         is_done = watching.carry_out(session, canary, look)
         crash_point("before-commit", "watch_releases")
     crash_point("after-commit", "watch_releases")

@@ -85,12 +85,13 @@ def _plain(url: str) -> str:
 
 
 def _execute(url: str, statement: str) -> None:
-    connection = psycopg2.connect(_plain(url))
-    try:
-        connection.autocommit = True
-        connection.cursor().execute(statement)
-    finally:
-        connection.close()
+    with db_session.waiting(600):  # it ends with a checkpoint, which a busy disk makes long
+        connection = psycopg2.connect(_plain(url))
+        try:
+            connection.autocommit = True
+            connection.cursor().execute(statement)
+        finally:
+            connection.close()
 
 
 def add_line(session: Session, name: str = "main", base_model: str = "random-qwen3") -> Line:

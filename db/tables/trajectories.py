@@ -124,11 +124,14 @@ class CallFailure(Base):
     """A call that the version ``model`` should have answered and did not, whether or not another answered in its place.
 
     ``at`` is when it was made. ``asked`` is false where circuit breakers kept the call from every engine: that says
-    nothing new of the version.
+    nothing new of the version. ``unit`` is whose call it was: the agent's id, or without one the trajectory's.
     """
 
     __tablename__ = "call_failures"
-    __table_args__ = (Index("ix_call_failures_model", "line", "model", "at"),)
+    __table_args__ = (
+        Index("ix_call_failures_model", "line", "model", "at"),
+        Index("ix_call_failures_unit", "unit"),
+    )
 
     call_id: Mapped[str] = mapped_column(primary_key=True)
     line: Mapped[str]
@@ -136,6 +139,7 @@ class CallFailure(Base):
     reason: Mapped[str]
     at: Mapped[Moment]
     asked: Mapped[bool]
+    unit: Mapped[str | None]
 
 
 class Recording(Base):

@@ -187,6 +187,7 @@ class Decision(Base):
     __table_args__ = (
         CheckConstraint("approval in ('waiting','given','refused','superseded')", name="approval"),
         CheckConstraint("(job_id is null) = (actor is not null)", name="author"),
+        UniqueConstraint("version_id", "id"),
     )
 
     id: Mapped[Key]
@@ -219,6 +220,7 @@ class Release(Base):
         CheckConstraint("stage in ('canary','stable')", name="stage"),
         CheckConstraint("share between 0 and 100", name="share"),
         ForeignKeyConstraint(["line_id", "version_id"], ["versions.line_id", "versions.id"]),
+        ForeignKeyConstraint(["version_id", "decision_id"], ["decisions.version_id", "decisions.id"]),
         Index("uq_releases_live", "line_id", "stage", unique=True, postgresql_where=text("ended_at is null")),
     )
 

@@ -23,6 +23,9 @@ from rl.errors import StartError
 LOGS_HOUR = 10
 """The first attempt's logs are of 2025-01-15T10:00; each fresh one takes the next hour, as ids are global."""
 
+HEEDED_SECONDS = 10.0
+"""A gateway answers by releases of up to two seconds ago; until they are heeded it is asked again."""
+
 
 @dataclass
 class Story:
@@ -156,10 +159,15 @@ class Story:
         body = {"model": self.name, "messages": [{"role": "user", "content": "hello"}], "max_tokens": 4}
         url, key = f"{self.fleet.plan.gateway_url}/v1/chat/completions", self.fleet.plan.environ["RLFLEET_GATEWAY_KEY"]
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        answer = httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
-        facts = read(self.name)
-        facts.gateway_version = answer.headers.get("X-Rlfleet-Version")
-        return facts
+        deadline = time.monotonic() + HEEDED_SECONDS
+        while True:
+            answer = httpx.post(url, json=body, headers=headers, timeout=60, trust_env=False)
+            facts = read(self.name)
+            facts.gateway_version = answer.headers.get("X-Rlfleet-Version")
+            is_heeded = facts.gateway_version is not None and facts.stable in (None, facts.gateway_version)
+            if is_heeded or time.monotonic() > deadline:
+                return facts
+            time.sleep(0.25)
 
     def _python(self, module: str, *words: str) -> None:
         """Run one of our modules to its end, with the fleet's environment."""

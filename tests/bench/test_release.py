@@ -80,19 +80,49 @@ def _ended(outcome: str, stage: int) -> Trial:
 
 
 @pytest.mark.parametrize(
-    ("promoted", "late", "passed"), [(5, 5, True), (6, 5, False), (5, 6, False)], ids=["kept", "promoted", "late"]
+    ("promoted", "late", "failing", "passed"),
+    [(5, 5, 5, True), (6, 5, 5, False), (5, 6, 5, False), (5, 5, 6, False)],
+    ids=["kept", "promoted", "late", "for one agent"],
 )
-def test_both_bounds_decide(promoted: int, late: int, passed: bool) -> None:
+def test_three_bounds_decide(promoted: int, late: int, failing: int, passed: bool) -> None:
+    alone = [_ended("failing", 0)] * failing + [_ended("undecided", 1)] * (100 - failing)
     equal = [_ended("finish", 2)] * promoted + [_ended("undecided", 1)] * (100 - promoted)
     worse = [_ended("worse", 0)] * (100 - late) + [_ended("worse", 1)] * late
-    found = report({"equal": equal, "worse by 15 points": worse})
+    found = report({"equal": equal, "worse by 15 points": worse, release.ALONE: alone})
+    assert found["false_rollback"] == failing / 100
     assert (found["false_promotion"], found["rolled_back_in_time"]) == (promoted / 100, (100 - late) / 100)
     assert found["passed"] is passed
 
 
 def test_a_promotion_is_false_even_if_it_is_taken_back() -> None:
     equal = [_ended("worse", 2)] * 6 + [_ended("undecided", 1)] * 94
-    assert report({"equal": equal, "worse by 15 points": [_ended("worse", 0)]})["passed"] is False
+    others = {"worse by 15 points": [_ended("worse", 0)], release.ALONE: [_ended("undecided", 1)]}
+    assert report({"equal": equal, **others})["passed"] is False
+
+
+def test_an_agent_that_always_fails_is_left_out_of_the_canarys_requests() -> None:
+    trial, nobody = Trial(), np.zeros(AGENTS, np.bool_)
+    first, both, ten = nobody.copy(), nobody.copy(), nobody.copy()
+    first[3], both[[3, 7]], ten[:10] = True, True, True
+    for lost in (first, both, both):
+        release._count(trial, lost, ten, (1, 90))
+    assert (trial.most, trial.failures.canary, trial.failures.stable) == (3, (5, 30), (3, 270))
+    assert trial.failures.others == (2, 27)
+    seventh = nobody.copy()
+    seventh[7] = True
+    for _ in range(2):
+        release._count(trial, seventh, ten, (1, 90))
+    assert (trial.most, trial.failures.canary, trial.failures.others) == (7, (7, 50), (3, 45))
+
+
+def test_an_agent_that_always_fails_works_in_every_hour_whoever_answers() -> None:
+    traffic = Traffic(World(one_fails=1.0), 50, np.random.default_rng(0))
+    for _ in range(3):
+        traffic.hour(np.zeros(50, np.int64), np.full(50, 10))
+        lost, made = traffic.of_canary
+        assert (lost[:, 0] == (traffic.place[:, 0] < 0.1)).all()
+        assert (lost <= made).all()
+        assert not (made & (traffic.place >= 0.1)).any()
 
 
 def test_a_summary_counts_ends() -> None:

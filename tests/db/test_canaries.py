@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -163,3 +164,36 @@ def test_only_a_ready_version_of_the_line_is_pinned(session: Session) -> None:
             controls.pin(session, line.id, version.id, "no", "a test")
     versions.set_state(session, [candidate.id], "ready", "good")
     assert controls.pin(session, line.id, candidate.id, "yes", "a test")
+
+
+BLOCKED = text("select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()")
+
+
+def _is_blocked() -> bool:
+    with transaction() as session:
+        return bool(session.scalar(BLOCKED))
+
+
+def test_a_version_that_is_being_rejected_is_not_pinned_just_before(database: str) -> None:
+    with transaction() as first:
+        empty(first)
+        line, _, canary, release = begin(first)
+    said: list[str] = []
+
+    def pin() -> None:
+        try:
+            with transaction() as other:
+                controls.pin(other, line.id, canary.id, "look at it", "a test")
+            said.append("pinned")
+        except InvalidInput as error:
+            said.append(str(error))
+
+    thread = threading.Thread(target=pin)
+    with transaction() as first:
+        releases.roll_back_canary(first, release, "worse: 1 against 2")
+        thread.start()
+        while thread.is_alive() and not _is_blocked():
+            thread.join(0.01)
+    thread.join()
+    assert len(said) == 1
+    assert "it is rejected; only a ready version can be pinned" in said[0]

@@ -18,7 +18,7 @@ from tests.conftest_database import add_line, empty
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 600000, tzinfo=UTC)
 SAID = {"role": "assistant", "content": "go"}
-FAILURE = NewFailure("f1", "main", "v1", "answered 500", AT)
+FAILURE = NewFailure("f1", "main", "v1", "answered 500", AT, unit="agent")
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def test_a_failure_is_stored_once() -> None:
         assert failures.insert(session, []) == []
         assert failures.insert(session, [FAILURE, FAILURE]) == [True, False]
         assert failures.insert(session, [replace(FAILURE, reason="again")]) == [False]
-    assert rows("select * from rlfleet.call_failures") == [("f1", "main", "v1", "answered 500", AT, True)]
+    assert rows("select * from rlfleet.call_failures") == [("f1", "main", "v1", "answered 500", AT, True, "agent")]
 
 
 def test_a_refusal_goes_before_what_it_refuses() -> None:

@@ -13,7 +13,7 @@ from db.jobs import Claim
 from db.session import transaction
 from db.tables import Checkpoint, Evaluation, Line, Verdict
 from rl.config import TaskSet, digest
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, TransientError
 from rl.held_out import LoggedSet
 from rl.line_state import Part
 from rl.planner import Want, plan
@@ -180,7 +180,7 @@ def test_scenarios_that_the_logs_hold_since_are_added_and_what_was_there_stays(l
 def test_only_verdicts_that_were_missing_are_filled_in(line: Line) -> None:
     name = add(line, "a" * 64)
     assert judge(line, name, several("+?-?"))["missing"] == 2
-    with pytest.raises(InvalidInput, match="2 of 4 verdicts': at least 95% are needed"):
+    with pytest.raises(TransientError, match="2 of 4 verdicts: at least 95% are needed"):
         compared(name, None)
     with transaction() as session:
         checkpoint = session.scalars(select(Checkpoint)).one()
@@ -243,7 +243,7 @@ def test_results_of_two_prompts_are_not_compared_and_the_older_one_is_asked_for_
     hundred = [verdict(str(number), number < 60) for number in range(100)]
     judge(line, stable, hundred, VALIDATION, prompt="old")
     judge(line, name, hundred, VALIDATION, prompt="new")
-    with pytest.raises(InvalidInput, match="judged by different judges or prompts"):
+    with pytest.raises(TransientError, match="judged by different judges or prompts"):
         compared(name, stable, VALIDATION)
     assert wanted(line) == [{"version": stable, "prompt": "new"}]
     judge(line, stable, hundred, VALIDATION, prompt="new")

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db import calls, erasure, feedback, forgetting, lines, outcomes, prune, recordings, trajectories
+from db import calls, erasure, failures, feedback, forgetting, lines, outcomes, prune, recordings, trajectories
 from db.calls import NewCall
+from db.failures import NewFailure
 from db.feedback import NewFeedback
 from db.recordings import End, Start, Step
 from db.session import transaction
@@ -268,3 +269,20 @@ def test_an_agent_that_is_not_known_has_nothing() -> None:
     shared()
     done = forget("nobody")
     assert (counted(done), done.marked.job_ids, done.files) == ({}, set(), 0)
+
+
+def test_calls_that_failed_go_with_their_agent() -> None:
+    with transaction() as session:
+        add_line(session)
+        add_line(session, "other")
+        said = [("alice", "main"), ("alice", "other"), ("bob", "main"), ("t1", "main"), (None, "main")]
+        failures.insert(
+            session, [NewFailure(f"c{n}", line, "v", "", AT, unit=unit) for n, (unit, line) in enumerate(said)]
+        )
+    assert counted(forget(line="other", dry_run=True)) == {"failed calls": 1}
+    assert counted(forget(line="main")) == {"failed calls": 1}
+    assert run("select call_id from rlfleet.call_failures order by 1") == ["c1", "c2", "c3", "c4"]
+    with transaction() as session:
+        assert erasure.erase(session, ["t1"], AT)["failed calls"] == 1
+    assert counted(forget()) == {"failed calls": 1}
+    assert run("select call_id from rlfleet.call_failures order by 1") == ["c2", "c4"]

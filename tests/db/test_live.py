@@ -14,6 +14,7 @@ from db import live, releases
 from db.session import engine, transaction
 from db.tables import Line
 from gateway.routing import place
+from rl.errors import DatabaseUnavailable
 from rl.live import SLOTS, Counted, Seen
 from rl.release_plan import Plan
 from rl.sequential import Attempts
@@ -232,6 +233,49 @@ def test_slots_in_which_a_breaker_refused_either_are_left_out_for_both(session: 
     assert look(session).attempts == [Attempts((5, 8), (0, 3))], "refused alone in three of four slots"
 
 
+def agents(share: float, number: int) -> list[str]:
+    """So many agents whose place lies below the share."""
+    return [name for name in map("agent-{}".format, range(1000)) if place("main", name) < share][:number]
+
+
+def test_the_unit_with_most_of_the_canarys_failures_is_counted_apart(session: Session) -> None:
+    hour = begin(session)
+    often, once = agents(10, 2)
+    for n, name in enumerate([often, often, once, once, once]):
+        traffic.call(session, f"c{n}", CANARY, hour + timedelta(minutes=n), name)
+    for minute in (1, 2):
+        traffic.fail(session, CANARY, hour + timedelta(minutes=minute), agent=often)
+    traffic.fail(session, CANARY, hour + timedelta(minutes=3), agent=once)
+    traffic.fail(session, CANARY, hour + timedelta(minutes=4))
+    for minute in (1, 2, 3):
+        traffic.fail(session, STABLE, hour + timedelta(minutes=minute), agent="b")
+    traffic.fail(session, CANARY, hour + timedelta(minutes=12), agent=often)
+
+    assert look(session).attempts == [Attempts((4, 9), (3, 3), (2, 5)), Attempts((1, 1), (0, 0), (0, 0))]
+
+    traffic.fail(session, CANARY, hour + timedelta(minutes=1), asked=False, agent=once)
+    traffic.fail(session, CANARY, hour + timedelta(minutes=3), asked=False, agent=often)
+    slots = look(session).attempts
+    assert slots[0] == Attempts((2, 5), (1, 1), (1, 3)), "without the slots of two minutes"
+
+
+def test_failures_of_units_that_no_share_gave_the_version_count_for_none(session: Session) -> None:
+    hour = begin(session)
+    traffic.fail(session, CANARY, hour, agent="b")
+    traffic.fail(session, STABLE, hour, agent="h")
+    traffic.fail(session, CANARY, hour, agent="h")
+    assert look(session).attempts == [Attempts((1, 1), (0, 0), (0, 0))]
+
+
+def test_signals_come_in_the_order_in_which_they_were_first_given(session: Session) -> None:
+    hour = begin(session)
+    episode(session, "t0", CANARY, hour, 1.0)
+    episode(session, "t1", STABLE, hour + timedelta(minutes=1), 1.0, "b")
+    for trajectory, name, minute in (("t1", "z", 5), ("t0", "a", 2), ("t0", "z", 1), ("t1", "z", 9)):
+        traffic.think(session, trajectory, name, 1.0, hour + timedelta(minutes=minute))
+    assert list(look(session).rewards) == ["reward", "z", "a"], "by arrival, whatever moment they say"
+
+
 def test_calls_that_no_share_gave_a_version_count_for_none(session: Session) -> None:
     hour = begin(session)
     places = {"h": 1.2, "b": 90.5}
@@ -255,6 +299,40 @@ def test_places_are_those_that_the_gateway_routes_by(session: Session) -> None:
         query = text(f"select unit, {live.PLACE} from unnest(cast(:units as text[])) as u(unit)")  # noqa: S608
         found = session.execute(query, {"line": line, "units": units}).all()
         assert [(unit, at) for unit, at in found] == [(unit, place(line, unit)) for unit in units]
+
+
+@pytest.fixture
+def begun(database: str) -> Iterator[None]:
+    """A canary that other transactions see."""
+    with transaction() as opened:
+        empty(opened)
+        begin(opened)
+    yield
+    with transaction() as opened:
+        empty(opened)
+
+
+def test_a_look_that_takes_too_long_is_given_up_by_the_server_too(begun: None) -> None:
+    going_on = text("select query from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()")
+    with transaction() as first:
+        first.execute(text("lock table rlfleet.calls in access exclusive mode"))
+        with pytest.raises(DatabaseUnavailable, match="statement timeout"), transaction() as other:
+            live.seen(other, traffic.canary_of(other), patience=0.2)
+        assert not [query for query in first.scalars(going_on) if "with spans" in query]
+    with transaction() as other:
+        assert live.seen(other, traffic.canary_of(other), patience=5).requests == 0
+    with transaction() as other:
+        assert other.scalar(text("show statement_timeout")) == "0", "other transactions have no limit"
+
+
+def test_of_two_who_look_at_a_canary_one_is_alone_with_it(begun: None) -> None:
+    with transaction() as first:
+        canary = traffic.canary_of(first)
+        assert live.is_alone(first, canary)
+        with transaction() as other:
+            assert not live.is_alone(other, canary)
+    with transaction() as other:
+        assert live.is_alone(other, canary)
 
 
 WEEK = """

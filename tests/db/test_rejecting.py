@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, text
 
-from db import approvals, decisions, lines, planning, rejecting, runs
+from db import approvals, decisions, lines, planning, rejecting, runs, windows
 from db.session import transaction
 from db.tables import Decision
 from rl.config import Release as Policy
 from rl.errors import InvalidInput
 from rl.planner import Want, plan
+from rl.windows import round_of
 from tests.db.judged import GATE, V0, V1, candidate, decide, line_with, to_decide
 from tests.db.test_runs import V, look, start, told
 from tests.db.trained import states
@@ -79,3 +80,20 @@ def test_a_run_ends_without_the_version_that_could_not_be_judged() -> None:
     with transaction() as session:
         labels = [one["version"] for one in runs.told(session, lines.run_named(session, "demo"))["versions"]]
     assert labels == V[:2]
+
+
+def test_the_next_round_is_played_by_the_newest_version_that_was_not_given_up() -> None:
+    start(40, 80, 60, rounds=2)
+    with transaction() as session:
+        run = lines.run_named(session, "demo")
+        windows.ensure(session, run.line_id, round_of("demo", 3), state="closed", run_id=run.id)
+    played = [player()]
+    for name in (V[2], V[1]):
+        reject(name)
+        played.append(player())
+    assert played == [V[2], V[1], V[0]], "what the run started from is never given up"
+
+
+def player() -> str:
+    with transaction() as session:
+        return planning.policy_of(session, windows.named(session, lines.named(session, "main").id, "run/demo/0003"))

@@ -77,6 +77,19 @@ def test_a_version_of_another_line_is_not_taken(session: Session) -> None:
     refused(session, {**values, "version_id": other.id}, "fk_releases_line_id_version_id")
 
 
+def test_a_decision_on_another_version_is_not_taken(session: Session) -> None:
+    values = row(session)
+    other = add_version(session, add_line(session, "other"), prefix="other")
+    decision_id = decisions.by_person(session, other.line_id, other.id, "not this one", "a test", released=False)
+    refused(session, {**values, "decision_id": decision_id}, "fk_releases_version_id_decision_id")
+    session.execute(text(INSERT), values)
+    with pytest.raises(IntegrityError, match="fk_releases_version_id_decision_id"), session.begin_nested():
+        session.execute(
+            text("update rlfleet.decisions set version_id = :other where id = :decision_id"),
+            {"other": other.id, "decision_id": values["decision_id"]},
+        )
+
+
 def test_a_version_of_another_line_is_not_pinned(session: Session) -> None:
     line_id = row(session)["line_id"]
     other = add_version(session, add_line(session, "other"), prefix="other")

@@ -179,16 +179,21 @@ def test_an_alarm_of_a_version_is_told_once() -> None:
     assert [(one["name"], one["version"]) for one in told()["alarms"]] == [("FORGETTING", V[2])]
 
 
-def test_an_alarm_of_a_training_is_told_once_and_listed() -> None:
-    start(80, 82)
-    manifest = {"config": {"kl": {"target": 0.01}}}
+def diverge() -> None:
+    """The training of the run's first version went far from its reference."""
     with transaction() as session:
         version = session.scalars(select(Version).where(Version.name == V[1])).one()
-        version.manifest = manifest
+        version.manifest = {"config": {"kl": {"target": 0.01}}}
         session.execute(
             text("update rlfleet.checkpoints set metrics = :metrics where id = :id"),
             {"metrics": '{"reference_kl": 0.06}', "id": version.checkpoint_id},
         )
+
+
+@pytest.mark.parametrize("rights", [(80, 82), (80, None), (None, None)])
+def test_an_alarm_of_a_training_is_told_once_and_listed_without_verdicts_too(rights: tuple[int | None, ...]) -> None:
+    start(*rights)
+    diverge()
     for _ in range(2):
         look()
     assert told_alerts() == [("KL", V[1])]

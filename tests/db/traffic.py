@@ -77,9 +77,10 @@ def _call(trajectory: str, model: str, at: datetime, agent: str | None, turn: in
     }
 
 
-def fail(session: Session, model: str, at: datetime, *, asked: bool = True) -> None:
+def fail(session: Session, model: str, at: datetime, *, asked: bool = True, agent: str | None = None) -> None:
     """One call that the version did not answer; unless ``asked``, because a circuit breaker refused it."""
     values = {"call_id": secrets.token_hex(8), "line": "main", "model": model, "asked": asked}
+    values["unit"] = agent
     session.execute(insert(CallFailure), [values | {"reason": "no answer", "at": at}])
 
 

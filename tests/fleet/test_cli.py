@@ -208,7 +208,7 @@ def test_down_waits_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_p
 def test_down_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
     monkeypatch.setattr(cli, "STOP_SECONDS", 0.2)
-    with _held(tmp_path, 2) as fleet:
+    with _held(tmp_path, 10) as fleet:
         down = CliRunner().invoke(cli.app, ["down"])
         assert isinstance(down.exception, StartError)
         assert f"process {fleet.pid} did not end within 0 s: wait" in str(down.exception)

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 import tasks
+from db import controls
 from db.session import transaction
 from fleet.releases_cli import _bounds, releases
 from fleet.terminal import BASE_ANSWERS
@@ -64,6 +65,8 @@ def test_a_canary_with_its_last_look(runner: CliRunner) -> None:
     serve((0.5, 0.5))
     with transaction() as session:
         traffic.fail(session, STABLE, traffic.hours_ago(session, 1))
+        for _ in range(2):
+            traffic.fail(session, CANARY, traffic.hours_ago(session, 1), agent="h")
     tasks.watch_releases.run()
     look = shown(runner)["lines"][0]["canary"]["look"]
     assert (look["verdict"]["say"], look["step"]["action"]) == ("continue", "hold")
@@ -71,6 +74,9 @@ def test_a_canary_with_its_last_look(runner: CliRunner) -> None:
     counted = look["counted"]
     assert counted["canary"] + counted["stable"] == 600
     assert f"    trajectories {counted['canary']} against {counted['stable']}" in words
+    assert any(
+        re.fullmatch(r"    failed 2 of \d+ requests \(2 of one agent\) against 1 of \d+", line) for line in words
+    )
     assert any(re.fullmatch(r"    looked at T: the test says continue; .*", line) for line in words)
     assert any(
         re.fullmatch(r"    reward 0\.\d+ in \d+ rewards of \d+ agents against .*, within \[.*\]", line)
@@ -98,6 +104,29 @@ def test_a_canary_that_was_rolled_back_is_not_a_good_state_until_the_next_releas
         another = add_version(session, add_line(session))
         released(session, another.line_id, another.id)
     assert shown(runner)["ok"]
+
+
+def test_a_pin_that_does_not_count_is_told_as_such(runner: CliRunner) -> None:
+    with transaction() as session:
+        canary = traffic.canary_of(session)
+        controls.pin(session, canary.line_id, canary.version_id, "look at it", "a test")
+    clear = "`rlfleet pin --clear --line main --reason TEXT`"
+    assert said(runner)[1] == f"  pinned: {CANARY} answers everybody until {clear}"
+    with transaction() as session:
+        session.execute(text("update rlfleet.versions set state = 'rejected' where name = :name"), {"name": CANARY})
+    why = f"{CANARY} is rejected, so the releases decide"
+    assert said(runner)[1] == f"  pinned, and not used: {why}; {clear} takes the pin away"
+    assert (shown(runner)["lines"][0]["pinned"], shown(runner)["lines"][0]["pin_counts"]) == (CANARY, False)
+
+
+def test_a_canary_that_nobody_looks_at_any_more_is_told_as_such(runner: CliRunner) -> None:
+    tasks.watch_releases.run()
+    assert not any("for ten minutes" in line for line in said(runner))
+    assert not shown(runner)["lines"][0]["canary"]["is_unwatched"]
+    with transaction() as session:
+        session.execute(text("update rlfleet.releases set looked_at = now() - interval '11 minutes'"))
+    assert "    nobody has looked at its traffic for ten minutes: nothing rolls it back by itself" in said(runner)
+    assert shown(runner)["lines"][0]["canary"]["is_unwatched"]
 
 
 def test_bounds_in_words() -> None:

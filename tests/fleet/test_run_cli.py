@@ -7,6 +7,7 @@ import re
 
 import pytest
 import typer
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 import tasks.ring
@@ -17,7 +18,7 @@ from rl.config import EarlyStop
 from rl.errors import InvalidInput
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_database import empty
-from tests.db.test_runs import V, look, start, state_of
+from tests.db.test_runs import V, diverge, look, start, state_of
 
 app = typer.Typer()
 for command in (runs, resume, finish):
@@ -57,6 +58,27 @@ def test_a_run_that_waits_is_shown_with_the_way_on(runner: CliRunner) -> None:
     assert (said["schema"], said["ok"]) == (1, False)
     (one,) = said["runs"]
     assert (one["run"], one["best"], one["early_stop"]["patience"]) == ("demo", V[1], 2)
+
+
+def test_an_alarm_is_shown_before_anything_is_evaluated(runner: CliRunner) -> None:
+    start(None, None)
+    diverge()
+    printed = runner.invoke(app, ["runs"]).stdout.splitlines()
+    rows = [re.split(r"\s*│\s*", line.strip("│ ")) for line in printed if line.startswith("│")]
+    assert [(row[0], row[-1] == "KL") for row in rows] == [(V[0], False), (V[1], True)]
+    assert [line.split(":")[0] for line in printed if line.startswith("KL")] == [f"KL at {V[1]}"]
+
+
+def test_what_is_not_compared_is_noted(runner: CliRunner) -> None:
+    start(80, 82)
+    with transaction() as session:
+        last = "(select max(id) from rlfleet.evaluations)"
+        session.execute(text(f"update rlfleet.verdicts set type = 'near' where evaluation_id = {last}"))  # noqa: S608
+    notes = [line for line in runner.invoke(app, ["runs"]).stdout.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        f"note: type gridworld is not compared between all: verdicts of it are 100 at {V[0]}, none at {V[1]}",
+        f"note: type near is not compared between all: verdicts of it are 100 at {V[1]}, none at {V[0]}",
+    ]
 
 
 def test_a_person_has_it_go_on_or_end(runner: CliRunner) -> None:

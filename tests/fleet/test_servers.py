@@ -247,7 +247,7 @@ def test_a_server_that_is_not_there_is_named_without_its_password(
     for port in (closed_port, silent_port):
         started = time.monotonic()
         message = _refused({"RLFLEET_HOME": str(tmp_path), name: url.format(port)})
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 20
         assert message.startswith(f"{name}: 127.0.0.1:{port} cannot be used (")
         assert "hush" not in message
 

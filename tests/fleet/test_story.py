@@ -18,6 +18,7 @@ from fleet.demo.view import View
 from rl.config import LineConfig
 from rl.errors import StartError
 from tests.conftest_database import *  # noqa: F403
+from tests.conftest_database import add_version, released
 
 
 def _story(home: Path, said: StringIO, **environ: str) -> Story:
@@ -73,6 +74,35 @@ def test_the_gateway_is_asked_with_the_key(
     monkeypatch.setattr(httpx, "post", post)
     assert story._ask().gateway_version == "v"
     assert [request.headers.get("Authorization") for request in seen] == [header]
+
+
+@pytest.mark.usefixtures("database")
+def test_a_gateway_that_heeds_the_release_in_a_moment_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    story = _story(tmp_path, StringIO())
+    with transaction() as session:
+        line = lines.put(session, story.name, LineConfig(base_model="/srv/models/base"))
+        version = add_version(session, lines.named(session, story.name), "ready")
+        released(session, line, version.id, 100)
+    stale = [httpx.Response(503), httpx.Response(200, headers={"X-Rlfleet-Version": "base"})]
+    answers = iter([*stale, httpx.Response(200, headers={"X-Rlfleet-Version": version.name})])
+    monkeypatch.setattr(httpx, "post", lambda *_, **__: next(answers))
+
+    assert story._ask().gateway_version == version.name
+    assert list(answers) == []
+
+
+@pytest.mark.usefixtures("database")
+def test_a_gateway_that_never_heeds_it_is_not_asked_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    story = _story(tmp_path, StringIO())
+    with transaction() as session:
+        line = lines.put(session, story.name, LineConfig(base_model="/srv/models/base"))
+        released(session, line, add_version(session, lines.named(session, story.name), "ready").id, 100)
+    monkeypatch.setattr("fleet.demo.story.HEEDED_SECONDS", 0.0)
+    monkeypatch.setattr(httpx, "post", lambda *_, **__: httpx.Response(503))
+
+    assert story._ask().gateway_version is None
 
 
 def test_the_demos_files_are_private(tmp_path: Path) -> None:

@@ -177,7 +177,7 @@ def test_a_process_that_ignores_its_signal_is_killed_with_its_group(
     assert len(living(work.parent)) == 2
     started = time.monotonic()
     supervisor.stop()
-    assert 0.3 <= time.monotonic() - started < 3
+    assert 0.3 <= time.monotonic() - started < 15, "the default would be 30 s"
     eventually(lambda: living(work.parent) == [])
 
 
@@ -232,7 +232,7 @@ def test_a_killed_supervisor_leaves_no_process_and_no_grandchild(
         watchdog = psutil.Process(supervising.pid).children()[0]
         supervising.kill()
     killed = time.monotonic()
-    eventually(lambda: len(living(work.parent)) < 4, 2)
+    eventually(lambda: len(living(work.parent)) < 4)
     Home.open({"RLFLEET_HOME": str(folder / "home")}).close()
     assert living(work.parent) == []
     assert 0.5 < time.monotonic() - killed < 10

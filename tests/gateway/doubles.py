@@ -24,8 +24,9 @@ class FakeEngine:
     Each answer is different: its first token is the number of the answer. ``fate`` is what becomes of one: ``silent``
     (nothing is heard), ``whole`` (not streamed, whatever was asked), and of a stream ``dumb`` (nothing after the head),
     ``fails`` and ``cut`` (an error, and the end of the connection, in the middle), ``failed`` (an error before the
-    first token), and ``endless``. ``gone`` counts the callers that went away. ``roots`` are the folders that it
-    says it has versions from.
+    first token), and ``endless``. ``kept`` counts the callers that it keeps waiting, ``gone`` those of them that went
+    away, ``probed`` the requests for its models.
+    ``roots`` are the folders that it says it has versions from.
     """
 
     versions: set[str] = field(default_factory=set)
@@ -37,8 +38,10 @@ class FakeEngine:
     asked: list[dict[str, Any]] = field(default_factory=list)
     loads: list[dict[str, str]] = field(default_factory=list)
     fate: str = ""
+    kept: int = 0
     gone: int = 0
     roots: dict[str, str] = field(default_factory=dict)
+    probed: int = 0
 
     def app(self) -> Starlette:
         return Starlette(
@@ -69,14 +72,15 @@ class FakeEngine:
         self.versions.discard(name)
         return JSONResponse({"status": "ok"}, 200 if self.roots.pop(name, None) else 404)
 
-    async def models(self, _: Request) -> JSONResponse:
+    async def models(self, request: Request) -> JSONResponse:
+        self.probed += 1
+        if refused := self._refused(request):
+            return refused
         return JSONResponse({"data": [{"id": name, "root": root} for name, root in self.roots.items()]})
 
     async def complete(self, request: Request) -> Response:
-        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
-            return JSONResponse({"error": {"message": "wrong key"}}, 401)
-        if self.is_draining:
-            return JSONResponse({"error": {"message": "draining"}}, 503, {"Retry-After": "7"})
+        if refused := self._refused(request):
+            return refused
         if self.refusal is not None:
             return JSONResponse({"error": {"message": "no"}}, self.refusal, {"Retry-After": "9"})
         body = await request.json()
@@ -90,6 +94,13 @@ class FakeEngine:
         if body.get("stream") and self.fate != "whole":
             return StreamingResponse(self.events(request, answer), media_type="text/event-stream")
         return JSONResponse(answer)
+
+    def _refused(self, request: Request) -> JSONResponse | None:
+        if self.key and request.headers.get("authorization") != f"Bearer {self.key}":
+            return JSONResponse({"error": {"message": "wrong key"}}, 401)
+        if self.is_draining:
+            return JSONResponse({"error": {"message": "draining"}}, 503, {"Retry-After": "7"})
+        return None
 
     async def events(self, request: Request, answer: dict[str, Any]) -> AsyncIterator[bytes]:
         """The answer as an engine of ours streams it, a token in each chunk."""
@@ -127,6 +138,7 @@ class FakeEngine:
 
     async def _patient(self, request: Request) -> None:
         """Return when the caller is gone, or the server stops."""
+        self.kept += 1
         try:
             while not await request.is_disconnected() and self.fate:
                 await asyncio.sleep(0.01)

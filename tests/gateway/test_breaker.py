@@ -79,10 +79,8 @@ def test_a_probe_that_fails_opens_it_again_for_as_long() -> None:
 def test_a_probe_that_is_left_or_lost_makes_room_for_another() -> None:
     breaker = opened()
 
-    left = enter(breaker, 10)
-    breaker.left(left)
+    breaker.left(enter(breaker, 10))
     lost = enter(breaker, 11)
-    breaker.succeeded(left)
     assert not breaker.is_closed
     assert breaker.enter(20.9) is None
     probe = enter(breaker, 21)
@@ -100,6 +98,16 @@ def test_answers_that_take_longer_than_it_is_open_close_it() -> None:
 
     assert breaker.is_closed
     breaker.succeeded(probes[1])
+    assert breaker.is_closed
+
+
+def test_a_probe_that_is_left_takes_nothing_from_one_before_it() -> None:
+    breaker = opened()
+    slow, left = (enter(breaker, now) for now in (10, 20))
+
+    breaker.left(left)
+    breaker.succeeded(slow)
+
     assert breaker.is_closed
 
 

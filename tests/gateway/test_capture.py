@@ -166,6 +166,7 @@ def test_the_database_may_be_away_and_nothing_is_lost(tmp_path: Path, postgres_u
                 async with asyncio.timeout(30):
                     while not recorder.away:
                         await asyncio.sleep(0.01)
+                assert recorder.away == "the database does not answer", "without libpq's words: anybody may ask"
                 state = recorder.state()
                 assert (state["waiting"], state["bytes"]) == (300, recorder.spool.size)
                 recorder.spool.sync()
@@ -241,7 +242,9 @@ def test_refusals_failures_and_what_a_hook_refused_are_stored_too(tmp_path: Path
 
     asyncio.run(run())
     assert (stored("t1"), stored("t2")) == (["c1"], [])
-    assert rows("select * from rlfleet.call_failures") == [("f1", "main", "v1", "answered 500: \ufffd", AT, False)]
+    assert rows("select * from rlfleet.call_failures") == [
+        ("f1", "main", "v1", "answered 500: \ufffd", AT, False, None)
+    ]
     assert rows('select source, "row", reason from rlfleet.quarantine') == [("capture", "c9", "the hook refused it")]
 
 

@@ -109,7 +109,7 @@ def test_a_database_that_hangs_holds_up_nobody_who_knows_enough() -> None:
 
     async def run() -> None:
         fresh = Fresh(load, stale_is_fine=True, known=(0, time.time() - 100))
-        fresh.is_stale = True  # the reading before failed
+        fresh.away = "it is"  # the reading before failed
         assert [await fresh.value() for _ in range(50)] == [0] * 50
         assert len(loads) == 1, "and it is asked once"
         assert (fresh.age or 0) > 99
@@ -165,6 +165,35 @@ def test_after_a_reading_that_failed_nobody_waits_for_the_next() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("error", [DatabaseUnavailable("port 5432"), KeyError("no such column")])
+def test_what_is_known_does_where_the_database_refuses(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    loads = list[int]()
+
+    def load() -> int:
+        loads.append(1)
+        if len(loads) > 1:
+            raise error
+        return 7
+
+    async def run() -> None:
+        fresh = Fresh(load, stale_is_fine=True)
+        for number in range(1, 5):
+            fresh._tried -= 100
+            assert await asyncio.gather(*[fresh.value() for _ in range(5)]) == [7] * 5
+            assert (len(loads), bool(fresh.away)) == (number, number > 1)
+
+        ignorant = Fresh(load, stale_is_fine=True)
+        for _ in range(2):
+            with pytest.raises(type(error)):
+                await ignorant.value()
+        assert ignorant.away
+        assert str(error) not in fresh.away
+
+    asyncio.run(run())
+    logged = [record for record in caplog.records if record.name == catalog.__name__]
+    assert len(logged) == 2 * isinstance(error, KeyError), "once for each, not at every reading"
+
+
 def test_a_name_that_is_too_long_for_a_version_is_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[str]()
     monkeypatch.setattr(catalog, "_read_version", asked.append)
@@ -194,8 +223,8 @@ def test_who_must_know_what_is_new_waits_or_is_told() -> None:
         for _ in range(2):
             with pytest.raises(DatabaseUnavailable):
                 await strict.value()
-        assert strict.is_stale
+        assert strict.away
         assert await strict.value() == 2
-        assert not strict.is_stale
+        assert not strict.away
 
     asyncio.run(run())

@@ -166,9 +166,10 @@ def test_a_release_takes_effect_within_a_second(world: World) -> None:
     assert ask(gateway).headers[VERSION] == world.names[0]
 
     world.release(1)
-    began = time.monotonic()
+    changed = asked = time.monotonic()
     while ask(gateway).headers[VERSION] != world.names[1]:
-        assert time.monotonic() - began < 2  # one second of caching, and the machine's own
+        assert asked - changed < 2  # one second of caching, and the database's own
+        asked = time.monotonic()
 
 
 def test_an_engine_loads_a_version_once_and_is_asked_again(world: World) -> None:

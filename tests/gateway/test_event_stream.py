@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import socket
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
+from sqlalchemy import text
+from starlette.types import Receive, Scope, Send
 
-from gateway import completions, event_stream
+from db.session import transaction
+from gateway import event_stream
 from gateway.answers import Deadlines, Stream
 from gateway.event_stream import EventStream
 from gateway.streaming import END, Heard, event
 from rl.errors import InvalidRow
 from tests.gateway.conftest import World
+from tests.gateway.doubles import FakeEngine
+from tests.recorder.doubles import wait_until
 
 Sent = MutableMapping[str, Any]
 SPOKEN = [
@@ -59,9 +65,9 @@ class Answering:
 
         stream = await Stream(self.source, Heard({}), self._deadlines).begin()
         stream.broke = lambda: self.blamed.append("the breaker")
-        held = AsyncExitStack()
-        held.callback(lambda: setattr(self, "is_let_go", True))
-        await EventStream(stream, {}, self._recorded, self.blamed.append, held)({}, receive, send)
+        reply = EventStream(stream, {}, self._recorded, self.blamed.append)
+        reply.held.callback(lambda: setattr(self, "is_let_go", True))
+        await reply({}, receive, send)
 
     async def _recorded(self) -> None:
         self.recorded += 1
@@ -71,7 +77,7 @@ class Answering:
 
 @pytest.mark.parametrize("stops_at", [1, 2, 3])
 def test_a_caller_that_stops_reading_is_let_go_of(monkeypatch: pytest.MonkeyPatch, stops_at: int) -> None:
-    monkeypatch.setattr(event_stream, "TAKING_SECONDS", 0.2)
+    monkeypatch.setattr(event_stream, "TAKING_SECONDS", 1.0)
     answering = Answering(*SPOKEN, LAST, END)
 
     async def take(_: Sent) -> None:
@@ -85,14 +91,27 @@ def test_a_caller_that_stops_reading_is_let_go_of(monkeypatch: pytest.MonkeyPatc
     assert answering.recorded == (stops_at == 3)
 
 
-def test_the_time_that_a_caller_takes_is_not_the_engines() -> None:
-    answering = Answering(*SPOKEN, LAST, END, answer_seconds=0.5)
+class Loop(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
 
-    async def take(message: Sent) -> None:
-        if message.get("body"):
-            await asyncio.sleep(0.6)
+    skipped = 0.0
 
-    asyncio.run(answering.give(take))
+    def time(self) -> float:
+        return super().time() + self.skipped
+
+
+def test_the_time_that_a_caller_takes_is_not_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(event_stream, "TAKING_SECONDS", 1e6)
+    answering = Answering(*SPOKEN, LAST, END, answer_seconds=60)
+
+    with asyncio.Runner(loop_factory=Loop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, Loop)
+
+        async def take(message: Sent) -> None:
+            loop.skipped += 61 if message.get("body") else 0
+
+        runner.run(answering.give(take))
 
     assert (b"".join(answering.sent), answering.blamed) == (b"".join([*SPOKEN, LAST, END]), [])
 
@@ -117,13 +136,48 @@ def test_what_cannot_be_recorded_ends_with_an_error(why: Exception) -> None:
     assert answering.blamed == []
 
 
-def test_a_request_that_does_not_come_is_not_waited_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(completions, "BODY_SECONDS", 0.2)
-    url = world.gateway().base_url
+def test_a_name_that_no_header_can_carry_holds_nothing(world: World) -> None:
+    """Whatever goes wrong before the first byte, the engine and the call's id are let go of."""
+    with transaction() as session:
+        session.execute(text("update rlfleet.versions set name = 'агент-' || name"))
+    engine, ended = FakeEngine(fate="endless"), list[int]()
+    app = engine.app()
+
+    async def counting(scope: Scope, receive: Receive, send: Send) -> None:
+        await app(scope, receive, send)
+        if scope.get("path") == "/v1/chat/completions":
+            ended.append(1)
+
+    world.announce("cpu@test", world.serve(counting))
+    world.release(0)
+    gateway = world.gateway()
+    body = {"messages": [{"role": "user", "content": "go"}], "stream": True}
+    gc.disable()
+    try:
+        for _ in range(2):
+            answer = gateway.post("/v1/chat/completions", json=body, headers={"X-Call-Id": "c1"})
+            assert (answer.status_code, answer.json()["error"]["code"]) == (500, "internal_error")
+        wait_until(lambda: len(ended) == 2)
+    finally:
+        gc.enable()
+        engine.fate = ""
+    assert world.count() == 0
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "ingest", "trajectories/t1/steps", "calls/c1/feedback"])
+def test_a_request_that_does_not_come_is_not_waited_for(world: World, path: str) -> None:
+    url = world.gateway(RLFLEET_GATEWAY_BODY_SECONDS="0.2").base_url
 
     with socket.create_connection((url.host, url.port), 30) as caller:
-        caller.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nhost: here\r\ncontent-length: 9\r\n\r\n{")
-        answer = b"".join(iter(lambda: caller.recv(65536), b""))
+        caller.sendall(f"POST /v1/{path} HTTP/1.1\r\nhost: here\r\ncontent-length: 9\r\n\r\n{{".encode())
+        answer = b"".join(iter(lambda: caller.recv(65536), b""))  # the end of the connection
 
-    assert answer.startswith(b"HTTP/1.1 408 ")
-    assert b"request_timeout" in answer
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    took = "the request's body took more than 0.2 s (RLFLEET_GATEWAY_BODY_SECONDS)"
+    assert json.loads(body)["error"] == {
+        "message": f"{took}; send it again, or less of it",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "request_timeout",
+    }

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from db.engines import Address
+from gateway import probing
 from gateway.forwarding import Engines
 from rl.errors import EngineUnavailable
 
@@ -45,15 +46,17 @@ async def forget(engines: Engines) -> None:
         await engines.ask([], "v1", "/v1", b"{}")
 
 
-def test_a_connection_is_used_again_until_its_engine_is_gone() -> None:
+def test_a_connection_is_used_again_until_its_engine_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probing, "SECONDS", 0.0)
+
     async def check() -> None:
         listener, engines = Listener(), Engines("")
         async with listener.served() as engine:
-            assert await engines.answers(engine)
-            assert await engines.answers(engine)
+            assert await engines.states([engine]) == {"cpu@test": "ok"}
+            assert await engines.states([engine]) == {"cpu@test": "ok"}
             assert (listener.accepted, listener.closed.is_set()) == (1, False)
             await forget(engines)
-            await asyncio.wait_for(listener.closed.wait(), 5)
+            await asyncio.wait_for(listener.closed.wait(), 30)
 
     asyncio.run(check())
 
@@ -63,11 +66,14 @@ def test_a_call_under_way_is_answered_and_its_connection_closed_when_the_engine_
         listener, engines = Listener(), Engines("")
         listener.may_answer.clear()
         async with listener.served() as engine:
-            call = asyncio.create_task(engines.answers(engine))
-            await asyncio.wait_for(listener.asked.wait(), 5)
+            call = asyncio.create_task(engines.states([engine]))
+            await asyncio.wait_for(listener.asked.wait(), 30)
             await forget(engines)
             listener.may_answer.set()
-            assert await call
-            await asyncio.wait_for(listener.closed.wait(), 5)
+            assert await call == {"cpu@test": "ok"}
+            await asyncio.wait_for(listener.closed.wait(), 30)
+            listener.closed.clear()  # it was asked one thing more, over another connection
+            await engines.close()
+            await asyncio.wait_for(listener.closed.wait(), 30)
 
     asyncio.run(check())

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import text
 
+from db.session import transaction
+from gateway.catalog import REFUSED, SECONDS
 from tests.gateway.away import out_of_reach
 from tests.gateway.conftest import World
 from tests.gateway.test_completions import VERSION, ask, problem
@@ -14,10 +20,11 @@ IDLE = {"mode": "spooled", "waiting": 0, "bytes": 0, "oldest_seconds": 0.0, "ref
 
 
 def health(gateway: httpx.Client) -> tuple[int, dict[str, Any]]:
-    """Status and body of ``/health``, without the age of the releases."""
+    """Status and body of ``/health``, without the age of the releases and without details."""
     answer = gateway.get("/health")
     body: dict[str, Any] = answer.json()
     assert set(body.pop("releases")) == {"age_seconds"}
+    assert all(isinstance(body.pop(name), dict) for name in ("engines", "lines", "breakers"))
     return answer.status_code, body
 
 
@@ -30,7 +37,7 @@ def test_health_tells_the_truth_about_the_engine(world: World) -> None:
     assert health(gateway) == (200, {"status": "ok", "database": "ok", "engine": "ok", "capture": IDLE})
 
     engine.is_draining = True
-    assert gateway.get("/health").json()["engine"] == "cpu@test does not answer"
+    wait_until(lambda: gateway.get("/health").json()["engine"] == "cpu@test does not answer")
     assert gateway.get("/health").status_code == 503
 
 
@@ -46,8 +53,42 @@ def test_ready_is_whether_calls_can_be_answered(world: World, postgres_url: str,
         assert gateway.get("/ready").status_code == gateway.get("/live").status_code == 200
         assert gateway.get("/health").status_code == 503
         engine.is_draining = True
-        assert gateway.get("/ready").status_code == 503
+        wait_until(lambda: gateway.get("/ready").status_code == 503)
         assert gateway.get("/live").status_code == 200
+
+
+@contextmanager
+def without_a_column() -> Iterator[None]:
+    """The database refuses to say where engines are, as one does whose migrations are ahead."""
+    change = "alter table rlfleet.engines rename column {} to {}"
+    with transaction() as session:
+        session.execute(text(change.format("url", "address")))
+    try:
+        yield
+    finally:
+        with transaction() as session:
+            session.execute(text(change.format("address", "url")))
+
+
+def test_where_the_database_refuses_calls_are_answered_as_was_last_known(world: World) -> None:
+    world.engine()
+    world.release(0)
+    gateway = world.gateway()
+    assert ask(gateway).status_code == 200
+
+    with without_a_column():
+        wait_until(lambda: gateway.get("/ready").json() == {"status": "degraded", "why": REFUSED})
+        until = time.monotonic() + 2.5 * SECONDS  # so that it is read in between
+        while time.monotonic() < until:
+            assert ask(gateway).headers[VERSION] == world.names[0]
+        status, said = health(gateway)
+        assert (status, said["database"]) == (503, "refuses what it is asked; the gateway's log says why")
+
+        ignorant = world.gateway()
+        assert ask(ignorant).status_code == 500
+        assert ignorant.get("/ready").json()["why"] == f"{REFUSED}, and no releases are known"
+
+    wait_until(lambda: gateway.get("/ready").json()["status"] == "ok")
 
 
 def test_without_the_database_calls_are_answered_as_was_last_known_and_none_is_lost(

@@ -79,8 +79,9 @@ def test_the_kill_switch_comes_before_the_pin_and_the_pin_before_the_release() -
     assert counts(releases, replace(pinned, rollout_percentage=0)) == {BASE: 1000}
 
 
-def test_a_pin_leaves_other_lines_alone() -> None:
-    rules = Rules(pin="other-v1.0.1", pinned=named("other-v1.0.1", line="other"))
+@pytest.mark.parametrize("state", ["ready", "candidate", "rejected"])
+def test_a_pin_leaves_other_lines_alone(state: str) -> None:
+    rules = Rules(pin="other-v1.0.1", pinned=named("other-v1.0.1", state, line="other"))
 
     assert counts(line(release("stable", 100, 3)), rules) == {"v1.0.3": 1000}
 

@@ -33,3 +33,9 @@ def test_rl_does_no_io() -> None:
     modules = sorted(path.stem for path in (ROOT / "rl").glob("*.py") if path.stem != "__init__")
     loaded = _loaded_by("import " + ", ".join(f"rl.{name}" for name in modules))
     assert loaded & {"celery", "httpx", "pydantic_settings", "redis", "sqlalchemy", "torch"} == set()
+
+
+def test_the_gateway_starts_without_scipy() -> None:
+    loaded = _loaded_by("import gateway.app")
+    assert "rl.config" in loaded
+    assert {name for name in loaded if name.split(".")[0] in ("scipy", "torch", "transformers")} == set()

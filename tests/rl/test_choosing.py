@@ -53,17 +53,6 @@ def test_samples_of_a_scenario_are_one_cluster_and_count_once() -> None:
     assert found.by.better(one, zero) == pytest.approx(bootstrap_better([0, 2, 1, 1]))
 
 
-def test_types_that_not_all_have_are_taken_together() -> None:
-    plain = Result(3, 4, 1.0, {"grid": (3, 4)})
-    other = Result(2, 4, 1.0, {"near": (1, 2), "far": (1, 2)})
-    assert [one.types for one in ranked(plain, other).candidates] == [{"all": (3, 4)}, {"all": (2, 4)}]
-    empty = Result(2, 2, 1.0, {"near": (2, 2), "far": (0, 0)})
-    assert [one.types for one in ranked(empty).candidates] == [{"near": (2, 2)}]
-    renamed = Result(60, 100, 1.0, {"grid": (1, 1), "near": (59, 99)})
-    before = Result(50, 100, 1.0, {"grid": (50, 100)})
-    assert [one.types for one in ranked(before, renamed).candidates] == [{"all": (50, 100)}, {"all": (60, 100)}]
-
-
 @pytest.mark.parametrize("rare", [(1, 1), (0, 0)])
 def test_a_rare_type_without_a_verdict_turns_no_veto_off(rare: tuple[int, int]) -> None:
     """The version is credibly worse in one type, whatever is known of the rare one."""
@@ -72,7 +61,10 @@ def test_a_rare_type_without_a_verdict_turns_no_veto_off(rare: tuple[int, int]) 
     k, n = (sum(one[side] for one in better.values()) for side in (0, 1))
     found = ranked(start, Result(k, n, 1.0, better))
     kept = {"far", "near"} | ({"rare"} if rare[1] else set())
-    assert [one.types.keys() for one in found.candidates] == [kept, kept]
+    assert [one.types.keys() for one in found.candidates] == [{"far", "near", "rare"}, kept]
+    assert [one.overall for one in found.candidates] == [(141, 201), (k, n)], "every verdict counts"
+    said = ["type rare is not compared between all: verdicts of it are 1 at v0, none at v1"]
+    assert found.remarks() == found.evidence().get("remarks", []) == ([] if rare[1] else said)
     assert found.select().pick == 0
     assert [(one["version"], one["type"]) for one in found.evidence()["vetoed"]] == [("v1", "far")]
 

@@ -123,6 +123,13 @@ def test_a_config_survives_the_job_row() -> None:
     assert RunConfig.model_validate(run().model_dump(mode="json")) == run()
 
 
+@pytest.mark.parametrize("prefix", ["", "агент", "a b", "a/b", "a@b", "a\n", ".a", "a" * 65])
+def test_a_prefix_that_headers_and_paths_cannot_carry_is_refused(prefix: str) -> None:
+    assert LineConfig(base_model="/m", version_prefix="Shop-2.a_b").version_prefix == "Shop-2.a_b"
+    with pytest.raises(ValidationError, match="version_prefix"):
+        LineConfig(base_model="/m", version_prefix=prefix)
+
+
 def test_a_digest_is_of_the_canonical_json() -> None:
     text = b'[{"a":1,"b":[2.5,null]},"x"]'
     assert digest({"b": [2.5, None], "a": 1}, "x") == hashlib.sha256(text).hexdigest()

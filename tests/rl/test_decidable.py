@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rl.config import GrpoTrain, LineConfig, Optimizer, Release, Rollout, RunConfig, TaskSet
-from rl.decidable import check_line, check_run
+from rl.decidable import check_line, check_run, pairs_left
 from rl.errors import InvalidInput
 from rl.held_out import HeldOut
 from rl.scoring_config import Judge
@@ -27,6 +27,8 @@ def test_the_defaults_on_logs_bear_the_verdicts_that_may_be_missing() -> None:
     check_line(config)
     assert config.held_out is not None
     assert math.ceil(0.95 * config.held_out.scenarios) == 285
+    check_line(LineConfig(base_model="b", held_out=HeldOut(verifier="a:b")))
+    assert pairs_left(300) == 270, "285 of each, and none of the 15 that one lacks is lacked by the other"
 
 
 def test_as_many_scenarios_as_the_decision_needs_are_too_few() -> None:
@@ -34,17 +36,32 @@ def test_as_many_scenarios_as_the_decision_needs_are_too_few() -> None:
         check_line(LineConfig(base_model="b", held_out=logs(scenarios=200)))
     assert (refused.value.field, refused.value.value) == ("held_out.scenarios", 200)
     with pytest.raises(InvalidInput, match=r"validation\.count"):
-        check_line(LineConfig(base_model="b", validation=tasks(209)))
+        check_line(LineConfig(base_model="b", validation=tasks(220)))
+    with pytest.raises(InvalidInput, match=r"held_out\.scenarios.*verdicts on each version.*needs 222 or more"):
+        check_line(LineConfig(base_model="b", held_out=HeldOut(verifier="a:b", scenarios=221)))
 
 
 @pytest.mark.parametrize("needed", [1, 2, 19, 20, 95, 200, 285, 1000])
 def test_the_least_that_is_named_is_the_least_that_passes(needed: int) -> None:
     release = Release(min_scenarios=needed)
     least = next(n for n in range(1, 2000) if math.ceil(0.95 * n) >= needed)
-    check_line(LineConfig(base_model="b", validation=tasks(least), release=release))
+    check_line(LineConfig(base_model="b", held_out=logs(scenarios=least), release=release))
     if least > 1:
         with pytest.raises(InvalidInput, match=f"needs {least} or more"):
-            check_line(LineConfig(base_model="b", validation=tasks(least - 1), release=release))
+            check_line(LineConfig(base_model="b", held_out=logs(scenarios=least - 1), release=release))
+
+
+@pytest.mark.parametrize(
+    ("needed", "least"), [(2, 2), (19, 21), (20, 22), (95, 105), (199, 221), (200, 222), (1000, 1110)]
+)
+def test_two_results_need_more_since_each_may_lack_others(needed: int, least: int) -> None:
+    """Each lacks 5 %, rounded down: of 220 each has 209, and 198 are common; of 221 each has 210, and 199 are."""
+    release = Release(min_scenarios=needed)
+    for count in range(least, least + 45):
+        check_line(LineConfig(base_model="b", validation=tasks(count), release=release))
+    failing = max(n for n in range(1, least) if pairs_left(n) < needed)
+    with pytest.raises(InvalidInput, match=f"needs {least} or more"):
+        check_line(LineConfig(base_model="b", validation=tasks(failing), release=release))
 
 
 def test_a_line_without_scenarios_decides_nothing() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rl.config import TaskSet
-from rl.evaluating import Subject, compared, coverage, evaluate, is_whole, to_evaluate
+from rl.evaluating import Subject, compared, coverage, evaluate, to_evaluate
 from rl.held_out import LoggedSet
 from rl.line_state import Part, Result
 
@@ -21,6 +21,10 @@ ONCE = LOGS.model_copy(update={"samples": 1})
 def result(*parts: Part, k: int = 0, prompt: str = "p", newest: int = 1, judge: str = "environment") -> Result:
     n = sum(part.size - part.missing for part in parts)
     return Result(k, n, 1.0, parts=parts, prompt_hash=prompt, newest=newest, judge=judge)
+
+
+def is_whole(task_set: TaskSet | LoggedSet, found: Result | None) -> bool:
+    return compared({0: (Subject("v"), found)}, task_set, None).complete
 
 
 def inputs(one: Any) -> dict[str, Any]:

@@ -52,6 +52,19 @@ def test_what_one_alone_was_refused_in_most_of_its_slots_has_failed() -> None:
     assert stretches([slot._replace(is_canary=not slot.is_canary) for slot in slots]) == [Attempts((1, 100), (27, 40))]
 
 
+def test_the_calls_of_one_unit_are_left_out_in_the_slots_that_count() -> None:
+    slots = [
+        *both(0, (10, 5, 0), (20, 2, 0)),
+        *both(1, (10, 3, 5), (20, 4, 0)),
+        *both(2, (10, 1, 0), (20, 0, 0)),
+    ]
+    of_one = {0: (2, 2, 0), 1: (4, 3, 1), 2: (1, 0, 0)}
+    slots = [one._replace(of_one=of_one[one.number]) if one.is_canary else one for one in slots]
+    assert stretches(slots) == [Attempts((6, 20), (2, 40), (4, 17))]
+    broken = [one._replace(refused=9, failed=1, of_one=(4, 1, 3)) if one.is_canary else one for one in slots[:2]]
+    assert stretches(broken) == [Attempts((10, 10), (2, 20), (6, 6))]
+
+
 def test_half_of_the_slots_is_not_most_of_them() -> None:
     slots = [*both(0, (10, 1, 9), (20, 0, 0)), *both(1, (10, 2, 0), (20, 1, 0))]
     assert stretches(slots) == [Attempts((2, 10), (1, 20))]

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -106,11 +108,30 @@ def test_too_few_scenarios_decide_nothing() -> None:
 
 
 def test_scenarios_that_one_of_them_lacks_are_seen() -> None:
-    verdicts = Verdicts(candidate=_scores(200, 200), stable=_scores(0, 211))
+    verdicts = Verdicts(candidate=_scores(200, 200), stable=_scores(0, 223))
     decision = decide(verdicts, 0.95, 0.01, 200)
     assert not decision.released
-    assert decision.reason == "both versions were judged on 200 of 211 scenarios, less than 95%"
-    assert decide(Verdicts(candidate=_scores(200, 200), stable=_scores(0, 210)), 0.95, 0.01, 200).released
+    assert decision.reason == "both versions were judged on 200 of 223 scenarios, less than 90%"
+    assert decide(Verdicts(candidate=_scores(200, 200), stable=_scores(0, 222)), 0.95, 0.01, 200).released
+
+
+def _without(scores: Scores, lacking: range) -> Scores:
+    return {
+        name: {one: x for place, (one, x) in enumerate(all_.items()) if place not in lacking}
+        for name, all_ in scores.items()
+    }
+
+
+@pytest.mark.parametrize("count", [222, 240, 300, 301, 319, 1000])
+def test_two_versions_with_95_percent_of_their_verdicts_each_are_always_compared(count: int) -> None:
+    """Also where they lack them on different scenarios: 285 and 285 of 300 leave 270 pairs, 90 % of what either has."""
+    lack = count - math.ceil(0.95 * count)
+    candidate = _without(_scores(count, count), range(lack))
+    stable = _without(_scores(0, count), range(lack, 2 * lack))
+    decision = decide(Verdicts(candidate=candidate, stable=stable), 0.95, 0.01, 200)
+    assert decision.released
+    assert decision.cells is not None
+    assert decision.cells.n == count - 2 * lack
 
 
 def test_samples_count_in_parts() -> None:

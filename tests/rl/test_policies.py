@@ -7,7 +7,8 @@ from scipy.stats import beta
 
 from rl.dominance import threshold
 from rl.errors import InvalidInput
-from rl.policies import POLICIES, Gate, PolicyName, judge
+from rl.gate import Gate, PolicyName
+from rl.policies import POLICIES, judge
 from rl.verdicts import PolicyDecision, Scores, Verdicts, interval_80
 
 

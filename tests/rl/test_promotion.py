@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from rl.errors import InvalidInput
-from rl.policies import Gate, judge
+from rl.gate import Gate
+from rl.policies import judge
 from rl.promotion import decide, no_improvement, worse_types
 from rl.selection import probability_better
 from rl.verdicts import Scores, Verdicts
@@ -58,10 +60,8 @@ BETTER = Verdicts(
 )
 
 
-@pytest.mark.parametrize("policy", ["paired-margin", "champion-2026-07"])
-def test_a_type_that_is_credibly_worse_vetoes_what_the_total_would_release(policy: str) -> None:
-    gate = Gate.model_validate({"policy": policy, "min_scenarios": 20})
-    found, by_total = decide(BETTER, gate), judge(BETTER, gate)
+def test_a_type_that_is_credibly_worse_vetoes_what_the_total_would_release() -> None:
+    found, by_total = decide(BETTER, GATE), judge(BETTER, GATE)
     assert not found.released
     (worse,) = found.worse
     assert (worse.type, worse.candidate, worse.stable) == ("update", (30, 100), (90, 100))
@@ -71,13 +71,47 @@ def test_a_type_that_is_credibly_worse_vetoes_what_the_total_would_release(polic
         by_total.probability,
         by_total.environments,
     )
-    if by_total.released:
-        assert found.reason.startswith("vetoed by type: update 30/100 against 90/100 (P(worse) = 1.0000); but for that")
-        assert found.would_change == "verdicts that do not make update credibly worse"
+    assert by_total.released
+    assert found.reason.startswith("vetoed by type: update 30/100 against 90/100 (P(worse) = 1.0000); but for that")
+    assert found.would_change == "verdicts that do not make update credibly worse"
 
 
-def test_the_total_would_have_released_it() -> None:
-    assert judge(BETTER, GATE).released
+@pytest.mark.parametrize("policy", ["affine-2025-10", "affine-2025-12", "champion-2026-07"])
+def test_a_published_rule_is_that_rule_and_nothing_else(policy: str) -> None:
+    gate = Gate.model_validate({"policy": policy, "min_scenarios": 20})
+    assert decide(BETTER, gate) == judge(BETTER, gate)
+
+
+def test_a_little_less_than_the_champion_in_one_type_is_what_its_rule_lets_pass() -> None:
+    """By 0.98 times the champion's mean: 981 of 1,000 against 1,000, which nobody would call equal."""
+    candidate, stable = _types(a=(900, 1000), b=(981, 1000)), _types(a=(800, 1000), b=(1000, 1000))
+    assert probability_better(1000, 1000, 981, 1000) > 0.999
+    verdicts = Verdicts(candidate=candidate, stable=stable)
+    assert decide(verdicts, Gate(policy="champion-2026-07")).released
+    assert not decide(verdicts, Gate()).released
+
+
+@pytest.mark.parametrize(("types", "vetoed"), [(2, ["a"]), (3, []), (12, [])])
+def test_the_more_types_there_are_the_surer_each_veto_has_to_be(types: int, vetoed: list[str]) -> None:
+    """45 of 100 against 55 is worse with P = 0.9204: above 1 - 0.2 / 2 = 0.9, and below 1 - 0.2 / 3 = 0.9333."""
+    same = {chr(ord("b") + place): (50, 100) for place in range(types - 1)}
+    assert 1 - 0.2 / 2 < probability_better(55, 100, 45, 100) < 1 - 0.2 / 3
+    verdicts = Verdicts(candidate=_types(a=(45, 100), **same), stable=_types(a=(55, 100), **same))
+    assert [one.type for one in worse_types(verdicts)] == vetoed
+
+
+@pytest.mark.parametrize("types", [2, 6, 24])
+def test_a_version_that_is_as_good_everywhere_is_vetoed_in_a_fifth_of_all_decisions_at_most(types: int) -> None:
+    """Within three standard deviations of 400 trials."""
+    generator, vetoed = np.random.default_rng(0), 0
+    for _ in range(400):
+        drawn = [{f"t{kind}": _drawn(generator, 300 // types) for kind in range(types)} for _ in range(2)]
+        vetoed += bool(worse_types(Verdicts(candidate=drawn[0], stable=drawn[1])))
+    assert vetoed <= 400 * 0.2 + 3 * (400 * 0.2 * 0.8) ** 0.5
+
+
+def _drawn(generator: np.random.Generator, n: int) -> dict[str, float]:
+    return {f"s{place}": float(one < 0.6) for place, one in enumerate(generator.random(n))}
 
 
 def test_a_type_that_is_a_little_worse_vetoes_nothing() -> None:

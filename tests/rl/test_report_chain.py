@@ -108,6 +108,21 @@ def test_nothing_was_judged_yet() -> None:
     assert [one.training_score for one in found.points] == [None, 0.4]
 
 
+def test_alarms_of_trainings_are_told_before_anything_is_judged() -> None:
+    found = reported(chain(None, None, None, rewards=(None, 0.8, 0.4)))
+    assert ([(one.name, one.step) for one in found.alarms], found.pick) == ([("COLLAPSE", 2)], None)
+    assert "its highest so far, 0.8 at shop-v1.0.1" in found.alarms[0].evidence
+
+
+def test_types_that_have_other_names_are_shown_and_noted() -> None:
+    renamed = replace(result(31), types={"go": (15, 20), "shut": (16, 20)})
+    found = reported(chain(result(10), renamed))
+    assert found.types == ["go", "open", "shut"]
+    assert [sorted(one.types) for one in found.points] == [["go", "open"], ["go", "shut"]]
+    said = "type shut is not compared between all: verdicts of it are 20 at shop-v1.0.1, none at shop-v1.0.0"
+    assert said in found.notes
+
+
 def test_notes_say_what_a_training_score_is_and_whose_is_missing() -> None:
     points = chain(result(10), result(20), result(21), rewards=(None, 0.4))
     assert reported(points).notes == [TRAINED, "no training score of shop-v1.0.2"]

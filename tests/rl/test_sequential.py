@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from rl.anytime import log_mixed
+from rl.anytime import ODDS, log_mixed
 from rl.contrast import Reward
 from rl.errors import InvalidInput
-from rl.sequential import Attempts, Failures, Rules, State, look, update
+from rl.sequential import Attempts, Failures, Rules, State, alphas, credible, failed, look, update
 
 RULES = Rules()
 
@@ -96,6 +96,53 @@ def test_requests_that_fail_roll_back_even_without_rewards() -> None:
     assert look(update(State(), RULES, {}, batches[:2]), RULES).say == "wait"
 
 
+def test_evidence_without_the_unit_with_most_failures_is_counted_beside_that_of_all() -> None:
+    found = failed(Failures(), Attempts((2, 10), (0, 30), (1, 9)), ratio=1.0)
+    assert (found.canary, found.stable, found.others) == ((2, 10), (0, 30), (1, 9))
+    twice = ODDS.index(2.0)
+    assert math.exp(found.logs[twice]) == pytest.approx(2**2 / 1.25**2)
+    assert math.exp(found.logs_of_others[twice]) == pytest.approx(2 / (1 + 9 / 39))
+    assert credible(found) == log_mixed(found.logs_of_others) < log_mixed(found.logs)
+    assert failed(Failures(), Attempts((2, 10), (0, 30)), 1.0).others == (2, 10), "nobody knows whose they were"
+
+
+def test_failures_of_one_unit_alone_roll_nothing_back() -> None:
+    alone = [Attempts((1, 10), (0, 90), (0, 9))] * 30
+    found = look(update(State(), RULES, {}, alone), RULES)
+    assert (found.say, found.cause) == ("wait", None)
+    of_one = "(30 of the canary's are one agent's)"
+    words = f"; 30 of 300 requests of the canary failed, 0 of 2,700 of the stable version {of_one}"
+    assert found.reason.endswith(words)
+    both = look(update(State(), RULES, {}, [Attempts((2, 10), (0, 90), (1, 9))] * 3), RULES)
+    assert (both.say, both.cause) == ("roll back", "failing")
+    assert both.reason.startswith("6 of 30 requests of the canary failed, 0 of 270 of the stable version: evidence")
+
+
+def _day(rng: np.random.Generator, share: float) -> Failures:
+    """Two days of equal versions and 100 agents with 12 calls an hour, of whom one fails always and 1 % of the rest."""
+    is_canarys, fails = rng.random(100) < share, np.full(100, 0.01)
+    fails[0] = 1.0
+    calls = rng.poisson(2, (48 * 6, 100))
+    lost = rng.binomial(calls, fails)
+    most = int(np.argmax(lost.sum(0) * is_canarys))
+    n, k = calls @ is_canarys, lost @ is_canarys
+    batches = zip(k, n, lost.sum(1) - k, calls.sum(1) - n, calls[:, most], lost[:, most], strict=True)
+    found = Failures()
+    for failures, requests, stable_failures, stable, of_one, of_one_failed in (map(int, row) for row in batches):
+        others = (failures - of_one_failed, requests - of_one)
+        found = failed(found, Attempts((failures, requests), (stable_failures, stable), others), RULES.failure_ratio)
+        if credible(found) >= -math.log(RULES.alpha):
+            break
+    return found
+
+
+def test_an_agent_that_fails_whoever_answers_does_not_roll_an_equal_canary_back() -> None:
+    rng = np.random.default_rng(0)
+    days = [_day(rng, 0.5) for _ in range(40)]
+    assert sum(credible(one) >= -math.log(RULES.alpha) for one in days) <= 2
+    assert sum(log_mixed(one.logs) >= -math.log(RULES.alpha) for one in days) >= 10, "what the rule is for"
+
+
 def test_failures_of_both_versions_are_no_reason() -> None:
     found = look(update(State(), RULES, {"reward": _rewards(0.6, 0.6)}, [Attempts((3, 10), (27, 90))] * 30), RULES)
     assert found.say == "continue"
@@ -114,11 +161,38 @@ def test_feedback_may_roll_back_and_not_promote() -> None:
 def test_signals_share_the_chance_of_a_false_alarm() -> None:
     rows = _rewards(0.3, 0.7)
     alone, beside = look(_state(reward=rows), RULES), look(_state(reward=rows, thumbs=rows), RULES)
-    (one,), (shared, _) = alone.evidence, beside.evidence
-    assert one.upper is not None
-    assert shared.upper is not None
-    assert shared.upper > one.upper
-    assert shared.lower == one.lower
+    (one,), (reward, thumbs) = alone.evidence, beside.evidence
+    assert reward == one, "what comes beside the primary signal takes nothing from it"
+    assert reward.upper is not None
+    assert thumbs.upper is not None
+    assert thumbs.upper > reward.upper
+    assert thumbs.lower == reward.lower
+
+
+def test_half_of_the_chance_is_the_primary_signals_and_each_other_keeps_its_part() -> None:
+    few = alphas(["thumbs"], RULES)
+    assert few == pytest.approx({"reward": 0.025, "thumbs": 0.0125})
+    more = alphas(["thumbs", "reward", "stars", "a"], RULES)
+    assert more == pytest.approx({"reward": 0.025, "thumbs": 0.0125, "stars": 0.025 / 6, "a": 0.025 / 12})
+    assert few.items() <= more.items(), "those that come later take nothing from those before"
+    assert sum(alphas([f"name{n}" for n in range(1000)], RULES).values()) < RULES.alpha
+
+
+def test_rewards_keep_their_place_where_another_signal_is_the_primary_one() -> None:
+    rules = Rules(primary="stars")
+    assert alphas(["thumbs"], rules) == pytest.approx({"stars": 0.025, "reward": 0.0125, "thumbs": 0.025 / 6})
+    assert alphas(["thumbs", "reward"], rules) == alphas(["thumbs"], rules)
+
+
+def test_signals_keep_the_order_in_which_they_came() -> None:
+    rows = _rewards(0.3, 0.7)
+    state = update(update(State(), RULES, {"z": rows}), RULES, {"a": rows, "z": rows, "reward": rows})
+    assert list(state.signals) == ["z", "a", "reward"]
+    upper = {one.signal: one.upper for one in look(state, RULES).evidence}
+    first = look(update(State(), RULES, {"a": rows}), RULES).evidence[0].upper
+    assert upper["a"] is not None
+    assert first is not None
+    assert upper["a"] > first, "a came after z"
 
 
 def test_updates_may_come_in_any_pieces() -> None:

@@ -29,7 +29,8 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 TASKS = TaskSet(environment="babyai", split="validation", first_seed=100, count=6)
 TWICE = TaskSet(environment="babyai", split="validation", count=3, samples=2, temperature=0.7)
-PROMPT = digest(environments.load("babyai").system)
+BABYAI = environments.load("babyai")
+PROMPT = digest(BABYAI.system, BABYAI.max_turns, BABYAI.max_tokens)
 
 
 @pytest.fixture
@@ -131,6 +132,16 @@ def ref_of(seed: int) -> ScenarioRef:
     return ScenarioRef(environment="babyai", split="validation", seed=seed)
 
 
+def test_another_limit_of_turns_or_tokens_is_another_evaluation(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    (name,) = add_versions("a")
+    evaluate(name, TASKS)
+    for limit in ("max_turns", "max_tokens"):
+        monkeypatch.setattr(type(BABYAI), limit, getattr(BABYAI, limit) + 1)
+        evaluate(name, TASKS, prompt=digest(BABYAI.system, BABYAI.max_turns, BABYAI.max_tokens))
+    hashes = [row.prompt_hash for row in rows()]
+    assert (hashes[0], len(set(hashes))) == (PROMPT, 3)
+
+
 def test_a_checkpoint_has_a_name_of_its_own_in_the_engine(model: Model) -> None:
     for name, sha in zip(add_versions("a", "b"), "ab", strict=True):
         before = len(model.calls)
@@ -138,18 +149,24 @@ def test_a_checkpoint_has_a_name_of_its_own_in_the_engine(model: Model) -> None:
         assert {body["model"] for *_, body in model.calls[before:]} == {f"{name}@{sha * 12}"}
 
 
+def seeds(calls: list[tuple[str, int, str, dict[str, Any]]]) -> dict[tuple[str, ...], int]:
+    """The seed of each episode, by its scenario and sample. Episodes are played at a time, in any order."""
+    return {tuple(episode.rsplit("/", 2)[1:]): body["seed"] for episode, turn, _, body in calls if turn == 0}
+
+
 def test_samples_have_seeds_of_their_own_that_no_shard_and_no_version_changes(model: Model) -> None:
     one, two = add_versions("a", "b")
     evaluate(one, TWICE)
-    whole = [body["seed"] for _, turn, _, body in model.calls if turn == 0]
+    whole = seeds(model.calls)
+    first = len(model.calls)
     evaluate(one, TWICE, sample=1)
-    second = [body["seed"] for _, turn, _, body in model.calls if turn == 0][3:]
-    assert len({*whole, *second}) == 6
+    second = seeds(model.calls[first:])
+    assert (sorted(whole), sorted(second)) == tuple([(str(seed), sample) for seed in range(3)] for sample in "01")
+    assert len({*whole.values(), *second.values()}) == 6
     assert {body["temperature"] for *_, body in model.calls} == {0.7}
     before = len(model.calls)
     evaluate(two, TWICE, first=1, count=2)
-    again = [body["seed"] for _, turn, _, body in model.calls[before:] if turn == 0]
-    assert sorted(again) == sorted(whole[1:])
+    assert seeds(model.calls[before:]) == {key: seed for key, seed in whole.items() if key[0] != "0"}
     assert [(row.sample, row.first, row.n) for row in rows()] == [(0, 0, 3), (1, 0, 3), (0, 1, 2)]
 
 

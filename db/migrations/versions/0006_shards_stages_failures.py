@@ -28,7 +28,8 @@ UNDECIDED = """
 do $$
 declare one record; made bigint;
 begin
-    for one in select * from rlfleet.releases where decision_id is null order by id loop
+    for one in select r.* from rlfleet.releases r left join rlfleet.decisions d on d.id = r.decision_id
+                where d.version_id is distinct from r.version_id order by r.id loop
         insert into rlfleet.decisions (line_id, version_id, policy, released, reason, evidence, actor, created_at)
         values (one.line_id, one.version_id, 'person', true, one.reason, '{}', 'unknown', one.created_at)
         returning id into made;
@@ -84,7 +85,7 @@ STAGED = ', o.place, o.ended_reason as "undeployReason"'
 
 
 def upgrade() -> None:
-    """Add what there was no place for. A release without a decision gets one that says so."""
+    """Add what there was no place for. A release without a decision on its version gets one that says so."""
     op.add_column("evaluations", sa.Column("checkpoint_sha256", sa.Text()), schema=SCHEMA)
     op.add_column("evaluations", sa.Column("against", sa.Text(), server_default="", nullable=False), schema=SCHEMA)
     for column in (sa.Column("sample", sa.SmallInteger()), sa.Column("first", sa.Integer())):
@@ -156,6 +157,16 @@ def _releases() -> None:
         source_schema=SCHEMA,
         referent_schema=SCHEMA,
     )
+    op.create_unique_constraint(op.f("uq_decisions_version_id_id"), "decisions", ["version_id", "id"], schema=SCHEMA)
+    op.create_foreign_key(
+        op.f("fk_releases_version_id_decision_id"),
+        "releases",
+        "decisions",
+        ["version_id", "decision_id"],
+        ["version_id", "id"],
+        source_schema=SCHEMA,
+        referent_schema=SCHEMA,
+    )
     op.create_table(
         "controls",
         sa.Column("line_id", sa.BigInteger(), sa.ForeignKey(f"{SCHEMA}.lines.id", name="fk_controls_line_id")),
@@ -187,10 +198,12 @@ def _failures() -> None:
         sa.Column("reason", sa.Text(), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("asked", sa.Boolean(), nullable=False),
+        sa.Column("unit", sa.Text()),
         sa.PrimaryKeyConstraint("call_id", name="pk_call_failures"),
         schema=SCHEMA,
     )
     op.create_index("ix_call_failures_model", "call_failures", ["line", "model", "at"], schema=SCHEMA)
+    op.create_index("ix_call_failures_unit", "call_failures", ["unit"], schema=SCHEMA)
     included = ["trajectory_id", "agent_id", "created_at"]
     op.create_index("ix_calls_model", "calls", ["model", "at"], schema=SCHEMA, postgresql_include=included)
 
@@ -205,6 +218,8 @@ def downgrade() -> None:
         op.drop_column("runs", column, schema=SCHEMA)
     _run_states("'running','finished','stopped'")
     op.drop_table("controls", schema=SCHEMA)
+    op.drop_constraint(op.f("fk_releases_version_id_decision_id"), "releases", schema=SCHEMA)
+    op.drop_constraint(op.f("uq_decisions_version_id_id"), "decisions", schema=SCHEMA)
     op.drop_constraint(op.f("fk_releases_line_id_version_id"), "releases", schema=SCHEMA)
     op.drop_constraint(op.f("uq_versions_line_id_id"), "versions", schema=SCHEMA)
     for column in ("ended_reason", "looked_at", "looked", "plan", "place"):
