@@ -25,8 +25,7 @@ class FakeEngine:
     (nothing is heard), ``whole`` (not streamed, whatever was asked), and of a stream ``dumb`` (nothing after the head),
     ``fails`` and ``cut`` (an error, and the end of the connection, in the middle), ``failed`` (an error before the
     first token), and ``endless``. ``kept`` counts the callers that it keeps waiting, ``gone`` those of them that went
-    away, ``probed`` the requests for its models.
-    ``roots`` are the folders that it says it has versions from.
+    away, ``probed`` the requests for its models. ``roots`` are the folders that it says it has versions from.
     """
 
     versions: set[str] = field(default_factory=set)
@@ -131,6 +130,8 @@ class FakeEngine:
                 raise ConnectionAbortedError
             if self.fate == "endless":
                 await self._patient(request)
+                if self.fate:
+                    return
         yield chunk({}, "stop")
         if request.state.usage:
             yield b"data: " + json.dumps(head | {"choices": [], "usage": answer["usage"]}).encode() + b"\n\n"
