@@ -16,6 +16,7 @@ from db import foreign
 from db.foreign import Door, snapshot
 from db.foreign_conditions import Among, Between, During, Either, Every, IsNull, Listed
 from rl.errors import DatabaseUnavailable, InvalidInput
+from tests.conftest_database import _execute
 
 ODD = 'od"d %s; drop table x --'
 
@@ -195,9 +196,7 @@ def test_the_connection_is_closed_when_the_reader_stops_half_way(url: str) -> No
 
 def test_a_database_without_an_encoding_gives_every_row(url: str) -> None:
     name = f"bytes_{secrets.token_hex(4)}"
-    owner = psycopg2.connect(url)
-    owner.autocommit = True
-    owner.cursor().execute(f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0")
+    _execute(url, f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0")
     there = urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
     try:
         with psycopg2.connect(there) as other, other.cursor() as cursor:
@@ -209,5 +208,4 @@ def test_a_database_without_an_encoding_gives_every_row(url: str) -> None:
             (rows,) = door.batches(relation, ["body"], order=["i"])
         assert [row.values["body"] for row in rows] == ["café", "\ufffd!"]
     finally:
-        owner.cursor().execute(f"drop database {name} with (force)")
-        owner.close()
+        _execute(url, f"drop database {name} with (force)")

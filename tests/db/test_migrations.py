@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import psycopg2
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -23,6 +22,7 @@ from db.migrate import alembic_config, migrate
 from db.partitions import PARTITION
 from db.tables import SCHEMA, Base
 from rl.errors import DatabaseUnavailable
+from tests.conftest_database import _execute
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,27 +33,18 @@ def nothing(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]
     name = f"test_{os.getpid()}_{secrets.token_hex(4)}"
     server = "postgresql://" + postgres_url.split("://", 1)[1]
     url = urlunsplit(urlsplit(server)._replace(path=f"/{name}"))
-    run(server, f"create database {name}")
+    _execute(server, f"create database {name}")
     monkeypatch.setenv("DATABASE_URL", url)
     forget()
     yield url
     db_session.engine().dispose()
     forget()
-    run(server, f"drop database {name} with (force)")
+    _execute(server, f"drop database {name} with (force)")
 
 
 def forget() -> None:
     db_settings.settings.cache_clear()
     db_session._engine.cache_clear()
-
-
-def run(url: str, statement: str) -> None:
-    connection = psycopg2.connect(url)
-    try:
-        connection.autocommit = True
-        connection.cursor().execute(statement)
-    finally:
-        connection.close()
 
 
 def differences() -> list[object]:
@@ -152,7 +143,7 @@ insert into rlfleet.calls (call_id, trajectory_id, turn, line, model, body, prom
 
 def test_rows_of_before_come_to_lie_in_the_week_of_their_window(nothing: str) -> None:
     command.upgrade(alembic_config(), "0002")
-    run(nothing, BEFORE_PARTITIONS)
+    _execute(nothing, BEFORE_PARTITIONS)
     migrate()
     with db_session.transaction() as session:
         stored = calls.of_trajectories(session, ["t0"])["t0"]
@@ -187,7 +178,7 @@ insert into rlfleet.verdicts (evaluation_id, scenario_id, sample, "right", conte
 
 def test_of_two_evaluations_of_equal_weights_the_first_counts_and_both_are_kept(nothing: str) -> None:
     command.upgrade(alembic_config(), "0005")
-    run(nothing, BEFORE_SHARDS)
+    _execute(nothing, BEFORE_SHARDS)
     migrate()
     with db_session.transaction() as session:
         found = results.results(session, ["same"])["same"]["t"]
