@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db import alerts, dispatch, results, versions, windows
 from db import lines as db_lines
-from db.tables import Checkpoint, Line, Release, Run, Version, Window
+from db.tables import Checkpoint, Line, Release, Run, Trajectory, Version, Window
 from rl.config import LineConfig, RunConfig
 from rl.health import Training
 from rl.line_state import Alarmed, LineState, OpenRound, PauseRun, Results, RunState, VersionState, Want, WindowState
@@ -178,7 +178,14 @@ def lines(session: Session) -> list[Line]:
 
 
 def policy_of(session: Session, window: Window) -> str:
-    """The version that plays a round: the newest of the rounds before that is not rejected, else the run's start."""
+    """The version that played a round, or that plays it: the newest of the rounds before, else the run's start.
+
+    A version that is rejected plays no further round; what it has played is still gone on from.
+    """
+    played = select(Version.name).join(Trajectory, Trajectory.agent_id == Version.name)
+    known = session.scalars(played.where(Trajectory.window_id == window.id, Version.line_id == window.line_id).limit(1))
+    if (name := known.first()) is not None:
+        return name
     run = session.scalars(select(Run).where(Run.id == window.run_id)).one()
     row = session.execute(
         text("""

@@ -37,6 +37,7 @@ SUMS = text(f"""
     ), scenarios as (
         select checkpoint_sha256, task_set_hash, judge, prompt_hash, scenario_id, max(id) as newest,
                sum(halves) as successes, count("right") as n, count(*) as asked, bool_or(logged) as logged,
+               max(count(*)) over (partition by checkpoint_sha256, task_set_hash, judge, prompt_hash) as samples,
                (array_agg(type order by "right" is null, sample desc))[1] as type,
                sum(turns) filter (where "right" is not null) as turns,
                count(*) filter (where broken) as broken, count(*) filter (where at_limit) as at_limit
@@ -53,14 +54,17 @@ SUMS = text(f"""
     select checkpoint_sha256, task_set_hash, judge, prompt_hash, types, max(newest) as newest,
            coalesce(sum(successes), 0)::int as successes, sum(n)::int as n, coalesce(sum(turns), 0)::bigint as turns,
            md5(string_agg(scenario_id, E'\\n' order by scenario_id)) as scenarios,
-           array_agg(case when n = asked then successes::int end order by scenario_id) as by_scenario,
-           array_agg(hashtextextended(scenario_id, 0) order by scenario_id) filter (where logged) as ids,
-           array_agg(type order by scenario_id) filter (where logged) as kinds,
+           array_agg(case when n = asked then successes::int end order by scenario_id)
+               filter (where not logged or asked = samples) as by_scenario,
+           array_agg(hashtextextended(scenario_id, 0) order by scenario_id)
+               filter (where logged and asked = samples) as ids,
+           array_agg(type order by scenario_id) filter (where logged and asked = samples) as kinds,
            sum(broken)::int as broken, sum(at_limit)::int as at_limit
       from scenarios join types using (checkpoint_sha256, task_set_hash, judge, prompt_hash)
      group by checkpoint_sha256, task_set_hash, judge, prompt_hash, types
 """)  # noqa: S608 (of constants)
-"""Scenarios are in the order of their ids, whatever their types: another evaluation may name these otherwise."""
+"""Scenarios are in the order of their ids, whatever their types: another evaluation may name these otherwise. Those of
+logs are there once all samples were asked about them: samples are asked one by one, and each may find more."""
 
 PARTS = text("""
     select checkpoint_sha256, task_set_hash, judge, prompt_hash, sample, first, n + missing, missing
@@ -102,7 +106,7 @@ def _result(key: Key, sums: Row[Any] | None, parts: tuple[Part, ...]) -> Result:
         types={name: (k, n) for name, (k, n) in sorted(sums.types.items())},
         newest=sums.newest,
         scenarios=sums.scenarios,
-        successes=tuple(sums.by_scenario),
+        successes=tuple(sums.by_scenario or ()),
         ids=tuple(sums.ids or ()),
         kinds=tuple(sums.kinds or ()),
         broken=sums.broken,

@@ -79,13 +79,14 @@ def to_evaluate(
     """The parts that have no verdicts yet; once there are none, those with verdicts missing, if too many are.
 
     ``most`` is how many scenarios of the logs another result has in one part: parts with under 95 % of it come before,
-    and all where the result ``lacks`` scenarios that others have.
+    and where the result ``lacks`` scenarios that others have those with the fewest, as each sample is asked by itself.
     """
     parts = () if found is None else found.shards()
     absent = [part for sample in range(task_set.samples) for part in _absent(task_set, parts, sample, shard)]
     if absent or found is None:
         return absent
-    if few := [part for part in parts if lacks or part.size < MIN_COVERAGE * most]:
+    fewest = min(part.size for part in parts)
+    if few := [part for part in parts if (lacks and part.size == fewest) or part.size < MIN_COVERAGE * most]:
         return [Part(part.sample, 0, task_set.count, held=part.size) for part in few]
     return [] if coverage(task_set, found) >= MIN_COVERAGE else [part for part in parts if part.missing]
 

@@ -4,7 +4,7 @@ Which scenarios the logs hold is known only when an evaluation looks. Later ones
 (``db.held_out``), but rows come late, are erased, or were learned from by one version and not by another. So what is
 compared are the scenarios in common, as long as these are at least 95 % of what was asked for, or of what the greatest
 result has where the logs hold less. Below that, who lacks scenarios that others have is asked about these too; of those
-that lack some, the one that looked last is asked only when nobody else does, since it looked at what is there.
+that lack some, the one with most scenarios is asked only when nobody else does, and of several such the last to look.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def lacking(task_set: LoggedSet, results: Mapping[int, Result]) -> set[int]:
         return set()
     every = set.union(*named.values())
     found = {place for place, one in named.items() if one != every}
-    return found - {max(found, key=lambda place: results[place].newest)} or found
+    return found - {max(found, key=lambda place: (len(named[place]), results[place].newest))} or found
 
 
 def restricted(task_set: LoggedSet, results: Mapping[int, Result]) -> dict[int, Result]:

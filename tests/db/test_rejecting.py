@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from sqlalchemy import select, text
 
-from db import approvals, decisions, lines, planning, rejecting, runs, windows
+from db import approvals, decisions, lines, planning, rejecting, runs, trajectories, windows
 from db.session import transaction
 from db.tables import Decision
 from rl.config import Release as Policy
 from rl.errors import InvalidInput
 from rl.planner import Want, plan
+from rl.records import Call, Message, Trajectory
 from rl.windows import round_of
 from tests.db.judged import GATE, V0, V1, candidate, decide, line_with, to_decide
 from tests.db.test_runs import V, look, start, told
@@ -97,3 +100,18 @@ def test_the_next_round_is_played_by_the_newest_version_that_was_not_given_up() 
 def player() -> str:
     with transaction() as session:
         return planning.policy_of(session, windows.named(session, lines.named(session, "main").id, "run/demo/0003"))
+
+
+def test_a_round_that_was_played_stays_its_players() -> None:
+    start(40, 80, 60, rounds=2)
+    now = datetime.now(UTC)
+    with transaction() as session:
+        run = lines.run_named(session, "demo")
+        window_id = windows.ensure(session, run.line_id, round_of("demo", 3), state="closed", run_id=run.id)
+        about = {"scenario_id": "s", "agent_id": V[2], "started_at": now, "ended_at": now, "reward": 1.0}
+        said = {"call_id": "c", "turn": 0, "model": V[2], "messages": [{"role": "user", "content": "?"}]}
+        call = Call(**said, response=Message(role="assistant", content="!"))
+        one = Trajectory(trajectory_id="t", calls=[call], **about)
+        trajectories.insert_trajectories(session, run.line_id, window_id, "run:grid", [one])
+    reject(V[2])
+    assert player() == V[2]

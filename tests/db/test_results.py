@@ -56,6 +56,16 @@ def test_a_scenario_one_of_whose_samples_is_missing_is_no_scenario_of_another_ty
     assert found.types == {"far": (2, 3), "grid": (0, 0)}
 
 
+def test_a_scenario_of_logs_is_there_once_all_samples_were_asked_about_it(line: Line) -> None:
+    twice = LOGS.model_copy(update={"samples": 2})
+    name = add(line, "one")
+    judge(line, name, several("+++"), twice, against="logged")
+    judge(line, name, [verdict(scenario, True, 1) for scenario in "ab"], twice, sample=1, against="logged")
+    (found,) = of("one", task_set=twice)
+    assert (len(found.ids), len(found.kinds), found.successes) == (2, 2, (4, 4)), "of a and b, not of c"
+    assert [part.size for part in found.parts] == [3, 2]
+
+
 def test_ties_with_another_version_are_half_a_success_in_each_type(line: Line) -> None:
     name = add(line, "one")
     sides = [("a", True, True, "x"), ("b", False, False, "x"), ("c", True, False, "y"), ("d", False, True, "y")]

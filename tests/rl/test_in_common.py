@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from hypothesis import given
@@ -95,6 +96,22 @@ def test_what_is_missing_counts_where_it_is_compared() -> None:
     one = found(early, late)
     assert (one.complete, inputs(one)) == (False, [{"version": "v0", "count": 60, "missing": 2}])
     assert found(result(range(60), silent=[0, 1]), late).complete
+
+
+def test_who_has_the_most_is_not_asked_again_and_again() -> None:
+    excluded = result(range(4, 48), newest=9), result(range(40), newest=3)
+    assert inputs(found(*excluded)) == [{"version": "v1", "held": 40}], "v0 looked last, and has more than v1"
+    grown = result(range(4, 48), newest=3), result(range(40), newest=9)
+    assert inputs(found(*grown)) == [{"version": "v1", "held": 40}], "it is v1 that lacks some, whoever looked last"
+
+
+def test_of_two_samples_the_one_with_fewer_scenarios_is_asked() -> None:
+    parts = (Part(0, 0, 48), Part(1, 0, 40))
+    half = replace(result(range(4, 44), newest=1), parts=parts)
+    other = replace(result(range(40), newest=2), parts=(Part(0, 0, 40), Part(1, 0, 40)))
+    one = found(half, other, task_set=TWICE)
+    assert not one.complete
+    assert inputs(one) == [{"version": "v0", "held": 40, "sample": 1}]
 
 
 def test_a_scenario_that_lacks_a_sample_lacks_all_where_scenarios_are_left_out() -> None:
