@@ -1,46 +1,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import pytest
 from scipy.stats import beta
 from sqlalchemy import delete, select
 
-from db import decisions, jobs, lines, planning, releases, versions
-from db.jobs import Claim
+from db import jobs, lines, releases, versions
 from db.session import transaction
 from db.tables import Decision, Evaluation
 from rl.errors import Fenced, InvalidInput
-from rl.planner import Want, plan
+from tests.db.judged import HOUR, V0, V1, V2, V3, decide, to_decide, wanted
 from tests.db.trained import HELD_OUT, add_line, add_version, evaluate, release, run_of, start_run, states
 
 pytestmark = pytest.mark.usefixtures("fresh")
-
-V0, V1, V2, V3 = (f"babylon-agent-v1.0.{number}" for number in range(4))
-HOUR = "2025-01-15T10:00"
-
-
-def wanted(kind: str) -> list[Want]:
-    """The jobs of that kind that the planner asks for now."""
-    with transaction() as session:
-        state = planning.line_state(session, lines.named(session, "main"))
-        return [one for one in plan(state) if isinstance(one, Want) and one.kind == kind]
-
-
-def to_decide() -> Claim:
-    """The claim of the one decision that the planner asks for."""
-    (want,) = wanted("decide")
-    with transaction() as session:
-        job_id = planning.request(session, lines.named(session, "main").id, want)
-    claim = jobs.claim(job_id, "a test", 60)
-    assert claim is not None
-    return claim
-
-
-def decide(claim: Claim) -> Mapping[str, Any]:
-    with transaction() as session:
-        return jobs.finish(session, claim, lambda opened: decisions.commit(opened, claim))
 
 
 def stored() -> list[Decision]:

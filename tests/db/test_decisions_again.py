@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 from sqlalchemy import select, text
 
-from db import approvals, checkpoints, evaluations, jobs, lines, planning, releases, versions
+from db import approvals, checkpoints, evaluations, jobs, lines, releases, versions
 from db.session import transaction
 from db.tables import Decision, Version
 from rl.config import Release, TaskSet
 from rl.errors import InvalidInput, Tomorrow
-from rl.planner import Want, plan
 from tests.db import chains
-from tests.db.judged import GATE, HOUR, V0, V1, V2, candidate, decide, line_with, live, to_decide
+from tests.db.judged import GATE, HOUR, V0, V1, V2, Rates, candidate, decide, line_with, live, play, to_decide
 from tests.db.test_decisions import run_with_two_versions
-from tests.db.test_decisions import to_decide as to_decide_run
 from tests.db.trained import add_version, release, run_of, states
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
 SET = TaskSet(environment="g", split="validation", count=200)
-Rates = Mapping[tuple[str, int], tuple[int, int]]
-"""Of 100 scenarios of each of two types so many are right, by version and step."""
-
-
-def wanted(kind: str) -> list[Want]:
-    with transaction() as session:
-        state = planning.line_state(session, lines.named(session, "main"))
-        return [one for one in plan(state) if isinstance(one, Want) and one.kind == kind]
-
-
-def play(rates: Rates) -> list[tuple[str, int]]:
-    """Carry out the evaluations that the planner asks for, until there are none. Returns what was evaluated."""
-    played = []
-    while wants := wanted("evaluate"):
-        for want in wants:
-            with transaction() as session:
-                version = versions.named(session, want.inputs["version"])[0]
-                step = evaluations.asked_for(session, version, want.inputs).step
-                first, second = rates[version.name, step]
-                counts = {"A": (first, 100), "B": (second, 100)}
-                chains.judge(session, version, step, counts, TaskSet.model_validate(want.config))
-                played.append((version.name, step))
-    return played
 
 
 @pytest.fixture
@@ -141,11 +114,11 @@ def test_a_candidate_is_decided_on_when_its_rival_comes_back_by_a_rollback() -> 
 
 def test_a_run_is_decided_on_when_its_rival_comes_back_by_a_rollback() -> None:
     run_id = run_with_two_versions((0, 0, 100), {0: 0, 2: 1})
-    claim = to_decide_run()
+    claim = to_decide()
     there_and_back()
     assert "undecided" in decide(claim)
     back()
-    assert decide(to_decide_run())["released"]
+    assert decide(to_decide())["released"]
     with transaction() as session:
         assert run_of(session, run_id)[0] == "finished"
 

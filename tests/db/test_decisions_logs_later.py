@@ -7,27 +7,19 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from db import jobs, lines, planning, versions, windows
+from db import versions, windows
 from db.session import transaction
 from rl.config import Release
 from rl.held_out import HeldOut, LoggedSet
-from rl.line_state import Want
-from rl.planner import plan
 from rl.windows import parse
 from tests.db import chains
-from tests.db.judged import V0, V1, decide, live
+from tests.db.judged import V0, V1, decide, live, to_decide, wanted
 from tests.db.trained import release
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
 HOURS = [f"2025-01-15T{hour:02}:00" for hour in range(10, 14)]
 RIGHT = {V0: 150, V1: 290}
-
-
-def wanted(kind: str) -> list[Want]:
-    with transaction() as session:
-        state = planning.line_state(session, lines.named(session, "main"))
-        return [one for one in plan(state) if isinstance(one, Want) and one.kind == kind]
 
 
 def line() -> None:
@@ -50,15 +42,6 @@ def play(change: str, **values: Any) -> None:
             chains.judge(session, version, 4, {"A": (RIGHT[version.name], 300)}, task_set, by="verifier/a:b")
     with transaction() as session:
         session.execute(text(change), values)
-
-
-def decided() -> Any:
-    (want,) = wanted("decide")
-    with transaction() as session:
-        job_id = planning.request(session, lines.named(session, "main").id, want)
-    claim = jobs.claim(job_id, "a test", 60)
-    assert claim is not None
-    return decide(claim)
 
 
 OTHERS = """
@@ -87,7 +70,7 @@ def test_as_many_scenarios_that_are_others_are_evaluated_again_and_reject_nothin
             text("update rlfleet.evaluations set n = 450, k = k + 150 where version_id = :id"), {"id": first}
         )
     assert wanted("evaluate") == []
-    assert decided()["released"]
+    assert decide(to_decide())["released"]
     assert live() == [("stable", V1, 100)]
 
 
@@ -95,7 +78,7 @@ def test_a_few_other_scenarios_are_left_out_of_the_decision() -> None:
     line()
     play(OTHERS + " and scenario_id < 'A/2'", ends=["7"])
     assert wanted("evaluate") == []
-    assert decided()["released"]
+    assert decide(to_decide())["released"]
     with transaction() as session:
         evidence = session.execute(text("select evidence from rlfleet.decisions order by id desc limit 1")).scalar_one()
     assert [one["n"] for one in evidence["counts"].values()] == [289, 289]
@@ -119,5 +102,5 @@ def test_verdicts_that_are_missing_on_other_scenarios_reject_nothing() -> None:
         """)
         )
     assert wanted("evaluate") == []
-    assert decided()["released"]
+    assert decide(to_decide())["released"]
     assert live() == [("stable", V1, 100)]

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import pytest
 from sqlalchemy import select, text
 
-from db import approvals, checkpoints, deployments, evaluations, jobs, lines, planning, releases, versions, windows
-from db.jobs import Claim
+from db import approvals, checkpoints, deployments, lines, releases, versions
 from db.session import transaction
 from db.tables import Decision
-from rl.config import GrpoTrain, Optimizer, Release, Rollout, RunConfig, TaskSet
+from rl.config import Release, TaskSet
 from rl.errors import InvalidInput
-from rl.planner import Want, plan
-from rl.windows import round_of
 from tests.db import chains
-from tests.db.judged import V0, V1, V2, decide, live
-from tests.db.trained import release, run_of, states
+from tests.db.judged import V0, V1, V2, Rates, decide, live, play, to_decide, wanted
+from tests.db.trained import release, run_of, start_run, states
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
 VALIDATION = TaskSet(environment="g", split="validation", count=200)
 HELD = TaskSet(environment="g", split="held_out", count=200)
 NOW = Release(min_scenarios=1, strategy="immediate")
-Rates = Mapping[tuple[str, int], tuple[int, int]]
 
 
 def start(policy: Release = NOW, rounds: int = 1, steps: tuple[int, ...] = (4, 8)) -> int:
@@ -33,48 +27,10 @@ def start(policy: Release = NOW, rounds: int = 1, steps: tuple[int, ...] = (4, 8
         line = chains.add_line(session, release=policy.model_dump(), validation=VALIDATION.model_dump())
         base = chains.add_version(session, line, (4,))
         release(session, base)
-        config = RunConfig(
-            name="demo",
-            rounds=rounds,
-            rollout=Rollout(environment="g", scenarios=1, episodes=2),
-            train=GrpoTrain(optimizer=Optimizer(learning_rate=0.001)),
-            validation=VALIDATION,
-            held_out=HELD,
-            release=policy,
-        )
-        run_id = lines.start_run(session, line.id, config, base.id)
+        run_id = start_run(session, base, rounds=rounds, validation=VALIDATION, held_out=HELD, release=policy)
         for number in range(1, rounds + 1):
-            windows.ensure(session, line.id, round_of("demo", number), state="trained", run_id=run_id)
             chains.add_version(session, line, steps, f"run/demo/{number:04d}", state="candidate")
     return run_id
-
-
-def wanted(kind: str) -> list[Want]:
-    with transaction() as session:
-        state = planning.line_state(session, lines.named(session, "main"))
-        return [one for one in plan(state) if isinstance(one, Want) and one.kind == kind]
-
-
-def play(rates: Rates) -> None:
-    """Every evaluation that is asked for: right so often of 100 scenarios on validation, and on the held-out ones."""
-    while wants := wanted("evaluate"):
-        for want in wants:
-            with transaction() as session:
-                version = versions.named(session, want.inputs["version"])[0]
-                step = evaluations.asked_for(session, version, want.inputs).step
-                first, second = rates[version.name, step]
-                counts = {"A": (first, 100), "B": (second, 100)}
-                chains.judge(session, version, step, counts, TaskSet.model_validate(want.config))
-
-
-def claimed() -> Claim:
-    """The one decision that is asked for."""
-    (want,) = wanted("decide")
-    with transaction() as session:
-        job_id = planning.request(session, lines.named(session, "main").id, want)
-    claim = jobs.claim(job_id, "a test", 60)
-    assert claim is not None
-    return claim
 
 
 def deploy(*names: str) -> None:
@@ -97,7 +53,7 @@ def test_a_run_does_not_exchange_the_checkpoint_of_the_stable_version() -> None:
     play(BETTER_BEFORE)
     deploy(V1)
     play(BETTER_BEFORE)
-    claim = claimed()
+    claim = to_decide()
     assert "step" not in claim.inputs, "the only checkpoint of it that can be chosen is the one that is served"
     decide(claim)
     assert (own(V1), live()) == (8, [("stable", V1, 100)])
@@ -111,7 +67,7 @@ def test_a_rollback_brings_back_what_was_stable_and_not_what_a_run_refused_since
     play(rates)
     deploy(V1, V2)
     play(rates)
-    assert decide(claimed())["released"] is False
+    assert decide(to_decide())["released"] is False
     with transaction() as session:
         releases.roll_back(session, lines.named(session, "main").id, None, "bad", "ann")
     assert (own(V1), live()) == (8, [("stable", V1, 100)])
@@ -121,7 +77,7 @@ def test_a_decision_that_was_asked_for_before_the_release_decides_nothing_and_an
     """V1 was released and followed by what it was to be compared with, so nothing but its own state tells."""
     run_id = start()
     play(BETTER_BEFORE)
-    claim = claimed()
+    claim = to_decide()
     assert claim.inputs["step"] == 4
     deploy(V1, V0)
     said = decide(claim)
@@ -131,7 +87,7 @@ def test_a_decision_that_was_asked_for_before_the_release_decides_nothing_and_an
         assert session.scalars(select(Decision.id).where(Decision.run_id == run_id)).all() == []
         assert run_of(session, run_id)[0] == "running"
     play(BETTER_BEFORE)
-    again = claimed()
+    again = to_decide()
     assert (again.inputs["candidate"], "step" in again.inputs) == (V1, False)
     decide(again)
     with transaction() as session:
@@ -142,7 +98,7 @@ def test_a_decision_that_was_asked_for_before_the_release_decides_nothing_and_an
 def test_a_candidate_takes_the_checkpoint_that_is_decided_on() -> None:
     start()
     play(BETTER_BEFORE)
-    assert decide(claimed())["released"] is True
+    assert decide(to_decide())["released"] is True
     assert (own(V1), live()) == (4, [("stable", V1, 100)])
 
 
@@ -171,7 +127,7 @@ def test_a_run_whose_version_was_released_waits_for_its_own_checkpoint_alone() -
 def test_an_approval_of_a_runs_version_that_is_outdated_says_what_is_left_to_do() -> None:
     run_id = start(NOW.model_copy(update={"approval": True}))
     play(BETTER_BEFORE)
-    assert decide(claimed())["approval"] == "waiting"
+    assert decide(to_decide())["approval"] == "waiting"
     with transaction() as session:
         release(session, chains.add_version(session, lines.named(session, "main"), (4,)))
     with transaction() as session, pytest.raises(InvalidInput) as refused:

@@ -11,11 +11,11 @@ from sqlalchemy.orm import Session
 from db import dispatch, lines, planning, runs, versions, windows
 from db.session import transaction
 from db.tables import Run, Version
-from rl.config import EarlyStop, GrpoTrain, Optimizer, Rollout, RunConfig
+from rl.config import EarlyStop
 from rl.errors import InvalidInput
 from rl.planner import alarms, plan
 from rl.windows import round_of
-from tests.db.trained import HELD_OUT, POLICY, VALIDATION, add_line, add_version, evaluate, release
+from tests.db.trained import HELD_OUT, add_line, add_version, evaluate, release, run_config
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -24,16 +24,7 @@ V = [f"babylon-agent-v1.0.{number}" for number in range(8)]
 
 def start(*rights: int | None, early_stop: EarlyStop | None = None, rounds: int = 6) -> None:
     """A run from a stable version: right verdicts of 100 of that and of the version of each round trained."""
-    config = RunConfig(
-        name="demo",
-        rounds=rounds,
-        rollout=Rollout(environment="gridworld", scenarios=1, episodes=2),
-        train=GrpoTrain(optimizer=Optimizer(learning_rate=0.001)),
-        validation=VALIDATION,
-        held_out=HELD_OUT,
-        release=POLICY,
-        early_stop=early_stop,
-    )
+    config = run_config(rounds=rounds, early_stop=early_stop)
     with transaction() as session:
         line = add_line(session)
         base = add_version(session, line, state="ready")

@@ -9,15 +9,15 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import decisions, jobs, lines, planning, runs, versions, windows
+from db import lines, runs, versions
 from db.session import transaction
 from db.tables import Decision, Version
-from rl.config import GrpoTrain, Optimizer, Release, Rollout, RunConfig, TaskSet
-from rl.line_state import LineState, Want
-from rl.planner import plan
+from rl.config import Release, TaskSet
 from rl.windows import round_of
 from tests.conftest_database import released
 from tests.db.chains import Counts, add_line, add_version, judge
+from tests.db.judged import decide, to_decide, wanted
+from tests.db.trained import start_run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -44,43 +44,19 @@ def start(session: Session) -> Version:
 
 def run_of(*validated: Counts) -> None:
     """A run from the stable version, all rounds trained, each version with these verdicts."""
-    config = RunConfig(
-        name="demo",
-        rounds=len(validated),
-        rollout=Rollout(environment="gridworld", scenarios=1, episodes=2),
-        train=GrpoTrain(optimizer=Optimizer(learning_rate=0.001)),
-        validation=VALIDATION,
-        held_out=HELD_OUT,
-        release=GATE,
-    )
     with transaction() as session:
         stable = start(session)
         line = lines.named(session, "main")
-        run = lines.start_run(session, line.id, config, stable.id)
+        start_run(session, stable, rounds=len(validated), validation=VALIDATION, held_out=HELD_OUT, release=GATE)
         for number, counts in enumerate(validated, start=1):
             name = round_of("demo", number)
-            windows.ensure(session, line.id, name, state="trained", run_id=run)
             judge(session, add_version(session, line, (4,), name.text, state="candidate"), 4, counts, VALIDATION)
 
 
-def state() -> LineState:
-    with transaction() as session:
-        return planning.line_state(session, lines.named(session, "main"))
-
-
-def wanted() -> list[Want]:
-    return [one for one in plan(state()) if isinstance(one, Want)]
-
-
-def decide() -> Mapping[str, Any]:
+def decide_wanted() -> Mapping[str, Any]:
     """What came of the one job that the planner asks for, which is a decision."""
-    (want,) = wanted()
-    with transaction() as session:
-        job_id = planning.request(session, lines.named(session, "main").id, want)
-    claim = jobs.claim(job_id, "a test", 60)
-    assert claim is not None
-    with transaction() as session:
-        return jobs.finish(session, claim, lambda opened: decisions.commit(opened, claim))
+    assert [one.kind for one in wanted()] == ["decide"]
+    return decide(to_decide())
 
 
 def fates() -> dict[str, str]:
@@ -102,7 +78,7 @@ def test_a_run_whose_best_version_collapsed_in_a_type_is_no_improvement() -> Non
     assert [one["counts"] for one in told["versions"]] == [[50, 100], [75, 100]]
     assert (told["best"], told["tie_set"]) == (V0, [V0])
     assert [(one["name"], one["version"]) for one in told["alarms"]] == [("FORGETTING", V1)]
-    assert decide()["reason"] == f"no improvement: {V0} itself did best on the validation scenarios"
+    assert decide_wanted()["reason"] == f"no improvement: {V0} itself did best on the validation scenarios"
     assert fates() == {V0: "ready", V1: "rejected"}
     (veto,) = evidence()["selection"]["vetoed"]
     assert (veto["version"], veto["type"]) == (V1, "near")
@@ -115,7 +91,7 @@ def test_a_run_goes_on_with_a_version_that_won_less_and_lost_nothing() -> None:
     assert [(one.kind, one.inputs) for one in wanted()] == [("evaluate", {"version": V2})]
     with transaction() as session:
         judge(session, versions.named(session, V2)[0], 4, SOUND, HELD_OUT)
-    assert decide()["released"] is True
+    assert decide_wanted()["released"] is True
     assert fates() == {V0: "ready", V1: "rejected", V2: "ready"}
     assert [one["version"] for one in evidence()["selection"]["vetoed"]] == [V1]
 
@@ -128,7 +104,7 @@ def test_a_type_that_has_another_name_in_the_new_version_is_vetoed_and_said() ->
         f"type close is not compared between all: verdicts of it are 50 at {V1}, none at {V0}",
         f"type near is not compared between all: verdicts of it are 50 at {V0}, none at {V1}",
     ]
-    decide()
+    decide_wanted()
     found = evidence()["selection"]
     assert [(one["version"], one["type"]) for one in found["vetoed"]] == [(V1, "other types")]
     assert found["remarks"] == told["remarks"]
@@ -143,7 +119,7 @@ def test_of_several_checkpoints_the_one_that_collapsed_is_not_chosen() -> None:
     assert [(one.kind, one.inputs) for one in wanted()] == [("evaluate", {"version": V1, "step": 10})]
     with transaction() as session:
         judge(session, versions.named(session, V1)[0], 10, SOUND, HELD_OUT)
-    assert decide()["released"] is True
+    assert decide_wanted()["released"] is True
     assert [one["version"] for one in evidence()["selection"]["vetoed"]] == [f"{V1}@20"]
     with transaction() as session:
         assert versions.named(session, V1)[1].step == 10
@@ -154,7 +130,7 @@ def test_the_only_checkpoint_of_a_version_is_vetoed_by_the_decision() -> None:
         start(session)
         version = add_version(session, lines.named(session, "main"), (10,), "2025-01-15T10:00", state="candidate")
         judge(session, version, 10, COLLAPSED, VALIDATION)
-    told = decide()
+    told = decide_wanted()
     assert (told["released"], told["reason"].startswith("vetoed by type: near 25/50 against 45/50")) == (False, True)
     assert fates() == {V0: "ready", V1: "rejected"}
     assert [one["type"] for one in evidence()["worse"]] == ["near"]

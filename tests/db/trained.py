@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -87,18 +88,23 @@ def release(session: Session, version: Version) -> None:
     released(session, version.line_id, version.id, 100, "released by a test")
 
 
-def start_run(session: Session, base: Version, name: str = "demo", rounds: int = 2) -> int:
-    """The id of a run from ``base``, every round of it trained."""
-    config = RunConfig(
-        name=name,
-        rounds=rounds,
-        rollout=Rollout(environment="gridworld", scenarios=1, episodes=2),
-        train=GrpoTrain(optimizer=Optimizer(learning_rate=0.001)),
-        validation=VALIDATION,
-        held_out=HELD_OUT,
-        release=POLICY,
-    )
-    run_id = lines.start_run(session, base.line_id, config, base.id)
+def run_config(**values: Any) -> RunConfig:
+    """A run called ``demo`` that decides by ``POLICY``; ``values`` are what it has otherwise."""
+    known = {
+        "name": "demo",
+        "rounds": 2,
+        "rollout": Rollout(environment="gridworld", scenarios=1, episodes=2),
+        "train": GrpoTrain(optimizer=Optimizer(learning_rate=0.001)),
+        "validation": VALIDATION,
+        "held_out": HELD_OUT,
+        "release": POLICY,
+    }
+    return RunConfig(**known | values)
+
+
+def start_run(session: Session, base: Version, name: str = "demo", rounds: int = 2, **values: Any) -> int:
+    """The id of a run from ``base``, every round of it trained; see ``run_config``."""
+    run_id = lines.start_run(session, base.line_id, run_config(name=name, rounds=rounds, **values), base.id)
     for number in range(1, rounds + 1):
         windows.ensure(session, base.line_id, round_of(name, number), state="trained", run_id=run_id)
     return run_id
