@@ -63,7 +63,7 @@ def _seconds(text: str) -> float:
     return float(text.removesuffix("s"))
 
 
-@pytest.mark.parametrize("files", [(), ("docker/gpu.yml",)])
+@pytest.mark.parametrize("files", [(), ("docker/gpu.yml",), ("docker/sandbox.yml",)])
 def test_compose_accepts_the_file(tmp_path: Path, files: tuple[str, ...]) -> None:
     run = _config(tmp_path, SECRETS, *files)
     assert run.returncode == 0, run.stderr
@@ -87,6 +87,13 @@ def test_every_lasting_process_is_checked_restarted_and_off_the_network() -> Non
             assert "healthcheck" in service or service["command"] == "sleep infinity", name
             assert service["restart"] == "unless-stopped", name
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", [])), name
+
+
+def test_only_who_plays_environments_may_make_namespaces(tmp_path: Path) -> None:
+    shown = yaml.safe_load(_config(tmp_path, SECRETS, "docker/sandbox.yml").stdout)["services"]
+    opened = {name for name, service in shown.items() if "seccomp=unconfined" in service.get("security_opt", [])}
+    assert opened == {"worker-collect", "worker-gpu"}
+    assert not any("security_opt" in service or service.get("privileged") for service in _services().values())
 
 
 def test_the_gateway_and_the_gpu_worker_share_a_network_that_is_neither_ones() -> None:

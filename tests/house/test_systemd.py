@@ -96,6 +96,16 @@ def test_only_the_gpu_worker_sees_a_device() -> None:
     assert gpu.one("ReadWritePaths") == "/tmp"
 
 
+def test_who_plays_environments_may_make_sandboxes_and_nobody_else() -> None:
+    """bubblewrap makes seven kinds of namespaces, asks for the loopback by netlink, and sets a host name."""
+    may = {unit.name for unit in ALL if unit.all("RestrictNamespaces") == ["cgroup ipc mnt net pid user uts"]}
+    assert may == {f"rlfleet-worker@{queue}.service" for queue in INSTANCES["worker"]} | {"rlfleet-gpu@0.service"}
+    for unit in ALL:
+        assert ("AF_NETLINK" in unit.one("RestrictAddressFamilies").split()) == (unit.name in may)
+        assert ("ProtectHostname=yes" in unit.lines) == (unit.name not in may)
+        assert (unit.one("RestrictNamespaces") == "yes") == (unit.name not in may)
+
+
 def test_they_set_variables_that_exist() -> None:
     known = {str(field.validation_alias) for field in WorkerSettings.model_fields.values()}
     known |= {"RLFLEET_GATEWAY_HOST", "RLFLEET_GATEWAY_PORT"}
