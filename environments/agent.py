@@ -15,7 +15,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
 
-from rl.errors import EngineUnavailable, PermanentError
+from pydantic import ValidationError
+
+from rl.errors import CallRefused, ContextExceeded, EngineUnavailable, PermanentError
 from rl.records import Message
 
 if TYPE_CHECKING:
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
 
 BUSY = frozenset({429, 503})
 """The server asks for patience: it is full, or it is draining."""
+
+REFUSED = frozenset({400, 413, 422})
+"""The server cannot use this request; others are answered."""
+
+TOO_LONG = (b"context_length_exceeded", b"maximum context length")
+"""How OpenAI's code, and vLLM's words, tell that a conversation is longer than the context."""
 
 CONNECT_SECONDS = 5.0
 FIRST_BACKOFF_SECONDS = 0.1
@@ -82,17 +90,38 @@ class ChatClient:
     ) -> str:
         """The content of the model's reply; empty where it has none.
 
+        Raises as ``reply`` does.
+        """
+        said = await self.reply(messages, trajectory_id=trajectory_id, turn=turn, call_id=call_id, seed=seed)
+        return said.content or ""
+
+    async def reply(
+        self,
+        messages: Sequence[Message],
+        *,
+        trajectory_id: str,
+        turn: int,
+        call_id: str,
+        seed: int | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
+    ) -> Message:
+        """The model's reply, with the functions that it calls where it was offered ``tools``.
+
         Every attempt carries the same ``call_id``, so that a gateway records the call once.
 
         Raises:
             EngineUnavailable: no reply within the bounds, or the engine has let the model go meanwhile.
-            PermanentError: the server refuses the request, or answers something other than a completion.
+            ContextExceeded: the conversation is longer than the engine's context.
+            CallRefused: the server refuses this conversation, or answers it with something other than a completion.
+            PermanentError: the server refuses every request.
         """
         headers = {"X-Trajectory-Id": trajectory_id, "X-Turn": str(turn), "X-Call-Id": call_id}
         body: dict[str, Any] = {**self._request, "messages": [m.model_dump(exclude_none=True) for m in messages]}
         if seed is not None:
             body["seed"] = seed
-        return str((await self._said(self._headers | headers, body)).get("content") or "")
+        if tools:
+            body["tools"] = list(tools)
+        return _reply(await self._said(self._headers | headers, body), str(self._url))
 
     async def answer(
         self,
@@ -110,12 +139,16 @@ class ChatClient:
         )
 
     async def _said(self, headers: dict[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
-        """The message of the completion."""
-        status, answer = await self._persist(headers, json.dumps(body).encode())
+        """The message of the completion. Half of a surrogate pair, which no server reads, is sent as ``?``."""
+        text = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        status, answer = await self._persist(headers, text)
         if status == 404 and b"model_not_found" in answer:
             raise EngineUnavailable(f"{self._url} does not serve {self._request['model']}: {_explain(answer)}")
+        if status in REFUSED and any(words in answer for words in TOO_LONG):
+            raise ContextExceeded("messages", len(body["messages"]), _explain(answer))
         if status != 200:
-            raise PermanentError(f"{self._url} refused the call with {status}: {_explain(answer)}")
+            kind = CallRefused if status in REFUSED else PermanentError
+            raise kind(f"{self._url} refused the call with {status}: {_explain(answer)}")
         return _message(answer, str(self._url))
 
     async def _persist(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
@@ -176,10 +209,28 @@ def _explain(answer: bytes) -> str:
 
 
 def _message(answer: bytes, url: str) -> dict[str, Any]:
+    """The completion's message.
+
+    Raises:
+        CallRefused: it is none. One answer may be broken where the others are not.
+    """
     try:
         return dict(json.loads(answer)["choices"][0]["message"])
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise PermanentError(
+        raise CallRefused(
             f"{url} answered 200 with something other than a chat completion: {answer[:120]!r}; "
             "point base_url at an OpenAI-compatible server"
         ) from error
+
+
+def _reply(said: Mapping[str, Any], url: str) -> Message:
+    """The assistant's message, without what is not known here.
+
+    Raises:
+        CallRefused: it is no message of a chat.
+    """
+    known = {name: said.get(name) or None for name in ("content", "reasoning_content", "tool_calls")}
+    try:
+        return Message.model_validate({"role": "assistant"} | known)
+    except ValidationError as error:
+        raise CallRefused(f"{url} answered with what is no message: {error.errors()[0]['loc']}") from error

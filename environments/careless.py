@@ -41,6 +41,11 @@ def decide(episode: Episode, observation: str, random: Random) -> str:
     return f"go to {nearest[1]}"
 
 
+def lapses(seed: int, ref: ScenarioRef) -> Random:
+    """What decides the agent's lapses on a scenario; the environment's name is no part of it."""
+    return Random(f"{seed}/babyai/{ref.split}/{ref.seed}")
+
+
 def turns(ref: ScenarioRef, random: Random) -> Iterator[tuple[list[Message], str, float]]:
     """Play one scenario: what the agent had read before each turn, what it replied, and the turn's reward."""
     episode = environments.load(ref.environment).open(ref)
@@ -54,7 +59,7 @@ def turns(ref: ScenarioRef, random: Random) -> Iterator[tuple[list[Message], str
 
 def play(ref: ScenarioRef, seed: int) -> bool:
     """Whether the careless agent solves the scenario; ``seed`` decides its lapses."""
-    return sum(reward for _, _, reward in turns(ref, Random(f"{seed}/{ref.id}"))) >= 1.0
+    return sum(reward for _, _, reward in turns(ref, lapses(seed, ref))) >= 1.0
 
 
 def episodes(count: int, seed: int, ended_at_start: datetime) -> Iterator[Trajectory]:
@@ -64,10 +69,10 @@ def episodes(count: int, seed: int, ended_at_start: datetime) -> Iterator[Trajec
     """
     slot = timedelta(hours=1) / (count + 1)
     for index in range(count):
-        ref = ScenarioRef(environment="babyai", split="train", seed=seed * SEED_STRIDE + index)
+        ref = ScenarioRef(environment="babyai-goto", split="train", seed=seed * SEED_STRIDE + index)
         trajectory_id = f"careless-{ended_at_start:%Y%m%dT%H}-{seed}-{index:05d}"
         ended_at = ended_at_start + slot * (index + 1)
-        played = list(turns(ref, Random(f"{seed}/{ref.id}")))
+        played = list(turns(ref, lapses(seed, ref)))
         yield Trajectory(
             trajectory_id=trajectory_id,
             scenario_id=ref.id,
@@ -138,7 +143,12 @@ def write(path: Path, rows: Iterator[str]) -> int:
     return written
 
 
-def _hour(text: str) -> datetime:
+def hour_from(text: str) -> datetime:
+    """The hour that a command line names.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not a UTC hour.
+    """
     try:
         hour = parse(text).hour
     except MalformedWindow as error:
@@ -153,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m environments.careless", description=main.__doc__)
     parser.add_argument("--episodes", type=int, default=2500)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--hour", type=_hour, required=True, help="a UTC hour such as 2025-01-15T10:00")
+    parser.add_argument("--hour", type=hour_from, required=True, help="a UTC hour such as 2025-01-15T10:00")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--bad-rows", type=int, default=0, help="rows to add that a source must quarantine")
     options = parser.parse_args(arguments)

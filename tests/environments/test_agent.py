@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from environments.agent import ChatClient
-from rl.errors import EngineUnavailable, PermanentError
+from rl.errors import CallRefused, EngineUnavailable, PermanentError
 from rl.records import Message
 
 MESSAGES = [Message(role="system", content="Act."), Message(role="user", content="You see: nothing")]
@@ -171,10 +171,29 @@ def test_a_refusal_is_permanent_in_the_servers_words(server: Server, status: int
 
 
 @pytest.mark.parametrize("answer", [b"hello", b"{}", b'{"choices": []}', b'{"choices": [{"message": null}]}', b"3"])
-def test_something_else_than_a_completion_is_permanent(server: Server, answer: bytes) -> None:
+def test_something_else_than_a_completion_concerns_this_call_alone(server: Server, answer: bytes) -> None:
     server.script = [(200, {}, answer)]
-    with pytest.raises(PermanentError, match="other than a chat completion"):
+    with pytest.raises(CallRefused, match="other than a chat completion"):
         _ask(server.url)
+
+
+@pytest.mark.parametrize("message", [{"content": [{"type": "text"}]}, {"content": "x", "tool_calls": ["buy"]}])
+def test_a_message_of_another_form_concerns_this_call_alone(server: Server, message: dict[str, Any]) -> None:
+    server.script = [(200, {}, json.dumps({"choices": [{"message": message}]}).encode())]
+    with pytest.raises(CallRefused, match="answered with what is no message"):
+        _ask(server.url)
+
+
+def test_half_of_a_surrogate_pair_is_sent_as_a_question_mark(server: Server) -> None:
+    server.script = [_completion("turn left")]
+
+    async def ask() -> None:
+        said = [Message(role="user", content="a\ud800b \u20ac \U0001f600")]
+        async with ChatClient(server.url, "", "agent-v2", 0.7, 6, "agent-7") as chat:
+            await chat.complete(said, trajectory_id="t-1", turn=0, call_id="t-1-0")
+
+    asyncio.run(ask())
+    assert server.seen[0][2]["messages"] == [{"role": "user", "content": "a?b \u20ac \U0001f600"}]
 
 
 def test_a_failing_or_lost_server_is_tried_again_briefly(server: Server) -> None:

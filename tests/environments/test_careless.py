@@ -28,7 +28,7 @@ class Always:
 
 
 def _held_out(seed: int) -> ScenarioRef:
-    return ScenarioRef(environment="babyai", split="held_out", seed=seed)
+    return ScenarioRef(environment="babyai-goto", split="held_out", seed=seed)
 
 
 def _fault(row: str) -> str:
@@ -47,7 +47,7 @@ def _fault(row: str) -> str:
     ],
 )
 def test_it_is_the_expert_with_probability_two_fifths(value: float, seed: int, action: str) -> None:
-    episode = environments.load("babyai").open(_held_out(seed))
+    episode = environments.load("babyai-goto").open(_held_out(seed))
     observation = episode.messages[-1].content or ""
     assert careless.decide(episode, observation, Always(value)) == action  # type: ignore[arg-type]
 
@@ -55,7 +55,7 @@ def test_it_is_the_expert_with_probability_two_fifths(value: float, seed: int, a
 def test_trajectories_are_other_models_calls_inside_one_hour() -> None:
     trajectories = list(careless.episodes(200, 0, HOUR))
     assert len({t.trajectory_id for t in trajectories}) == 200
-    assert [t.scenario_id for t in trajectories[:2]] == ["babyai/train/0", "babyai/train/1"]
+    assert [t.scenario_id for t in trajectories[:2]] == ["babyai-goto/train/0", "babyai-goto/train/1"]
     for t in trajectories:
         assert HOUR <= t.started_at < t.ended_at < HOUR + timedelta(hours=1)
         assert t.reward in (0.0, 1.0)

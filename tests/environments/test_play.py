@@ -15,7 +15,7 @@ from environments.play import Assignment, Outcome, call_seed, play, play_many
 from rl.errors import EngineUnavailable, PermanentError
 from rl.records import ScenarioRef
 
-BABYAI = environments.load("babyai")
+BABYAI = environments.load("babyai-goto")
 
 
 class Model:
@@ -70,7 +70,7 @@ async def _chat(model: Model) -> AsyncIterator[ChatClient]:
 def _play(model: Model, seed: int, episode_seed: int | None = None) -> Outcome:
     async def one() -> Outcome:
         async with _chat(model) as chat:
-            ref = ScenarioRef(environment="babyai", split="held_out", seed=seed)
+            ref = ScenarioRef(environment="babyai-goto", split="held_out", seed=seed)
             return await play(BABYAI, ref, chat, f"t-{seed}", episode_seed)
 
     return asyncio.run(one())
@@ -80,7 +80,7 @@ def _play_many(model: Model, count: int, concurrency: int) -> tuple[list[Outcome
     progress: list[tuple[str, int, int]] = []
 
     async def many() -> list[Outcome]:
-        refs = [ScenarioRef(environment="babyai", split="held_out", seed=seed) for seed in range(count)]
+        refs = [ScenarioRef(environment="babyai-goto", split="held_out", seed=seed) for seed in range(count)]
         assignments = [Assignment(ref, f"t-{ref.seed}", ref.seed) for ref in refs]
 
         def on_done(outcome: Outcome, done: int, total: int) -> None:
@@ -96,14 +96,14 @@ def test_an_episode_is_a_conversation() -> None:
     model = Model()
     outcome = _play(model, 0)
     assert outcome == Outcome(
-        scenario_id="babyai/held_out/0",
+        scenario_id="babyai-goto/held_out/0",
         trajectory_id="t-0",
         reward=1.0,
         success=True,
         turns=3,
         truncated=False,
         content_hash="df7985f111b33c9f8b9c882e9970749f30579b30c6f11eebec7f0f9507d520b4",
-        type="babyai",
+        type="babyai-goto",
     )
     assert [call[:3] for call in model.calls] == [("t-0", 0, "t-0-0"), ("t-0", 1, "t-0-1"), ("t-0", 2, "t-0-2")]
     assert [message["role"] for message in model.calls[2][3]["messages"]] == [
@@ -149,9 +149,9 @@ def test_nothing_to_play_is_no_outcome() -> None:
     assert _play_many(Model(), 0, concurrency=8) == ([], [])
 
 
-def test_a_refusal_stops_the_others_and_keeps_its_type() -> None:
-    model = Model(status=400)
-    with pytest.raises(PermanentError, match="refused the call with 400"):
+def test_a_refusal_of_every_call_stops_the_others_and_keeps_its_type() -> None:
+    model = Model(status=401)
+    with pytest.raises(PermanentError, match="refused the call with 401"):
         _play_many(model, 200, concurrency=4)
     assert len(model.calls) <= 8
 
@@ -159,7 +159,7 @@ def test_a_refusal_stops_the_others_and_keeps_its_type() -> None:
 def test_an_engine_that_is_gone_is_told_as_such() -> None:
     async def gone() -> None:
         async with ChatClient("http://127.0.0.1:9", "key", "v1", 0.0, 6, "player", outage_seconds=0.2) as chat:
-            ref = ScenarioRef(environment="babyai", split="held_out", seed=0)
+            ref = ScenarioRef(environment="babyai-goto", split="held_out", seed=0)
             await play_many(BABYAI, [Assignment(ref, "t")], chat, 4, lambda *_: None)
 
     with pytest.raises(EngineUnavailable):

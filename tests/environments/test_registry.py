@@ -29,6 +29,6 @@ def test_the_folder_imports_without_what_its_environments_need() -> None:
 
 
 def test_loading_babyai_prints_nothing() -> None:
-    code = "import environments; environments.load('babyai')"
+    code = "import environments; environments.load('babyai-goto')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (run.stdout, run.stderr) == ("", "")

@@ -114,6 +114,7 @@ def test_what_cannot_be_done_is_said(
     assert message in error["message"]
     assert error["param"] == param
     assert set(error) == {"message", "type", "param", "code"}
+    assert (error["code"] == "context_length_exceeded") == ("the context holds" in error["message"])
 
 
 @pytest.mark.parametrize("max_tokens", [1, None])
@@ -129,7 +130,7 @@ def test_a_prompt_longer_than_the_context_is_refused_with_its_length(
     assert answer.status_code == 400
     error = answer.json()["error"]
     assert f"messages = '{length} tokens': the context holds 2048 tokens" in error["message"]
-    assert error["param"] == "messages"
+    assert (error["param"], error["code"]) == ("messages", "context_length_exceeded")
 
 
 def test_the_context_can_be_filled_to_its_last_token(client: httpx.Client, policy: Policy) -> None:

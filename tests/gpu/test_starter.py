@@ -77,3 +77,17 @@ def test_texts_that_cannot_be_used_are_said_in_one_line(
 def test_no_texts_no_starter(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="at least one text"):
         build([], tmp_path, 0)
+
+
+def test_a_larger_one_has_the_shape_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("".join(json.dumps(text) + "\n" for text in TEXTS))
+    words = ["--vocabulary", "300", "--context-length", "4096", "--layers", "2", "--width", "64"]
+    monkeypatch.setattr(sys, "argv", ["gpu.starter", "--texts", str(texts), "--out", str(tmp_path / "a"), *words])
+    starter.main()
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    shape = [config[name] for name in ("max_position_embeddings", "num_hidden_layers", "hidden_size")]
+    assert (shape, config["num_attention_heads"], config["intermediate_size"]) == ([4096, 2, 64], 2, 192)
+    assert config["vocab_size"] <= 300
+    tokenizer = json.loads((tmp_path / "a" / "tokenizer_config.json").read_text())
+    assert tokenizer["model_max_length"] == 4096

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpu.tool_calls import split
+from gpu.tool_calls import as_objects, split
 
 LEFT = '<tool_call>\n{"name": "turn", "arguments": {"to": "left"}}\n</tool_call>'
 
@@ -39,3 +39,12 @@ def test_what_is_no_call_stays_content(block: str) -> None:
 
 def test_a_block_that_was_cut_stays_content() -> None:
     assert split('<tool_call>{"name": "turn"') == ('<tool_call>{"name": "turn"', [])
+
+
+def test_half_of_a_surrogate_pair_is_a_question_mark() -> None:
+    _, (call,) = split(
+        r'<tool_call>{"name": "f\udfff", "arguments": {"\ud800": "red \ud83d\ude00 \\ud800"}}</tool_call>'
+    )
+    assert call["function"] == {"name": "f?", "arguments": r'{"?": "red 😀 \\ud800"}'}
+    heard = {"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": r'{"a": ["\ud800"]}'}}]}
+    assert as_objects(heard)["tool_calls"][0]["function"]["arguments"] == {"a": ["?"]}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-from environments.babyai_level import Level
+from environments.babyai.goto_level import Level
 
 LEFT, RIGHT, FORWARD, DONE = 0, 1, 2, 6
 """Minigrid's primitive actions."""

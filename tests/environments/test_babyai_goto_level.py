@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from minigrid.envs.babyai.goto import GoToLocal
 
-from environments.babyai_level import Level, content_hash, layout, split_of
-from environments.babyai_text import observe
+from environments.babyai.goto_level import Level, content_hash, layout
+from environments.babyai.goto_text import observe
+from environments.dealing import split_of
 
 SPLITS = ("train", "validation", "held_out")
 

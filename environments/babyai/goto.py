@@ -7,9 +7,12 @@ the episode as failed: a rule of ours, so that naming an object is a choice and 
 
 from __future__ import annotations
 
-from environments.babyai_level import Level, layout
-from environments.babyai_text import FORWARD, LEFT, RIGHT, look, observe, path_to, perform
-from environments.contract import Episode, Step
+from random import Random
+
+from environments.babyai.goto_level import Level, layout
+from environments.babyai.goto_text import FORWARD, LEFT, RIGHT, look, observe, path_to, perform
+from environments.contract import Environment, Episode, Step
+from environments.episode import TextEnvironment, check_owner
 from rl.errors import InvalidInput
 from rl.records import Message, ScenarioRef
 
@@ -18,10 +21,11 @@ MACRO = "go to "
 MAX_TURNS = 3
 
 
-class BabyAI:
+class BabyAIGoto(TextEnvironment):
     """The environment. A reply needs at most 6 tokens with a tokenizer that knows the colours and types."""
 
-    name = "babyai"
+    name = "babyai-goto"
+    profile = "small"
     system = f"Reply with one action: {', '.join(PRIMITIVES)}, go to <object>."
     max_turns = MAX_TURNS
     max_tokens = 6
@@ -32,26 +36,34 @@ class BabyAI:
         Raises:
             InvalidInput: the scenario belongs to another environment.
         """
-        if ref.environment != self.name:
-            raise InvalidInput("scenario", ref.id, f"open it with environments.load({ref.environment!r})")
+        check_owner(self, ref)
         seed, digest = layout(ref.split, ref.seed)
-        return BabyAIEpisode(Level(seed), digest)
+        return BabyAIGotoEpisode(self, Level(seed), digest)
 
 
-class BabyAIEpisode:
+class BabyAIGotoEpisode:
     """One layout being walked."""
 
-    def __init__(self, level: Level, content_hash: str) -> None:
+    type = BabyAIGoto.name
+
+    def __init__(self, environment: Environment, level: Level, content_hash: str) -> None:
+        self.environment = environment
         self.content_hash = content_hash
         self._level = level
         self._turns = 0
         self._done = False
+        self._reached = False
         self._opening = observe(level)
 
     @property
     def messages(self) -> list[Message]:
         """The opening system and user messages."""
-        return [Message(role="system", content=BabyAI.system), Message(role="user", content=self._opening)]
+        return [Message(role="system", content=BabyAIGoto.system), Message(role="user", content=self._opening)]
+
+    @property
+    def solved(self) -> bool:
+        """Whether the goal's object was reached."""
+        return self._reached
 
     def step(self, action: str) -> Step:
         """Take one turn. Text that is no action, or an object out of view, uses up the turn.
@@ -60,9 +72,10 @@ class BabyAIEpisode:
             InvalidInput: the episode is over.
         """
         if self._done:
-            raise InvalidInput("action", action, "the episode is over; open the scenario again")
+            raise InvalidInput("action", action[:80], "the episode is over; open the scenario again")
         self._turns += 1
         success, failed, note = self._act(action.strip().lower())
+        self._reached = success
         out_of_turns = self._turns >= MAX_TURNS
         self._done = success or failed or out_of_turns
         return Step(
@@ -89,3 +102,11 @@ class BabyAIEpisode:
         target = " ".join(self._level.mission.split()[3:])
         seen, _ = look(self._level)
         return MACRO + target if any(sighting.name == target for sighting in seen) else "turn right"
+
+    def guess(self, chance: Random) -> str:
+        """A turn, a step, or a walk to any object in view."""
+        seen, _ = look(self._level)
+        return chance.choice([*PRIMITIVES, *(MACRO + sighting.name for sighting in seen)])
+
+    def close(self) -> None:
+        """Nothing is held."""

@@ -14,54 +14,23 @@ import json
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import count
-from typing import Any
 
 # This module is the lazy part: `environments.load` imports it when the level is asked for.
-from minigrid.core.roomgrid import RoomGrid  # noqa: TID253
-from minigrid.envs.babyai.core.roomgrid_level import RejectSampling  # noqa: TID253
 from minigrid.envs.babyai.goto import GoToLocal  # noqa: TID253
 
-TRAIN_SHARE = 128
-VALIDATION_SHARE = 64
-"""Shares of 256 values of the hash's first byte; the rest is held out."""
+from environments.babyai.quiet import Quiet
+from environments.dealing import split_of
 
 STEP_LIMIT = 64
 """Of the level, in primitive steps: out of reach in three turns, so that only turns end an episode."""
 
 
-class Level(GoToLocal):
-    """The registered BabyAI-GoToLocalS6N4 level: same random draws, same layouts, same verifier.
-
-    Minigrid prints each layout it rejects and renders an image at each step; here neither happens.
-    """
+class Level(Quiet, GoToLocal):
+    """The registered BabyAI-GoToLocalS6N4 level: same random draws, same layouts, same verifier."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(room_size=6, num_dists=4, max_steps=STEP_LIMIT)
         self.reset(seed=seed)
-
-    def _gen_grid(self, width: int, height: int) -> None:
-        while not self._drew_layout(width, height):
-            pass
-        self.surface = self.instrs.surface(self)
-        self.mission = self.surface
-
-    def _drew_layout(self, width: int, height: int) -> bool:
-        try:
-            RoomGrid._gen_grid(self, width, height)
-            self.gen_mission()
-            self.validate_instrs(self.instrs)
-        except (RecursionError, RejectSampling):
-            return False
-        return True
-
-    def gen_obs(self) -> dict[str, Any]:
-        """Nothing: the text layer reads the grid itself."""
-        return {}
-
-    @property
-    def pose(self) -> tuple[int, int, int]:
-        """Column, row and direction of the agent; 0 is east, and directions turn clockwise."""
-        return int(self.agent_pos[0]), int(self.agent_pos[1]), int(self.agent_dir)
 
     def objects(self) -> Iterator[tuple[int, int, str]]:
         """Column, row and name (``grey key``) of every object."""
@@ -84,14 +53,6 @@ def content_hash(level: Level) -> str:
     corners = sorted(relative(x, y) for x in (0, level.width - 1) for y in (0, level.height - 1))
     objects = sorted((*relative(x, y), name) for x, y, name in level.objects())
     return hashlib.sha256(json.dumps([level.mission, corners[0], corners[-1], objects]).encode()).hexdigest()
-
-
-def split_of(digest: str) -> str:
-    """The split that a layout with this content hash belongs to."""
-    first = int(digest[:2], 16)
-    if first < TRAIN_SHARE:
-        return "train"
-    return "validation" if first < TRAIN_SHARE + VALIDATION_SHARE else "held_out"
 
 
 @lru_cache(maxsize=65536)

@@ -1,0 +1,1 @@
+"""A folder of notes about people, places and organisations, and requests about it; see ``environment``."""
