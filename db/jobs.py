@@ -22,6 +22,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from db.holding import hold
 from db.job_states import State
 from db.session import alone, prepared, transaction
 from rl.errors import Cancelled, Fenced
@@ -139,7 +140,6 @@ def heartbeat(
         raise Cancelled(f"job {claim.job_id}: cancelled on request")
 
 
-HOLD = "select 1 from rlfleet.jobs where id = $1::bigint and fence = $2::bigint and state = 'running' for update"
 FINISH = """
     update rlfleet.jobs
        set state = 'succeeded', lease_until = null, finished_at = now(), result = $3::jsonb
@@ -150,25 +150,24 @@ FINISH = """
 def finish(session: Session, claim: Claim, effect: Callable[[Session], Mapping[str, Any]]) -> Mapping[str, Any]:
     """Write the job's ``effect`` and mark the job done, in the caller's one transaction.
 
-    The row is locked first, so that no other holder can claim or commit until this transaction ends.
-    ``effect`` returns the job's result, which is returned.
+    The row is held first. ``effect`` returns the job's result, which is returned.
 
     Raises:
         Fenced: the lease was lost; the caller's transaction must roll back, and nothing was done.
     """
-    ours = {"job": claim.job_id, "fence": claim.fence}
-    if prepared(session, "hold", HOLD, **ours).one_or_none() is None:
-        raise Fenced(f"job {claim.job_id} fence {claim.fence}: the lease was lost before its effect was committed")
+    hold(session, claim)
     result = effect(session)
-    prepared(session, "finish", FINISH, **ours, result=json.dumps(dict(result)))
+    prepared(session, "finish", FINISH, job=claim.job_id, fence=claim.fence, result=json.dumps(dict(result)))
     return result
 
 
-def fail(claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | None = None) -> State:
+def fail(
+    claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | None = None, free: bool = False
+) -> State:
     """End this attempt: queued again after a back-off while attempts are left, else ``failed`` or ``dead``.
 
     A job that somebody asked to cancel is not tried again: it is ``cancelled``. With ``adjust`` the next attempt runs
-    with another config, and this one is not charged: the ways to adjust run out by themselves.
+    with another config. It is not charged then, nor one that is ``free`` as it got on: both end by themselves.
 
     Raises:
         Fenced: another holder has the job.
@@ -190,7 +189,7 @@ def fail(claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | N
         retry=retry,
         error=error[:4000],
         adjust=_json(adjust),
-        free=int(adjust is not None),
+        free=int(free or adjust is not None),
     )
     if row is None:
         raise Fenced(f"job {claim.job_id} fence {claim.fence}: the lease was lost before it failed with {error}")

@@ -180,7 +180,8 @@ def lines(session: Session) -> list[Line]:
 def policy_of(session: Session, window: Window) -> str:
     """The version that played a round, or that plays it: the newest of the rounds before, else the run's start.
 
-    A version that is rejected plays no further round; what it has played is still gone on from.
+    A version that is rejected plays no further round. One that it has played a part of stays its own: that is still
+    gone on from where all of it was played, and given up where something is missing (``db.rounds``).
     """
     played = select(Version.name).join(Trajectory, Trajectory.agent_id == Version.name)
     known = session.scalars(played.where(Trajectory.window_id == window.id, Version.line_id == window.line_id).limit(1))

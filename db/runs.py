@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import lines, planning, wanted
+from db import lines, planning, rounds, wanted, windows
 from db.tables import Line, Run
 from rl.choosing import Ranking, points_of, ranking
 from rl.deciding import judged_of, on
@@ -62,7 +62,7 @@ def resume(session: Session, name: str) -> str:
 
 
 def finish(session: Session, name: str) -> str:
-    """Have a run end as if all its rounds had been played. Returns its line's name.
+    """Have a run end as if all its rounds had been played; one whose player was rejected is skipped. Its line's name.
 
     Raises:
         InvalidInput: no such run, or it has ended.
@@ -70,6 +70,9 @@ def finish(session: Session, name: str) -> str:
     run = lines.run_named(session, name)
     if not lines.go_on(session, run.id, finishing=True):
         raise InvalidInput("run", name, f"it is {run.state} already: {run.reason}")
+    for window in windows.of_run(session, run.id):
+        if window.state in rounds.PLAYABLE and (player := rounds.lost_player(session, window)) is not None:
+            rounds.give_up(session, window, player)
     return _line(session, run).name
 
 

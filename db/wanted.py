@@ -40,6 +40,8 @@ def became(session: Session, line_id: int, line: LineState, want: Want) -> str:
 def about(want: Want) -> str:
     """The job in words."""
     inputs = want.inputs
+    if want.kind == "collect" and "first" in inputs:
+        return f"collect {inputs['window']}, scenarios {inputs['first']} to {inputs['first'] + inputs['count'] - 1}"
     if want.kind != "evaluate":
         return f"{want.kind} {inputs.get('window') or inputs.get('candidate') or inputs['windows'][0]}"
     where = f"verdicts of {inputs['version']}" + (f" at step {inputs['step']}" if "step" in inputs else "")

@@ -60,6 +60,12 @@ def locked(session: Session, line_id: int, name: str) -> Window:
     return found or named(session, line_id, name)
 
 
+def of_run(session: Session, run_id: int) -> list[Window]:
+    """The run's rounds, oldest first, locked until the transaction ends."""
+    query = select(Window).where(Window.run_id == run_id).order_by(Window.id)
+    return list(session.scalars(query.with_for_update().execution_options(populate_existing=True)))
+
+
 CATCH_UP = timedelta(hours=72)
 """How far back hours are opened that passed while nothing ran; ask for older ones by name."""
 

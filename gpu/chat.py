@@ -15,7 +15,7 @@ from gpu import reasoning, tool_calls
 from gpu.detokenize import StopText, first, showable
 from gpu.generate import Completion, Request
 from gpu.policy import Version
-from rl.errors import InvalidInput
+from rl.errors import ContextExceeded, InvalidInput
 
 Finish = Literal["stop", "length", "tool_calls"]
 Stop = Annotated[str, StringConstraints(min_length=1)]
@@ -187,14 +187,14 @@ def _room(prompt: int, context: int, limit: int | None) -> int:
     """How many tokens fit behind a prompt of that many.
 
     Raises:
-        InvalidInput: none does, or fewer than ``limit``.
+        ContextExceeded: none does, or fewer than ``limit``.
     """
     whole = f"the context holds {context} tokens, prompt and answer together"
     if prompt >= context:
-        raise InvalidInput("messages", f"{prompt} tokens", f"{whole}; send fewer")
+        raise ContextExceeded("messages", f"{prompt} tokens", f"{whole}; send fewer")
     if limit and limit > context - prompt:
         remedy = f"{whole}, and the prompt has {prompt}; ask for at most {context - prompt}"
-        raise InvalidInput("max_tokens", limit, remedy)
+        raise ContextExceeded("max_tokens", limit, remedy)
     return context - prompt
 
 

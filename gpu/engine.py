@@ -39,7 +39,7 @@ from gpu.policy import Policy, Version
 from gpu.scheduler import Scheduler
 from gpu.settings import checked
 from gpu.stream import EventStream, Spoken
-from rl.errors import Cancelled, EngineUnavailable, InvalidInput, RlfleetError, StartError
+from rl.errors import Cancelled, ContextExceeded, EngineUnavailable, InvalidInput, RlfleetError, StartError
 
 log = logging.getLogger(__name__)
 
@@ -136,7 +136,8 @@ class Engine:
             try:
                 return await handler(request)
             except InvalidInput as error:
-                return _error(400, str(error), "BadRequestError", None, error.field)
+                code = "context_length_exceeded" if isinstance(error, ContextExceeded) else None
+                return _error(400, str(error), "BadRequestError", code, error.field)
             except EngineUnavailable as error:
                 return _error(429, str(error), "RateLimitError", "queue_full")
             except RlfleetError as error:

@@ -1,7 +1,7 @@
 """A starter policy from nothing: a tokenizer trained on texts, and a small random Qwen3.
 
-``python -m gpu.starter --texts FILE --out DIR --seed N`` reads JSON lines, each a string. The model has
-about 0.7 M parameters, no pretrained skill, and learns a small text world in about a minute on one core.
+``python -m gpu.starter --texts FILE --out DIR --seed N`` reads JSON lines, each a string. Unless it is made larger,
+the model has about 0.7 M parameters, no pretrained skill, and learns a small text world in about a minute on one core.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,7 +30,19 @@ ROLES = ["system", "user", "assistant"]
 CONTEXT_LENGTH = 2048
 
 
-def build(texts: Iterable[str], out: Path, seed: int, vocabulary: int = 512) -> Path:
+@dataclass(frozen=True)
+class Shape:
+    """How large the model is; ``width`` is a multiple of 32."""
+
+    context_length: int = CONTEXT_LENGTH
+    layers: int = 3
+    width: int = 128
+
+
+SMALL = Shape()
+
+
+def build(texts: Iterable[str], out: Path, seed: int, vocabulary: int = 512, shape: Shape = SMALL) -> Path:
     """Write tokenizer and weights to ``out``, whole or not at all; the same texts and seed give the same weights.
 
     Raises:
@@ -41,11 +54,12 @@ def build(texts: Iterable[str], out: Path, seed: int, vocabulary: int = 512) -> 
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InvalidInput("out", str(out), "something is there already; name a new folder, or remove that one")
     tokenizer = train_tokenizer(texts, vocabulary)
+    tokenizer.model_max_length = shape.context_length
     new = out.with_name(f"{out.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     tokenizer.save_pretrained(new)
-    write_full(new, random_model(tokenizer, seed), None)
+    write_full(new, random_model(tokenizer, seed, shape), None)
     new.rename(out)
     return out
 
@@ -99,21 +113,21 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> PreTrainedTokenize
     return tokenizer
 
 
-def random_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM:
-    """Three layers of width 128: four heads of 32, an MLP of 384, tied embeddings.
+def random_model(tokenizer: PreTrainedTokenizerFast, seed: int, shape: Shape = SMALL) -> Qwen3ForCausalLM:
+    """Three layers of width 128, or as ``shape`` says: heads of 32, an MLP three times as wide, tied embeddings.
 
     Weights are drawn with a deviation of 0.06, about 1 / sqrt(2 x width). Qwen3's own 0.02 is meant for widths in
     the thousands: at this one, heads that copy what the goal names form late, and with some seeds not at all.
     """
     config = Qwen3Config(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=4,
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.width // 32,
+        num_key_value_heads=shape.width // 32,
         head_dim=32,
-        intermediate_size=384,
-        max_position_embeddings=CONTEXT_LENGTH,
+        intermediate_size=3 * shape.width,
+        max_position_embeddings=shape.context_length,
         tie_word_embeddings=True,
         initializer_range=0.06,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
@@ -132,9 +146,14 @@ def main() -> None:
     parser.add_argument("--texts", type=Path, required=True, help="JSON lines of strings")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--vocabulary", type=int, default=512, help="tokens, the 256 bytes and ChatML's among them")
+    parser.add_argument("--context-length", type=int, default=SMALL.context_length, help="tokens of a conversation")
+    parser.add_argument("--layers", type=int, default=SMALL.layers)
+    parser.add_argument("--width", type=int, default=SMALL.width, help="a multiple of 32")
     args = parser.parse_args()
+    shape = Shape(args.context_length, args.layers, args.width)
     try:
-        build(read_texts(args.texts), args.out, args.seed)
+        build(read_texts(args.texts), args.out, args.seed, args.vocabulary, shape)
     except RlfleetError as error:
         sys.stderr.write(f"gpu.starter: {error}\n")
         raise SystemExit(2 if isinstance(error, InvalidInput) else 1) from None

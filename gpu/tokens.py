@@ -16,6 +16,7 @@ from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from gpu import tool_calls
 from rl.errors import InvalidInput
 from rl.records import Call, Message
 
@@ -56,12 +57,19 @@ class ChatTokens:
 
     def _rendered(self, messages: list[Any], **settings: Any) -> str:
         try:
-            return str(self._template(messages, **settings))
+            return str(self._template(self._told(messages), **settings))
         except Exception as error:
             # Templates raise whatever Jinja raises, and their own refusals are arbitrary exceptions too.
             raise InvalidInput(
                 "messages", str(error), "send messages that the model's chat template accepts"
             ) from error
+
+    def _told(self, messages: list[Any]) -> list[Any]:
+        """The messages as the template wants them: Qwen3's takes the text of arguments too, Qwen2.5's only objects."""
+        template = str(self.tokenizer.chat_template)
+        if not tool_calls.WRITES_JSON.search(template) or "arguments is string" in template:
+            return messages
+        return [tool_calls.as_objects(message) for message in messages]
 
     def remember(self, prompt_text: str, content: str, ids: list[int]) -> None:
         """Keep that ``prompt_text`` followed by ``content`` is ``ids``, the end-of-turn token included if spoken."""

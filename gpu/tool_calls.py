@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 MARKS = ("\n<tool_call>", "<tool_call>")
 """From the first of these on, text may belong to a call. The line break before it is the template's."""
+
+WRITES_JSON = re.compile(r"\.arguments\s*\|\s*tojson")
+"""In a template that writes arguments as JSON itself: as a string within a string, where they are text already."""
 
 BLOCK = re.compile(r"\n?<tool_call>\s*(.*?)\s*</tool_call>", re.DOTALL)
 
@@ -28,10 +32,37 @@ def split(text: str) -> tuple[str, list[dict[str, Any]]]:
     return content, calls
 
 
+def as_objects(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message with the arguments of its calls as objects, as far as their text is one."""
+    calls = message.get("tool_calls")
+    return dict(message) | ({"tool_calls": [_with_object(call) for call in calls]} if calls else {})
+
+
+def _with_object(call: Mapping[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return dict(call)
+    try:
+        said = _parsed(function["arguments"])
+    except (ValueError, RecursionError):
+        return dict(call)
+    return dict(call) | ({"function": function | {"arguments": said}} if isinstance(said, dict) else {})
+
+
+def _parsed(text: str) -> Any:
+    """The JSON value. An escape that is half of a surrogate pair, which no tokenizer reads, becomes ``?``.
+
+    Raises:
+        ValueError: it is no JSON.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(json.dumps(json.loads(text), ensure_ascii=False).encode("utf-8", "replace"))
+
+
 def _function(block: str) -> dict[str, str] | None:
     """Name and arguments, these as JSON text; None where the block says no such thing."""
     try:
-        said = json.loads(block)
+        said = _parsed(block)
     except (ValueError, RecursionError):
         return None
     if not isinstance(said, dict) or set(said) - {"name", "arguments"}:

@@ -103,15 +103,22 @@ class TaskSet(Config):
 
 
 class Rollout(Config):
-    """How one round of a run is played: ``episodes`` episodes on each of ``scenarios`` scenarios."""
+    """How one round of a run is played: ``episodes`` episodes on each of ``scenarios`` scenarios.
+
+    ``max_tokens`` None is what the environment says. One job plays ``shard`` scenarios; None is all. An episode with a
+    turn that takes more than ``stall_seconds`` is given up.
+    """
 
     environment: str
     scenarios: int = Field(ge=1)
     episodes: int = Field(ge=2)
     first_seed: int = Field(0, ge=0)
     temperature: float = Field(1.0, ge=0)
-    max_tokens: int = Field(6, ge=1)
+    max_tokens: int | None = Field(None, ge=1)
     concurrency: int = Field(64, ge=1)
+    # Left out of the dump while they say nothing, so that a round that older processes asked for is the same job.
+    shard: int | None = Field(None, ge=1, exclude_if=lambda shard: shard is None)
+    stall_seconds: float = Field(300.0, gt=0, exclude_if=lambda seconds: seconds == 300.0)
 
 
 class Release(Gate):

@@ -6,6 +6,7 @@ import math
 
 from rl.config import LineConfig, Release, RunConfig, TaskSet
 from rl.errors import InvalidInput
+from rl.mix import Dealt, deal, members
 from rl.selection import MIN_COVERAGE
 
 
@@ -36,10 +37,21 @@ def check_run(config: RunConfig) -> None:
 
 
 def overlap(one: TaskSet, other: TaskSet) -> bool:
-    """Whether the two have scenarios in common."""
-    if (one.environment, one.split) != (other.environment, other.split):
+    """Whether the two have scenarios in common; those of a mix are its members'.
+
+    Raises:
+        InvalidInput: an environment's name is that of no mix, and no plain one.
+    """
+    if one.split != other.split:
         return False
-    return max(one.first_seed, other.first_seed) < min(one.first_seed + one.count, other.first_seed + other.count)
+    if one.environment == other.environment:
+        return max(one.first_seed, other.first_seed) < min(one.first_seed + one.count, other.first_seed + other.count)
+    return not _dealt(one).isdisjoint(_dealt(other))
+
+
+def _dealt(tasks: TaskSet) -> set[Dealt]:
+    mixed = members(tasks.environment)
+    return {deal(mixed, seed) for seed in range(tasks.first_seed, tasks.first_seed + tasks.count)}
 
 
 def pairs_left(count: int) -> int:

@@ -6,8 +6,12 @@ RlfleetError
 │   │   ├── MalformedWindow   the text is not a window id
 │   │   ├── UnknownWindow     no such window on that line
 │   │   ├── BadMessage        a Celery message whose arguments no task takes
+│   │   ├── ContextExceeded   a conversation is longer than the engine's context
 │   │   ├── InvalidRow        one row of a source; quarantined and counted, the job goes on
 │   │   └── InvalidSettings   an environment variable or a config file
+│   ├── MissingDependency     a package or a program that is not installed here
+│   ├── CallRefused           an engine refuses one conversation; the others may go on
+│   ├── SandboxUnavailable    code of a model cannot be run as safely as is required
 │   ├── OffPolicyRefused      data that this objective must not be trained on
 │   ├── TrainingDiverged      a loss or gradient that is not finite
 │   └── NoTrainingData        a dataset with nothing to learn from
@@ -64,12 +68,28 @@ class BadMessage(InvalidInput):
     """A message whose arguments the task does not take."""
 
 
+class ContextExceeded(InvalidInput):
+    """A conversation that is longer than the engine's context, with the answer that it asks for."""
+
+
 class InvalidRow(InvalidInput):
     """One row of a source that cannot be used."""
 
 
 class InvalidSettings(InvalidInput):
     """An environment variable or a config value that cannot be used."""
+
+
+class MissingDependency(PermanentError):
+    """What is asked for needs a package or a program that is not installed here; the message says how to get it."""
+
+
+class CallRefused(PermanentError):
+    """An engine refuses this conversation; others may go on."""
+
+
+class SandboxUnavailable(PermanentError):
+    """Code that a model wrote cannot be run here as safely as ``RLFLEET_SANDBOX`` requires."""
 
 
 class OffPolicyRefused(PermanentError):

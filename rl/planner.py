@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import Any
 
 from rl.choosing import Ranking
-from rl.config import TrainConfig
+from rl.config import Rollout, TrainConfig
 from rl.deciding import alarms_outside_run, conclude, judged_in, judged_of, outside_run, points_of_run
 from rl.errors import InvalidInput
 from rl.evaluating import evaluate
@@ -68,8 +68,10 @@ __all__ = [
 Planned = Want | OpenRound | PauseRun
 
 
-def collect(line: LineState, window: WindowState, *, rows: int | None = None, after_hours: float | None = None) -> Want:
-    """Bring the window's trajectories in: from the line's source, or by playing the run's scenarios.
+def collect(
+    line: LineState, window: WindowState, *, rows: int | None = None, after_hours: float | None = None
+) -> list[Want]:
+    """Bring the window's trajectories in: from the line's source, or by playing the run's scenarios, a job a shard.
 
     A window that was read is read again because its source holds ``rows``, or because it ended ``after_hours`` ago.
 
@@ -78,12 +80,21 @@ def collect(line: LineState, window: WindowState, *, rows: int | None = None, af
     """
     if window.run is not None:
         rollout = line.run(window.run).config.rollout
-        return Want("collect", "collect", {"window": window.name}, {"rollout": rollout.model_dump(mode="json")})
+        config = {"rollout": rollout.model_dump(mode="json")}
+        return [Want("collect", "collect", {"window": window.name} | part, config) for part in _shards(rollout)]
     if line.config.source is None:
         raise InvalidInput("line.source", None, f"line {line.name!r} has no source to collect {window.name} from")
     why = {"rows": rows, "after_hours": after_hours}
     inputs = {"window": window.name} | {name: value for name, value in why.items() if value is not None}
-    return Want("collect", "collect", inputs, {"source": line.config.source})
+    return [Want("collect", "collect", inputs, {"source": line.config.source})]
+
+
+def _shards(rollout: Rollout) -> list[dict[str, int]]:
+    """Places among the round's scenarios; nothing is said of a round that is played by one job."""
+    size, whole = rollout.shard, rollout.scenarios
+    if size is None:
+        return [{}]
+    return [{"first": first, "count": min(size, whole - first)} for first in range(0, whole, size)]
 
 
 def score(line: LineState, window: WindowState, known: int | None = None) -> Want:
@@ -120,7 +131,7 @@ def plan(line: LineState) -> Iterator[Planned]:
     """Every job and change that should be made now, whether or not it is already; a round before what needs it."""
     for window in line.windows:
         if window.state == "closed" and (window.run is not None or line.config.source is not None):
-            yield collect(line, window)
+            yield from collect(line, window)
         elif window.state == "collected":
             yield score(line, window)
         elif window.state == "scored" and window.run is not None:
@@ -165,7 +176,7 @@ def _plan_run(line: LineState, run: RunState) -> Iterator[Planned]:
         following = len(windows) + 1
         opened = WindowState(round_of(run.config.name, following).text, "closed", run.config.name, following)
         yield OpenRound(run.config.name, opened.name)
-        yield collect(line, opened)  # else it waits for the next look, until some other job ends
+        yield from collect(line, opened)  # else it waits for the next look, until some other job ends
     yield from judged.wants
     if trained and over and judged.complete and not run.paused and line.canary is None:
         yield from conclude(line, run, found)

@@ -97,7 +97,7 @@ def _ask_for_readings(session: Session, line: Line, hours: list[Hour], late: Lat
     state = planning.line_state(session, line)
     windows = {one.name: one for one in state.windows}
     wants = [planner.collect(state, windows[one.window], rows=one.rows, after_hours=one.after_hours) for one in wanted]
-    return [planning.request(session, line.id, want) for want in wants]
+    return [planning.request(session, line.id, want) for several in wants for want in several]
 
 
 def _scores_of(name: str) -> list[int]:

@@ -58,11 +58,12 @@ class Lease:
     ``beat`` is cheap and can be called as often as is convenient: it writes every two seconds, or every quarter of
     a shorter lease. A database that is away is tolerated until the lease has run out on this machine's own clock.
     With ``leaves``, the work is handed back as soon as the worker is told to stop; else it has the time of the soft
-    shutdown to end.
+    shutdown to end. An attempt that ``gets_on`` has stored what the next one need not do again, and is not charged
+    where it fails and may be tried again.
     """
 
     def __init__(self, claim: Claim, seconds: float, *, leaves: bool = False) -> None:
-        self.claim, self.seconds, self.leaves = claim, seconds, leaves
+        self.claim, self.seconds, self.leaves, self.gets_on = claim, seconds, leaves, False
         self._renewed = time.monotonic()
         self._unwritten: Mapping[str, Any] | None = None
 
@@ -169,20 +170,20 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any] | None
     except Cancelled:
         jobs.end_cancelled(claim)
     except Drained as error:
-        jobs.release(claim, str(error), error.resume)
+        jobs.release(claim, _storable(str(error)), error.resume)
     except Tomorrow as error:
-        jobs.release(claim, str(error), tomorrow=True)
-        log.warning("job %s fence %s waits until tomorrow: %s", claim.job_id, claim.fence, error)
+        jobs.release(claim, _storable(str(error)), tomorrow=True)
+        log.warning("job %s fence %s waits until tomorrow: %s", claim.job_id, claim.fence, _storable(str(error)))
     except SystemExit:
         jobs.release(claim, "the worker is going down")
         raise
     except PermanentError as error:
-        jobs.fail(claim, f"{type(error).__name__}: {error}", retry=False)
-        log.error("job %s fence %s: %s", claim.job_id, claim.fence, error)
+        jobs.fail(claim, _said(error), retry=False)
+        log.error("job %s fence %s: %s", claim.job_id, claim.fence, _storable(str(error)))
         raise
     except Exception as error:
         adjust = error.adjust if isinstance(error, OutOfMemory) else None
-        state = jobs.fail(claim, _said(error), retry=True, adjust=adjust)
+        state = jobs.fail(claim, _said(error), retry=True, adjust=adjust, free=lease.gets_on)
         unexpected = not isinstance(error, TransientError)
         log.warning("job %s fence %s is %s", claim.job_id, claim.fence, state, exc_info=unexpected)
     return None
@@ -193,7 +194,12 @@ def _said(error: Exception) -> str:
     said = str(error)
     if not isinstance(error, RlfleetError):
         said = said.split("\n", 1)[0]
-    return f"{type(error).__name__}: {said}"
+    return _storable(f"{type(error).__name__}: {said}")
+
+
+def _storable(said: str) -> str:
+    """The words as Postgres takes them: errors may quote what a model or a server wrote."""
+    return said.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def _work(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any]:

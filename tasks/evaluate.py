@@ -123,13 +123,14 @@ def _prompt_hash(task_set: TaskSet) -> str:
     from rl.config import digest
 
     environment = environments.load(task_set.environment)
-    return digest(environment.system, environment.max_turns, environment.max_tokens)
+    tools = [list(environment.tools)] if environment.tools else []
+    return digest(environment.system, environment.max_turns, environment.max_tokens, *tools)
 
 
 async def _play(claim: Claim, task_set: TaskSet, version: str, checkpoint: Checkpoint, lease: Lease) -> list[Outcome]:
     import environments
     from environments.agent import ChatClient
-    from environments.play import play_many
+    from environments.play import STALL_SECONDS, play_many
     from tasks.engine import name_of, serve_version
 
     environment = environments.load(task_set.environment)
@@ -137,7 +138,8 @@ async def _play(claim: Claim, task_set: TaskSet, version: str, checkpoint: Check
     url = await lease.during(serve_version(served, checkpoint.uri, lease.beat))
     beat = lease.count({"stage": "evaluate", "version": version, "split": task_set.split})
     limits = (task_set.temperature, environment.max_tokens, "evaluation")
-    async with ChatClient(url, settings().engine_key, served, *limits) as chat:
+    waits = 2 * STALL_SECONDS  # a reply that does not come is an episode that stalls, not an engine that is away
+    async with ChatClient(url, settings().engine_key, served, *limits, timeout_seconds=waits) as chat:
         playing = play_many(environment, assignments(claim, task_set), chat, CONCURRENCY, beat)
         return await lease.during(playing)
 
@@ -163,15 +165,20 @@ def assignments(claim: Claim, task_set: TaskSet) -> list[Assignment]:
 
 
 def _verdict(outcome: Outcome, sample: int) -> dict[str, Any]:
+    """The episode's row: a failed one is no verdict, and one that outgrew the context is wrong."""
     from rl.health import reason_of
 
+    outgrown = outcome.boundary == "context"
+    reasons = [reason_of(outcome.broken, outcome.truncated and not outgrown)]
+    if outcome.boundary is not None:
+        reasons.append(f"{outcome.boundary}: {outcome.words}")
     return {
         "scenario_id": outcome.scenario_id,
         "sample": sample,
-        "right": outcome.success,
+        "right": outcome.success if outcome.boundary is None or outgrown else None,
         "rival_right": None,
         "content_hash": outcome.content_hash,
         "turns": outcome.turns,
         "type": outcome.type,
-        "reason": reason_of(outcome.broken, outcome.truncated),
+        "reason": "; ".join(one for one in reasons if one) or None,
     }

@@ -1,29 +1,30 @@
-"""The two ways in which trajectories come: rows of a source, and rounds of a run that we play ourselves."""
+"""How a window's rows are read from a source; a round of a run is played in ``tasks.rollout``."""
 
 from __future__ import annotations
 
 import asyncio
-import random
+import threading
 from collections import Counter
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from rl.errors import EngineUnavailable
-from worker.settings import settings
+from rl.errors import TransientError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.jobs import Claim
-    from environments.play import Assignment, Outcome
-    from rl.config import Rollout
     from rl.errors import InvalidRow
-    from rl.records import Call, Quarantined, Trajectory
+    from rl.records import Quarantined, Trajectory
     from rl.redaction import Redaction
     from tasks.carry import Effect, Lease
 
+T = TypeVar("T")
 
+READ_SECONDS = 3500.0
+"""A source that takes longer is given up."""
 REFUSED = "consent"
 """The source of quarantined rows that nobody lets be learned from."""
 
@@ -35,7 +36,8 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
     its trajectories since. What is stored is never changed.
     """
     window, url = str(claim.inputs["window"]), str(claim.config["source"])
-    good, bad, found, held = asyncio.run(lease.during(asyncio.to_thread(_read, url, window, _redaction(claim))))
+    redaction = _redaction(claim)
+    good, bad, found, held = asyncio.run(lease.during(_in_time(lambda: _read(url, window, redaction))))
 
     def effect(session: Session) -> dict[str, Any]:
         from db import late, lines, trajectories, windows, withdrawals
@@ -66,6 +68,42 @@ def from_source(claim: Claim, lease: Lease) -> Effect:
         return counts | ({"redacted": dict(found)} if found else {})
 
     return effect
+
+
+async def _in_time(read: Callable[[], T]) -> T:
+    """What ``read`` returns, on a thread that nobody waits for once it is given up: a source may hang for ever.
+
+    Raises:
+        TransientError: it took more than ``READ_SECONDS``.
+    """
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if ended.done():
+            return
+        if error is not None:
+            ended.set_exception(error)
+        else:
+            ended.set_result(result)  # type: ignore[arg-type]
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = read()
+        except BaseException as raised:  # it belongs to whoever waits
+            error = raised
+        with suppress(RuntimeError):  # nobody waits any more, and the loop is closed
+            loop.call_soon_threadsafe(settle, result, error)
+
+    threading.Thread(target=run, name="read", daemon=True).start()
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            return await ended
+    except TimeoutError:
+        if ended.done() and not ended.cancelled():
+            raise
+        raise TransientError(f"the source was not read within {READ_SECONDS:g} s; look at what it waits for") from None
 
 
 def _insert_calls(session: Session, claim: Claim, fresh: list[Trajectory]) -> None:
@@ -143,96 +181,3 @@ def _taken(trajectory_id: str) -> Quarantined:
 
     reason = "another window or line has a trajectory of this id; ids are global, so give each agent its own prefix"
     return Quarantined(source="ids", row=trajectory_id, field="trajectory_id", reason=reason)
-
-
-def from_rollout(claim: Claim, lease: Lease) -> Effect:
-    """Play the round's scenarios with the version that the round before trained; the gateway records the calls."""
-    from db import planning, windows
-    from db.session import transaction
-    from rl.config import Rollout
-
-    window, rollout = str(claim.inputs["window"]), Rollout.model_validate(claim.config["rollout"])
-    with transaction() as session:
-        policy = planning.policy_of(session, windows.named(session, claim.line_id, window))
-    started = datetime.now(UTC)
-    outcomes = asyncio.run(_play(claim, rollout, policy, lease))
-
-    def effect(session: Session) -> dict[str, Any]:
-        from db import calls, trajectories
-
-        row = windows.named(session, claim.line_id, window)
-        spoken = calls.of_trajectories(session, [one.trajectory_id for one in outcomes])
-        for one in outcomes:
-            _check_captured(one, len(spoken[one.trajectory_id]))
-        rows = [_trajectory(one, spoken[one.trajectory_id], policy, started) for one in outcomes]
-        trajectories.insert_trajectories(session, claim.line_id, row.id, f"run:{rollout.environment}", rows)
-        windows.move(session, row.id, "collected")
-        rate = sum(one.success for one in outcomes) / len(outcomes)
-        return {"trajectories": len(rows), "policy": policy, "success": rate}
-
-    return effect
-
-
-async def _play(claim: Claim, rollout: Rollout, policy: str, lease: Lease) -> list[Outcome]:
-    import environments
-    from environments.agent import ChatClient
-    from environments.play import play_many
-
-    window = str(claim.inputs["window"])
-    here = settings()
-
-    beat = lease.count({"stage": "collect", "window": window})
-
-    async with ChatClient(
-        here.gateway_url, here.gateway_key, policy, rollout.temperature, rollout.max_tokens, f"rollout-{window}"
-    ) as chat:
-        environment = environments.load(rollout.environment)
-        playing = play_many(environment, assignments(claim, rollout), chat, rollout.concurrency, beat)
-        return await lease.during(playing)
-
-
-def assignments(claim: Claim, rollout: Rollout) -> list[Assignment]:
-    """The round's episodes: fresh training scenarios each round, each played ``episodes`` times, seeded.
-
-    The fence is part of a trajectory's id, so that a second attempt never mixes with what a first one left.
-    """
-    from environments.play import Assignment
-    from rl.records import ScenarioRef
-    from rl.windows import parse
-
-    window = parse(claim.inputs["window"])
-    first = rollout.first_seed + ((window.round or 1) - 1) * rollout.scenarios
-    chance = random.Random(f"{window.text} {rollout.first_seed}")
-    return [
-        Assignment(
-            ScenarioRef(environment=rollout.environment, split="train", seed=seed),
-            f"{window.text}/{seed}/{sample}/fence-{claim.fence}",
-            chance.randrange(2**20),
-        )
-        for seed in range(first, first + rollout.scenarios)
-        for sample in range(rollout.episodes)
-    ]
-
-
-def _check_captured(outcome: Outcome, stored: int) -> None:
-    """Raises ``EngineUnavailable`` when the gateway did not store every call of the episode."""
-    if stored != outcome.turns:
-        raise EngineUnavailable(
-            f"{stored} of {outcome.turns} calls of {outcome.trajectory_id} are stored: the rounds of a run need a "
-            "gateway with RLFLEET_CAPTURE=spooled or required on the same database"
-        )
-
-
-def _trajectory(outcome: Outcome, calls: list[Call], policy: str, started: datetime) -> Any:
-    from rl.records import Trajectory
-
-    return Trajectory(
-        trajectory_id=outcome.trajectory_id,
-        scenario_id=outcome.scenario_id,
-        agent_id=policy,
-        started_at=started,
-        ended_at=datetime.now(UTC),
-        reward=outcome.reward,
-        calls=calls,
-        metadata={"truncated": outcome.truncated, "content_hash": outcome.content_hash},
-    )

@@ -53,7 +53,7 @@ def preload(**_: Any) -> None:
     for module in pkgutil.iter_modules(db.__path__, "db."):
         if not module.ispkg and module.name not in ("db.backup", "db.migrate"):
             importlib.import_module(module.name)
-    for name in ("rl.planner", "rl.scoring", "tasks.gather", "tasks.requests"):
+    for name in ("rl.planner", "rl.scoring", "tasks.gather", "tasks.requests", "tasks.rollout", "tasks.shard"):
         importlib.import_module(name)
 
 

@@ -112,13 +112,14 @@ def _live(session: Session, row: Line, window: WindowState) -> int | None:
 def _before(
     session: Session, row: Line, state: LineState, window: WindowState, ends_at: datetime | None
 ) -> tuple[int, ...]:
-    """The job that the training on the window waits for, which is asked for here, if there is one."""
+    """The jobs that the training on the window waits for, which are asked for here, if there are any."""
     from db import planning
     from rl import planner
 
     after: tuple[int, ...] = ()
     if window.state in ("open", "closed"):
-        after = (planning.request(session, row.id, planner.collect(state, window), not_before=ends_at),)
+        wants = planner.collect(state, window)
+        after = tuple(planning.request(session, row.id, want, not_before=ends_at) for want in wants)
     if window.state in ("open", "closed", "collected"):
         after = (planning.request(session, row.id, planner.score(state, window), after),)
     return after

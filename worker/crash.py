@@ -24,6 +24,7 @@ POINTS: Final = {
     "before-send": "jobs are marked as rung, and no message is sent",
     "after-send": "the messages are sent",
     "after-slot": "the tick is taken, and nothing of it is done",
+    "after-batch": "a batch of episodes is committed, and the others are played",
     "after-announce": "the device's engine is written down, and nothing is rung",
     "before-sent": "the receiver has the alert, and it is not marked as sent",
     "before-folders": "old rows are removed, and no folder",

@@ -130,7 +130,7 @@ COLLECTED = """
       from rlfleet.jobs j
       join rlfleet.windows w on w.line_id = j.line_id and w.name = j.inputs ->> 'window'
       left join rlfleet.trajectories t on t.window_id = w.id
-     where j.kind = 'collect' group by j.id
+     where j.kind = 'collect' and not j.config ? 'rollout' group by j.id
     having count(t.trajectory_id) <> coalesce((j.result ->> 'trajectories')::int, 0)
 """
 SCORED = """

@@ -71,6 +71,18 @@ def test_a_state_that_was_saved_is_there_for_the_next_claim(line: int) -> None:
     assert claimed(job).resume is None, "a person who opens it again wants it done anew"
 
 
+def test_an_attempt_that_got_on_is_free_and_waits_as_any_other(line: int) -> None:
+    job = asked(line, max_attempts=2)
+    for _ in range(4):
+        assert jobs.fail(claimed(job), "away", retry=True, free=True) is State.QUEUED
+        assert row(job).attempt == 0
+        with transaction() as session:
+            waits = session.execute(text("select run_at - now() from rlfleet.jobs")).scalar_one()
+        assert timedelta() < waits <= timedelta(seconds=2)
+    ends = [jobs.fail(claimed(job), "away", retry=True) for _ in range(2)]
+    assert ends == [State.QUEUED, State.DEAD]
+
+
 def test_drains_are_free_until_there_were_too_many(line: int) -> None:
     job = asked(line, max_attempts=2)
     for _ in range(MAX_INTERRUPTIONS):

@@ -7,15 +7,14 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import TextClause, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db import live, releases
-from db.session import engine, transaction
+from db.session import transaction
 from db.tables import Line
 from gateway.routing import place
-from rl.errors import DatabaseUnavailable
-from rl.live import SLOTS, Counted, Seen
+from rl.live import Counted, Seen
 from rl.release_plan import Plan
 from rl.sequential import Attempts
 from tests.conftest_database import add_version, empty, released
@@ -196,77 +195,6 @@ def test_a_new_stable_version_starts_the_comparison_anew(session: Session) -> No
     assert sums(look(session)) == [("b", False, 0.25, 1), ("h", True, 0.5, 1)]
 
 
-def test_failures_are_counted_in_stretches_that_are_over(session: Session) -> None:
-    hour = begin(session)
-    for n, minutes in enumerate((1, 2, 11)):
-        traffic.call(session, f"c{n}", CANARY, hour + timedelta(minutes=minutes))
-        traffic.call(session, f"s{n}", STABLE, hour + timedelta(minutes=minutes), "b")
-    traffic.fail(session, CANARY, hour + timedelta(minutes=3))
-    traffic.fail(session, STABLE, hour + timedelta(minutes=12))
-    traffic.fail(session, STABLE, hour + timedelta(minutes=25))
-    traffic.fail(session, "babylon-agent-v1.0.7", hour + timedelta(minutes=26))
-    traffic.fail(session, CANARY, traffic.hours_ago(session, 0))
-
-    seen = look(session)
-
-    assert seen.attempts == [Attempts((1, 3), (0, 2)), Attempts((0, 1), (1, 2)), Attempts((0, 0), (1, 1))]
-    assert seen.requests == 5, "the failed one of this moment too"
-
-
-def test_slots_in_which_a_breaker_refused_either_are_left_out_for_both(session: Session) -> None:
-    hour = begin(session)
-    for n, seconds in enumerate((0, 10, 20, 30)):
-        traffic.call(session, f"c{n}", CANARY, hour + timedelta(seconds=seconds))
-        traffic.call(session, f"s{n}", STABLE, hour + timedelta(seconds=seconds), "b")
-    traffic.fail(session, CANARY, hour + timedelta(seconds=5))
-    traffic.fail(session, CANARY, hour + timedelta(seconds=12))
-    traffic.fail(session, CANARY, hour + timedelta(seconds=13), asked=False)
-    traffic.fail(session, STABLE, hour + timedelta(seconds=35), asked=False)
-
-    seen = look(session)
-
-    assert seen.attempts == [Attempts((1, 3), (0, 2))]
-    assert seen.requests == 7
-
-    for seconds in (1, 22):
-        traffic.fail(session, CANARY, hour + timedelta(seconds=seconds), asked=False)
-    assert look(session).attempts == [Attempts((5, 8), (0, 3))], "refused alone in three of four slots"
-
-
-def agents(share: float, number: int) -> list[str]:
-    """So many agents whose place lies below the share."""
-    return [name for name in map("agent-{}".format, range(1000)) if place("main", name) < share][:number]
-
-
-def test_the_unit_with_most_of_the_canarys_failures_is_counted_apart(session: Session) -> None:
-    hour = begin(session)
-    often, once = agents(10, 2)
-    for n, name in enumerate([often, often, once, once, once]):
-        traffic.call(session, f"c{n}", CANARY, hour + timedelta(minutes=n), name)
-    for minute in (1, 2):
-        traffic.fail(session, CANARY, hour + timedelta(minutes=minute), agent=often)
-    traffic.fail(session, CANARY, hour + timedelta(minutes=3), agent=once)
-    traffic.fail(session, CANARY, hour + timedelta(minutes=4))
-    for minute in (1, 2, 3):
-        traffic.fail(session, STABLE, hour + timedelta(minutes=minute), agent="b")
-    traffic.fail(session, CANARY, hour + timedelta(minutes=12), agent=often)
-
-    assert look(session).attempts == [Attempts((4, 9), (3, 3), (2, 5)), Attempts((1, 1), (0, 0), (0, 0))]
-
-    traffic.fail(session, CANARY, hour + timedelta(minutes=1), asked=False, agent=once)
-    traffic.fail(session, CANARY, hour + timedelta(minutes=3), asked=False, agent=often)
-    slots = look(session).attempts
-    assert slots[0] == Attempts((2, 5), (1, 1), (1, 3)), "without the slots of two minutes"
-
-
-def test_failures_of_units_that_no_share_gave_the_version_count_for_none(session: Session) -> None:
-    hour = begin(session)
-    traffic.fail(session, CANARY, hour, agent="b")
-    traffic.fail(session, STABLE, hour, agent="h")
-    traffic.fail(session, CANARY, hour, agent="h")
-    assert look(session).attempts == [Attempts((1, 1), (0, 0), (0, 0))]
-
-
 def test_signals_come_in_the_order_in_which_they_were_first_given(session: Session) -> None:
     hour = begin(session)
     episode(session, "t0", CANARY, hour, 1.0)
@@ -299,85 +227,3 @@ def test_places_are_those_that_the_gateway_routes_by(session: Session) -> None:
         query = text(f"select unit, {live.PLACE} from unnest(cast(:units as text[])) as u(unit)")  # noqa: S608
         found = session.execute(query, {"line": line, "units": units}).all()
         assert [(unit, at) for unit, at in found] == [(unit, place(line, unit)) for unit in units]
-
-
-@pytest.fixture
-def begun(database: str) -> Iterator[None]:
-    """A canary that other transactions see."""
-    with transaction() as opened:
-        empty(opened)
-        begin(opened)
-    yield
-    with transaction() as opened:
-        empty(opened)
-
-
-def test_a_look_that_takes_too_long_is_given_up_by_the_server_too(begun: None) -> None:
-    going_on = text("select query from pg_stat_activity where state = 'active' and pid <> pg_backend_pid()")
-    with transaction() as first:
-        first.execute(text("lock table rlfleet.calls in access exclusive mode"))
-        with pytest.raises(DatabaseUnavailable, match="statement timeout"), transaction() as other:
-            live.seen(other, traffic.canary_of(other), patience=0.2)
-        assert not [query for query in first.scalars(going_on) if "with spans" in query]
-    with transaction() as other:
-        assert live.seen(other, traffic.canary_of(other), patience=5).requests == 0
-    with transaction() as other:
-        assert other.scalar(text("show statement_timeout")) == "0", "other transactions have no limit"
-
-
-def test_of_two_who_look_at_a_canary_one_is_alone_with_it(begun: None) -> None:
-    with transaction() as first:
-        canary = traffic.canary_of(first)
-        assert live.is_alone(first, canary)
-        with transaction() as other:
-            assert not live.is_alone(other, canary)
-    with transaction() as other:
-        assert live.is_alone(other, canary)
-
-
-WEEK = """
-    insert into rlfleet.calls (trajectory_id, turn, call_id, at, line, model, agent_id, body, created_at)
-    select 't' || n, 0, 't' || n || '/0', now() - n * interval '1 second', 'main',
-           case when n % 4 = 0 then :canary when n % 4 = 1 then :stable else 'another' end, 'agent-' || n % 100,
-           jsonb_build_object('messages', repeat(md5(n::text), 40)), now() - n * interval '1 second'
-      from generate_series(1, 20000) as s(n)
-"""
-
-
-@pytest.fixture(scope="module")
-def week(database: str) -> Iterator[None]:
-    """Calls as long as real ones, half of them of other models, and a planner that knows of them."""
-    with transaction() as opened:
-        empty(opened)
-        traffic.start(opened, Plan(), 12.0)
-        opened.execute(text(WEEK), {"canary": CANARY, "stable": STABLE})
-    with engine().connect() as connection:
-        connection.execution_options(isolation_level="AUTOCOMMIT")
-        connection.execute(text("vacuum analyze rlfleet.calls"))
-    yield
-    with transaction() as opened:
-        empty(opened)
-
-
-@pytest.mark.parametrize("statement", [live.ATTEMPTS, live.REWARDS])
-def test_calls_are_read_from_their_index_and_from_weeks_of_the_canary(week: None, statement: TextClause) -> None:
-    with transaction() as session:
-        values = live.values_of(traffic.canary_of(session))
-        plan = session.scalars(text(f"explain {statement}"), values).all()
-    assert any("Index Only Scan" in line and "on calls_" in line for line in plan), "\n".join(plan)
-    assert not any("Seq Scan on calls_2" in line or "2025w03" in line for line in plan), "\n".join(plan)
-
-
-def test_slots_without_refusals_come_as_one_a_stretch(week: None) -> None:
-    with transaction() as session:
-        values = live.values_of(traffic.canary_of(session))
-        rows = session.execute(live.ATTEMPTS, values).all()
-        hour = traffic.hours_ago(session, 2).replace(minute=0, second=0, microsecond=0)
-        calm = live.seen(session, traffic.canary_of(session)).attempts
-        traffic.fail(session, CANARY, hour, asked=False)
-        refused = session.execute(live.ATTEMPTS, values).all()
-        session.rollback()
-    stretches = 20000 // 600
-    assert 2 * stretches <= len(rows) <= 2 * (stretches + 2)
-    assert SLOTS // 2 < len(refused) - len(rows) < 2 * SLOTS, "one stretch came slot by slot"
-    assert sum(a.canary[1] + a.stable[1] for a in calm) > 4000, "some units are no version's by share"

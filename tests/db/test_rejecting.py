@@ -102,6 +102,23 @@ def player() -> str:
         return planning.policy_of(session, windows.named(session, lines.named(session, "main").id, "run/demo/0003"))
 
 
+@pytest.mark.parametrize("rights", [(40, 80, 60), (40,)])
+def test_a_run_whose_base_and_player_were_rejected_can_be_ended(rights: tuple[int, ...]) -> None:
+    start(*rights, rounds=3)
+    number = len(rights)
+    with transaction() as session:
+        run = lines.run_named(session, "demo")
+        windows.ensure(session, run.line_id, round_of("demo", number), state="closed", run_id=run.id)
+        session.execute(text("update rlfleet.versions set state = 'rejected'"))
+    assert ("collect", "None") in wanted()
+    with transaction() as session:
+        runs.finish(session, "demo")
+    with transaction() as session:
+        found = windows.named(session, lines.named(session, "main").id, f"run/demo/{number:04d}")
+        assert (found.state, found.reason) == ("skipped", f"its player {V[0]} was rejected")
+    assert wanted() == [("evaluate", V[0])], "what is released is confirmed; the decision follows"
+
+
 def test_a_round_that_was_played_stays_its_players() -> None:
     start(40, 80, 60, rounds=2)
     now = datetime.now(UTC)

@@ -157,8 +157,8 @@ def asked(name: str, kind: str) -> int:
     """The id of the job that collects or scores the window."""
     with transaction() as session:
         line = lines.named(session, "main")
-        wants = {"collect": planner.collect, "score": planner.score}
-        want = wants[kind](planning.line_state(session, line), planner.WindowState(name, "closed", None, None))
+        state, window = planning.line_state(session, line), planner.WindowState(name, "closed", None, None)
+        (want,) = planner.collect(state, window) if kind == "collect" else [planner.score(state, window)]
         return planning.request(session, line.id, want)
 
 

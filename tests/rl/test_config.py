@@ -117,6 +117,21 @@ def test_a_group_has_at_least_two_episodes() -> None:
         Rollout(environment="babyai", scenarios=1, episodes=1)
 
 
+def test_an_unsharded_rollout_is_the_same_job_as_before_there_were_shards() -> None:
+    old = {
+        "environment": "babyai",
+        "scenarios": 4,
+        "episodes": 2,
+        "first_seed": 0,
+        "temperature": 1.0,
+        "max_tokens": 6,
+        "concurrency": 64,
+    }
+    assert Rollout.model_validate(old).model_dump(mode="json") == old
+    more = Rollout(environment="babyai", scenarios=4, episodes=2, shard=2, stall_seconds=60)
+    assert more.model_dump(mode="json") == old | {"max_tokens": None, "shard": 2, "stall_seconds": 60.0}
+
+
 def test_a_config_survives_the_job_row() -> None:
     line = LineConfig(base_model="/m", source="jsonl:///x", train=run().train, validation=run().validation)
     assert LineConfig.model_validate(line.model_dump(mode="json")) == line

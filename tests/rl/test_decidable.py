@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rl.config import GrpoTrain, LineConfig, Optimizer, Release, Rollout, RunConfig, TaskSet
-from rl.decidable import check_line, check_run, pairs_left
+from rl.decidable import check_line, check_run, overlap, pairs_left
 from rl.errors import InvalidInput
 from rl.held_out import HeldOut
 from rl.scoring_config import Judge
@@ -88,3 +88,23 @@ def test_a_run_needs_enough_held_out_scenarios_and_none_that_choose() -> None:
     for other in (tasks(10), tasks(10, first_seed=9)):
         with pytest.raises(InvalidInput, match="validation has some of these scenarios"):
             check_run(run(tasks(10), other))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "common"),
+    [
+        (("sat+ded", 0, 10), ("sat", 0, 1), True),
+        (("sat+ded", 0, 10), ("sat", 5, 9), False),
+        (("sat+ded", 0, 10), ("ded", 4, 1), True),
+        (("sat+ded", 0, 10), ("sat+ded", 10, 10), False),
+        (("sat+ded", 0, 10), ("ded+sat", 9, 1), True),
+        (("sat+ded*2", 0, 6), ("ded", 4, 9), False),
+        (("sat", 0, 10), ("ded", 0, 10), False),
+    ],
+)
+def test_scenarios_of_a_mix_are_its_members(
+    one: tuple[str, int, int], other: tuple[str, int, int], common: bool
+) -> None:
+    sets = [TaskSet(environment=name, split="held_out", first_seed=first, count=n) for name, first, n in (one, other)]
+    assert overlap(sets[0], sets[1]) is common
+    assert overlap(sets[1], sets[0]) is common

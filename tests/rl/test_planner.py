@@ -98,9 +98,19 @@ def test_an_hour_of_a_line_without_a_source_is_left_alone() -> None:
 
 
 def test_a_window_that_is_read_again_is_other_work_than_its_first_reading() -> None:
-    read = [collect(line(), hour("scored"), **why).inputs for why in ({}, {"rows": 7}, {"after_hours": 24.0})]
-    assert read == [{"window": HOUR}, {"window": HOUR, "rows": 7}, {"window": HOUR, "after_hours": 24.0}]
-    assert collect(line(), hour("scored"), rows=7).config == COLLECT.config
+    read = [collect(line(), hour("scored"), **why) for why in ({}, {"rows": 7}, {"after_hours": 24.0})]
+    inputs = [{"window": HOUR}, {"window": HOUR, "rows": 7}, {"window": HOUR, "after_hours": 24.0}]
+    assert [[one.inputs for one in wants] for wants in read] == [[one] for one in inputs]
+    assert [one.config for one in collect(line(), hour("scored"), rows=7)] == [COLLECT.config]
+
+
+def test_a_round_is_cut_into_shards_that_cover_it_once() -> None:
+    rollout = RUN.rollout.model_copy(update={"scenarios": 7, "shard": 3})
+    state = replace(line(), runs=(RunState(RUN.model_copy(update={"rollout": rollout}), "v0"),))
+    wants = collect(state, round_(1, "closed"))
+    assert [(one.inputs["first"], one.inputs["count"]) for one in wants] == [(0, 3), (3, 3), (6, 1)]
+    assert {one.inputs["window"] for one in wants} == {"run/demo/0001"}
+    assert {digest(dict(one.config)) for one in wants} == {digest({"rollout": dumped(rollout)})}
 
 
 def test_late_rows_and_what_became_known_want_scores_of_their_own() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import timedelta
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from redis import Redis
 
 from db import jobs
-from rl.errors import EngineUnavailable, OffPolicyRefused
+from rl.errors import Drained, EngineUnavailable, OffPolicyRefused, Tomorrow
 from tasks import carry
 from tasks.carry import Lease, carry_out
 from tests.tasks.conftest import HOUR
@@ -68,6 +69,29 @@ def test_a_job_that_another_holds_is_answered_and_not_worked_on() -> None:
     wanted = asked(add_line())
     claimed(wanted)
     assert carry_out(wanted, raising(AssertionError("worked on"))) == f"job {wanted} score main: running"
+
+
+@pytest.mark.parametrize("kind", [EngineUnavailable, OffPolicyRefused, Drained, Tomorrow])
+def test_what_a_model_or_a_server_wrote_does_not_keep_an_error_from_being_stored(kind: type[Exception]) -> None:
+    wanted = asked(add_line())
+    permanent = kind is OffPolicyRefused
+    with pytest.raises(OffPolicyRefused) if permanent else nullcontext():
+        carry_out(wanted, raising(kind("cannot read \ud800 and \0 here")))
+    assert job(wanted).state == ("failed" if permanent else "queued")
+    assert job(wanted).error.endswith("cannot read ? and \ufffd here")
+
+
+@pytest.mark.parametrize(("gets_on", "attempts"), [(True, 0), (False, 1)])
+def test_an_attempt_that_gets_on_is_not_charged_and_the_next_one_waits(gets_on: bool, attempts: int) -> None:
+    wanted = asked(add_line())
+
+    def work(_: jobs.Claim, lease: Lease) -> Any:
+        lease.gets_on = gets_on
+        raise EngineUnavailable
+
+    carry_out(wanted, work)
+    assert (job(wanted).state, job(wanted).attempt) == ("queued", attempts)
+    assert job(wanted).run_at > one("select now()")[0]
 
 
 def test_a_message_that_comes_twice_has_one_effect() -> None:

@@ -40,7 +40,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning"),
 ]
 
-TASKS = TaskSet(environment="babyai", split="validation", count=2)
+TASKS = TaskSet(environment="babyai-goto", split="validation", count=2)
 TRAIN: dict[str, object] = {
     "objective": "sft",
     "steps": 4,

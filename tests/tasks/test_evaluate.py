@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from redis import Redis
 
+import environments.agent
+from db.jobs import Claim
+from environments.play import STALL_SECONDS
+from rl.config import TaskSet
 from rl.errors import EngineUnavailable
+from tasks.carry import Lease
+from tasks.evaluate import _play
 from tests.tasks.recipes import World, evaluate
 from tests.tasks.rows import job
 from tests.worker.doubles import MakeChild, is_gone
@@ -36,3 +44,23 @@ def test_a_child_that_hangs_is_killed_so_that_the_next_attempt_has_another(
     assert "queued (EngineUnavailable: the engine does not answer)" in str(answer.result)
     assert is_gone(pid)
     assert job(wanted).attempt == 1
+
+
+def test_one_long_reply_is_an_episode_that_stalls_and_no_engine_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    class Client(environments.agent.ChatClient):
+        def __init__(self, *given: Any, **named: Any) -> None:
+            waits.append(named["timeout_seconds"])
+            super().__init__(*given, **named)
+
+    async def serve(*_: object) -> str:
+        return "http://127.0.0.1:9"
+
+    monkeypatch.setattr(environments.agent, "ChatClient", Client)
+    monkeypatch.setattr("tasks.engine.serve_version", serve)
+    claim = Claim(1, "evaluate", 1, "main", {"first": 0, "count": 0}, {}, 1, 1)
+    nothing = TaskSet(environment="babyai-goto", split="validation", count=1)
+    checkpoint: Any = SimpleNamespace(sha256="0" * 64, uri="/checkpoint")
+    assert asyncio.run(_play(claim, nothing, "v1", checkpoint, Lease(claim, 60))) == []
+    assert waits == [2 * STALL_SECONDS]

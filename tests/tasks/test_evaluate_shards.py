@@ -27,9 +27,9 @@ from worker.app import app
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
-TASKS = TaskSet(environment="babyai", split="validation", first_seed=100, count=6)
-TWICE = TaskSet(environment="babyai", split="validation", count=3, samples=2, temperature=0.7)
-BABYAI = environments.load("babyai")
+TASKS = TaskSet(environment="babyai-goto", split="validation", first_seed=100, count=6)
+TWICE = TaskSet(environment="babyai-goto", split="validation", count=3, samples=2, temperature=0.7)
+BABYAI = environments.load("babyai-goto")
 PROMPT = digest(BABYAI.system, BABYAI.max_turns, BABYAI.max_tokens)
 
 
@@ -112,10 +112,10 @@ def test_a_shard_plays_its_scenarios_alone_and_stores_them_under_its_key(model: 
     assert (row.checkpoint_sha256, row.task_set_hash, row.judge) == ("a" * 64, digest(TASKS), "environment")
     assert (row.prompt_hash, row.against, row.sample, row.first) == (PROMPT, "", 0, 2)
     found = verdicts()
-    assert [one.scenario_id for one in found] == [f"babyai/validation/{seed}" for seed in (102, 103, 104)]
-    assert {one.type for one in found} == {"babyai"}
+    assert [one.scenario_id for one in found] == [f"babyai-goto/validation/{seed}" for seed in (102, 103, 104)]
+    assert {one.type for one in found} == {"babyai-goto"}
     assert (row.k, row.n, row.missing) == (sum(one.right or 0 for one in found), 3, 0)
-    hashes = [environments.load("babyai").open(ref).content_hash for ref in map(ref_of, (102, 103, 104))]
+    hashes = [environments.load("babyai-goto").open(ref).content_hash for ref in map(ref_of, (102, 103, 104))]
     assert [one.content_hash for one in found] == hashes
     assert {body["temperature"] for *_, body in model.calls} == {0.0}
 
@@ -128,8 +128,28 @@ def test_a_verdict_says_that_an_answer_was_broken_and_that_the_turns_ran_out(mod
     assert (found.right, found.reason) == (False, "broken output: empty; the turn limit ended it")
 
 
+@pytest.mark.parametrize(
+    ("status", "says", "right", "reason"),
+    [
+        (400, "no", None, "engine: http://127.0.0.1"),
+        (400, "context_length_exceeded", False, "context: None"),
+        (422, "This model's maximum context length is 8 tokens", False, "context: None"),
+    ],
+)
+def test_a_failed_episode_is_no_verdict_and_one_that_outgrew_the_context_is_wrong(
+    model: Model, status: int, says: str, right: bool | None, reason: str
+) -> None:
+    (name,) = add_versions("a")
+    model.status, model.says = status, says
+    evaluate(name, first=0, count=2)
+    (row,) = rows()
+    assert (row.k, row.n, row.missing) == (0, 2 if right is False else 0, 2 if right is None else 0)
+    assert [one.right for one in verdicts()] == [right, right]
+    assert all(str(one.reason).startswith(reason) for one in verdicts())
+
+
 def ref_of(seed: int) -> ScenarioRef:
-    return ScenarioRef(environment="babyai", split="validation", seed=seed)
+    return ScenarioRef(environment="babyai-goto", split="validation", seed=seed)
 
 
 def test_another_limit_of_turns_or_tokens_is_another_evaluation(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +212,7 @@ def test_a_prompt_that_this_worker_does_not_have_is_not_made_up(model: Model) ->
 
 def test_verdicts_that_were_missing_are_played_again_and_only_they_are_stored(model: Model) -> None:
     (name,) = add_versions("a")
-    scenarios = [f"babyai/validation/{seed}" for seed in range(100, 106)]
+    scenarios = [f"babyai-goto/validation/{seed}" for seed in range(100, 106)]
     lost = [
         {
             "scenario_id": one,
@@ -201,7 +221,7 @@ def test_verdicts_that_were_missing_are_played_again_and_only_they_are_stored(mo
             "rival_right": None,
             "content_hash": "",
             "turns": 0,
-            "type": "babyai",
+            "type": "babyai-goto",
             "reason": "lost",
         }
         for place, one in enumerate(scenarios)
@@ -226,7 +246,7 @@ def store(name: str, found: list[dict[str, Any]]) -> None:
 
 def test_an_episode_that_names_its_type_gives_it_to_its_verdict(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     (name,) = add_versions("a")
-    babyai = environments.load("babyai")
+    babyai = environments.load("babyai-goto")
     opened = type(babyai).open
 
     def typed(self: Any, ref: ScenarioRef) -> Episode:

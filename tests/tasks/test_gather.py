@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -9,11 +10,11 @@ import pytest
 
 from db import jobs
 from db.session import transaction
-from environments.play import Outcome
-from rl.errors import EngineUnavailable
+from rl.errors import TransientError
 from rl.records import Trajectory
+from tasks import gather
 from tasks.carry import Lease
-from tasks.gather import _check_captured, from_source
+from tasks.gather import from_source
 from tests.conftest_database import empty
 from tests.tasks.conftest import HOUR, trajectory
 from tests.tasks.rows import add_line, add_window, asked, claimed, one, rows
@@ -101,10 +102,25 @@ def test_a_window_with_nothing_but_ids_of_others_is_skipped_with_the_count(logs:
     assert window_state(other, HOUR) == ("skipped", "no usable trajectory (2 quarantined)")
 
 
-def test_an_episode_with_calls_that_were_not_stored_names_the_setting_to_change() -> None:
-    outcome = Outcome(
-        scenario_id="s", trajectory_id="t", reward=1.0, success=True, turns=3, truncated=False, content_hash="0"
-    )
-    _check_captured(outcome, 3)
-    with pytest.raises(EngineUnavailable, match=r"^2 of 3 calls of t are stored: .*RLFLEET_CAPTURE=spooled"):
-        _check_captured(outcome, 2)
+def test_a_source_that_hangs_is_given_up_and_the_job_is_tried_again(logs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    line, ends = add_line(), threading.Event()
+    add_window(line, HOUR, "closed")
+    monkeypatch.setattr(gather, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(gather, "_read", lambda *_: ends.wait(60))
+    try:
+        with pytest.raises(TransientError, match=r"^the source was not read within 0\.1 s"):
+            collect(line, HOUR, logs)
+    finally:
+        ends.set()
+    assert window_state(line, HOUR) == ("closed", None)
+
+
+def test_what_a_source_raises_is_what_the_job_fails_with(logs: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise TimeoutError("the source's own")
+
+    line = add_line()
+    add_window(line, HOUR, "closed")
+    monkeypatch.setattr(gather, "_read", read)
+    with pytest.raises(TimeoutError, match="the source's own"):
+        collect(line, HOUR, logs)
