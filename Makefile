@@ -4,7 +4,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up down check test test-slow bench faults
+.PHONY: help install demo all up down check test test-slow bench faults
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ install: .venv/.installed  ## create .venv with everything, as in constraints.tx
 
 demo: install  ## from an agent's logs to a released version, on this machine (SEED=3 JSON=FILE FRESH=1 QUICK=1)
 	@$(BIN)/rlfleet demo $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json '$(JSON)') $(if $(FRESH),--fresh) $(if $(QUICK),--quick)
+
+all: install  ## from demonstrations over SFT to PPO on eight environments (BASE=FOLDER|HUB_ID JSON=FILE FRESH=1; QUICK=1: minutes on a CPU)
+	@$(BIN)/rlfleet run pipelines/affine.toml $(if $(BASE),--base '$(BASE)') $(if $(QUICK),--quick) $(if $(FRESH),--fresh) $(if $(JSON),--json > '$(JSON).new' && mv '$(JSON).new' '$(JSON)')
 
 up: install  ## start Postgres, Valkey, workers, beat, Flower and the gateway on this machine
 	@$(BIN)/rlfleet up

@@ -14,17 +14,22 @@ from typing import Annotated
 import typer
 
 from fleet.assess_cli import assess
+from fleet.environments_cli import environments
 from fleet.explain_cli import explain
 from fleet.forget_cli import forget
+from fleet.import_openrlhf_cli import import_openrlhf
 from fleet.jobs_cli import jobs_app
 from fleet.line_cli import line as line_command
+from fleet.lint_reward_cli import lint_reward
 from fleet.memory_cli import memory
+from fleet.pipeline_cli import run
+from fleet.play_cli import play
 from fleet.release_cli import approve, deploy, kill, pin, reject, rollback
 from fleet.releases_cli import releases
 from fleet.report_cli import report
 from fleet.run_cli import finish, resume, runs
 from fleet.select_cli import select
-from fleet.terminal import AsJson, connect, console, errors
+from fleet.terminal import STOPPED, AsJson, connect, console, errors, said_on_stop
 from fleet.train_cli import train
 from fleet.windows_cli import windows
 from rl.errors import InvalidInput, RlfleetError, StartError
@@ -35,18 +40,23 @@ COMMANDS = (
     approve,
     assess,
     deploy,
+    environments,
     explain,
     finish,
     forget,
+    import_openrlhf,
     kill,
     line_command,
+    lint_reward,
     memory,
     pin,
+    play,
     reject,
     releases,
     report,
     resume,
     rollback,
+    run,
     runs,
     select,
     train,
@@ -70,9 +80,6 @@ def main() -> None:
     except RlfleetError as error:
         errors.print(f"rlfleet: {error}", highlight=False, markup=False, soft_wrap=True)
         raise SystemExit(1) from None
-    except KeyboardInterrupt:
-        errors.print("rlfleet: stopped; nothing is left running, and the same command goes on from here")
-        raise SystemExit(130) from None
 
 
 @app.command()
@@ -85,7 +92,9 @@ def demo(
     """An agent's logs become a released version, on this machine, in a few minutes."""
     from fleet.demo.play import play
 
-    raise typer.Exit(0 if play(console, seed, json_path, fresh=fresh, quick=quick) else 1)
+    with said_on_stop(errors, f"rlfleet: {STOPPED}"):
+        released = play(console, seed, json_path, fresh=fresh, quick=quick)
+    raise typer.Exit(0 if released else 1)
 
 
 @app.command()
@@ -129,30 +138,6 @@ def env() -> None:
     connect()
     for name in ("DATABASE_URL", "REDIS_URL"):
         typer.echo(f"export {name}={shlex.quote(os.environ[name])}")
-
-
-@app.command()
-def run(file: Path, line: Line = "main") -> None:
-    """Start a run from a TOML file: rounds of practice from the line's stable version. The fleet does the rest."""
-    from db import lines, versions
-    from db.session import transaction
-    from fleet.files import read_toml
-    from rl.config import RunConfig
-    from rl.decidable import check_run
-    from tasks.ring import advance
-
-    connect()
-    config = read_toml(file, RunConfig)
-    check_run(config)
-    with transaction() as session:
-        row = lines.named(session, line)
-        stable = versions.stable_name(session, row.id)
-        if stable is None:
-            raise InvalidInput("line", line, "it has no released version to start from; train on a window first")
-        lines.start_run(session, row.id, config, versions.named(session, stable)[0].id)
-    console.print(
-        f"run {config.name}: {config.rounds} rounds from {stable}; rang {len(advance(line))}", highlight=False
-    )
 
 
 @app.command()

@@ -21,7 +21,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -37,10 +37,14 @@ ROOTS_HOME = Path("/var/lib/rlfleet")
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Where the servers are. Both carry a password, so neither is shown by ``repr``."""
+    """Where the servers are. Both URLs carry a password, so neither is shown by ``repr``.
+
+    ``gateway_url`` is where agents are answered, without ``/v1``; None where only the servers run.
+    """
 
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
+    gateway_url: str | None = None
 
 
 def home_path(environ: Mapping[str, str]) -> Path:
@@ -58,7 +62,9 @@ def read_endpoints(path: Path) -> Endpoints | None:
     except FileNotFoundError:
         return None
     pid = stored["pid"]
-    return Endpoints(stored["database_url"], stored["redis_url"]) if pid == _held_by(path) and _is_alive(pid) else None
+    if pid != _held_by(path) or not _is_alive(pid):
+        return None
+    return Endpoints(stored["database_url"], stored["redis_url"], stored.get("gateway_url"))
 
 
 def holder(environ: Mapping[str, str]) -> int | None:
@@ -95,7 +101,7 @@ class Home:
         """
         path = home_path(environ)
         try:
-            _create(path, 0o711 if os.geteuid() == 0 else 0o700)
+            make_home(path)
             descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise cannot_use(path, error) from error
@@ -167,12 +173,17 @@ class Home:
 
     def write_endpoints(self, endpoints: Endpoints) -> None:
         """Say where the servers are, in a file that only this user can read."""
-        urls = {"database_url": endpoints.database_url, "redis_url": endpoints.redis_url}
+        urls = asdict(endpoints)
         write_private(self.path / "endpoints.json", json.dumps({"schema": SCHEMA, "pid": os.getpid(), **urls}))
 
     def remove_endpoints(self) -> None:
         """Say that no server is up."""
         (self.path / "endpoints.json").unlink(missing_ok=True)
+
+
+def make_home(path: Path) -> None:
+    """Create the home where it is missing; the accounts of root's servers may pass through it."""
+    _create(path, 0o711 if os.geteuid() == 0 else 0o700)
 
 
 def write_private(file: Path, text: str) -> None:

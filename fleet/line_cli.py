@@ -28,6 +28,7 @@ def line(
     """Create or change a line from a TOML file: base model, source of logs, how to train, what to validate on."""
     from db import lines
     from db.session import transaction
+    from environments import fitting
     from fleet.files import read_toml
     from rl.config import LineConfig
     from rl.decidable import check_line
@@ -35,6 +36,7 @@ def line(
     connect()
     config = read_toml(file, LineConfig)
     check_line(config)
+    fitting.check_line(config)
     with transaction() as session:
         others = lines.sources(session)
         if not NAME.fullmatch(name) and name not in others:

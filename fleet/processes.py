@@ -72,7 +72,7 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         "RLFLEET_STATE": str(home.path),
         "RLFLEET_ARTIFACTS": environ.get("RLFLEET_ARTIFACTS") or str(home.path / "artifacts"),
         "RLFLEET_GATEWAY_URL": gateway,
-        "RLFLEET_GATEWAY_KEY": _own_key(environ),
+        "RLFLEET_GATEWAY_KEY": own_key(environ),
         "RLFLEET_DEVICE": "",  # only GPU workers have one; an exported one would reach the others too
         "RLFLEET_ENGINE_KEY": home.secret("engine.key"),
         "FLOWER_BASIC_AUTH": f"rlfleet:{home.secret('flower.password')}",
@@ -84,7 +84,7 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
     return Plan(shared, devices(environ), gateway, flower, home.path, here.drain_seconds)
 
 
-def _own_key(environ: Mapping[str, str]) -> str:
+def own_key(environ: Mapping[str, str]) -> str:
     """The key that our own agents show: the one that is set, else the first that the gateway takes."""
     taken = (key.strip() for key in environ.get("RLFLEET_GATEWAY_KEYS", "").split(","))
     return environ.get("RLFLEET_GATEWAY_KEY") or next(filter(None, taken), "")

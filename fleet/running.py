@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Self
@@ -43,10 +44,12 @@ class Fleet:
             self._steps.append(self.home.close)
             self._servers = Servers(self.home, self._given)
             self._steps.append(self._servers.stop)
-            endpoints = self._servers.start()
+            endpoints = self._servers.start(announced=False)
             self.plan = processes.plan(self.home, endpoints, self._given)
             os.environ.update(self.plan.environ)
             self._migrate()
+            # Others join as soon as they find this file: by then the tables must be there.
+            self._servers.announce(replace(endpoints, gateway_url=self.plan.gateway_url))
         except BaseException:
             self._stop()
             raise

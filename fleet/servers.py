@@ -30,8 +30,8 @@ class Servers:
         self._settings = ServerSettings.read(environ)
         self._supervisor: Supervisor | None = None
 
-    def start(self) -> Endpoints:
-        """Start or reach both, and write the endpoints file.
+    def start(self, *, announced: bool = True) -> Endpoints:
+        """Start or reach both, and write the endpoints file, unless that is left to ``announce``.
 
         Raises:
             StartError: one cannot be had; nothing runs then.
@@ -44,7 +44,8 @@ class Servers:
         self._supervisor = Supervisor(self._home)
         try:
             endpoints = self._start(self._supervisor)
-            self._home.write_endpoints(endpoints)
+            if announced:
+                self._home.write_endpoints(endpoints)
         except OSError as error:
             self.stop()
             raise cannot_use(self._home.path, error) from error
@@ -52,6 +53,17 @@ class Servers:
             self.stop()
             raise
         return endpoints
+
+    def announce(self, endpoints: Endpoints) -> None:
+        """Write the endpoints file: from then on others of this user come.
+
+        Raises:
+            StartError: it cannot be written.
+        """
+        try:
+            self._home.write_endpoints(endpoints)
+        except OSError as error:
+            raise cannot_use(self._home.path, error) from error
 
     def poll(self) -> None:
         """Look after the servers. Never waits."""

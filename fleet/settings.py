@@ -35,6 +35,12 @@ class ServerSettings(BaseModel):
             raise InvalidSettings(str(first["loc"][0]), first["input"], first["msg"]) from None
 
 
+class PlaySettings(ServerSettings):
+    """What `rlfleet play` shows to the server of a model."""
+
+    play_key: str = Field("", alias="RLFLEET_PLAY_KEY", repr=False, description="bearer key of the server played with")
+
+
 class FleetSettings(ServerSettings):
     """What `rlfleet up` adds to the servers: the devices it uses and the ports that people visit."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -21,6 +23,9 @@ BASE_ANSWERS = "the base model answers all agents, where the gateway has UPSTREA
 
 NO_FLEET = "no fleet runs here: start one with `rlfleet up`, or set DATABASE_URL and REDIS_URL"
 
+STOPPED = "stopped; the same command goes on from here"
+"""The last words after ctrl-C."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 
 
@@ -32,6 +37,16 @@ def say(words: object) -> None:
 def wide_console() -> Console:
     """Where tables and trees are printed: a terminal in its width, and without limit what is no terminal."""
     return console if console.is_terminal else Console(width=UNBROKEN)
+
+
+@contextmanager
+def said_on_stop(console: Console, words: str) -> Iterator[None]:
+    """Print the words when ctrl-C comes; it goes on its way."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(words, highlight=False, markup=False, soft_wrap=True)
+        raise
 
 
 def connect() -> None:

@@ -14,11 +14,11 @@ from db.releases import LineReleases, NamedVersion
 from db.session import transaction
 from gateway.completions import Completions
 from gateway.outlook import Base, Outlook, Seen, outlook
+from gateway.probing import OK
 from rl.errors import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-OK = "ok"
 ASK_SECONDS = 5.0
 
 

@@ -77,7 +77,7 @@ def _report(story: Story, facts: Facts, started: float) -> report.Report:
         raise StartError(f"the run of {story.name} ended without a held-out comparison; see `rlfleet jobs list`")
     agent = _logging_agent(story)
     now = time.monotonic() - started
-    return report.Report(story.seed, facts, base, final, agent, _seconds(story.folder) + now, now, story.stages)
+    return report.Report(story.seed, facts, base, final, agent, _seconds(story.folder) + now, now, story.course.stages)
 
 
 def _logging_agent(story: Story) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from rl.config import (
 )
 from rl.decidable import pairs_left
 
+ENVIRONMENT = "babyai-goto"
 BLOCK = 1_000_000
 """Seeds of a split that belong to one demo seed: no two demos share a scenario."""
 FIRST_ROLLOUT = 500_000
@@ -62,7 +63,7 @@ def line(size: Size, seed: int, name: str, base_model: str, source: str) -> Line
             ),
             seed=seed,
         ),
-        validation=TaskSet(environment="babyai", split="validation", first_seed=seed * BLOCK, count=size.validation),
+        validation=TaskSet(environment=ENVIRONMENT, split="validation", first_seed=seed * BLOCK, count=size.validation),
     )
 
 
@@ -72,7 +73,7 @@ def run(size: Size, seed: int, name: str) -> RunConfig:
         name=name,
         rounds=size.rounds,
         rollout=Rollout(
-            environment="babyai",
+            environment=ENVIRONMENT,
             scenarios=size.scenarios,
             episodes=size.group,
             first_seed=seed * BLOCK + FIRST_ROLLOUT,
@@ -87,8 +88,8 @@ def run(size: Size, seed: int, name: str) -> RunConfig:
             optimizer=Optimizer(learning_rate=2e-3, warmup_steps=8),
             seed=seed,
         ),
-        validation=TaskSet(environment="babyai", split="validation", first_seed=seed * BLOCK, count=size.validation),
-        held_out=TaskSet(environment="babyai", split="held_out", first_seed=seed * BLOCK, count=size.held_out),
+        validation=TaskSet(environment=ENVIRONMENT, split="validation", first_seed=seed * BLOCK, count=size.validation),
+        held_out=TaskSet(environment=ENVIRONMENT, split="held_out", first_seed=seed * BLOCK, count=size.held_out),
         release=Release(min_probability=0.95, min_scenarios=_fewest(size.held_out), share=100, strategy="immediate"),
     )
 

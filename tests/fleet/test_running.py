@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from fleet import processes, running
-from fleet.home import Home
+from fleet.home import Endpoints, Home, read_endpoints
 from fleet.processes import Plan
 from fleet.running import ChildLogs, Fleet
+from fleet.servers import Servers
 from rl.errors import StartError
 
 CRASH = "Traceback (most recent call last):\nRuntimeError: no such device\n"
@@ -41,6 +42,18 @@ def _append(fleet: Fleet, text: str) -> Path:
     with log.open("a") as stream:
         stream.write(text)
     return log
+
+
+def test_others_find_a_fleet_when_its_tables_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    environ = {"RLFLEET_HOME": str(tmp_path)}
+    endpoints, found = Endpoints("postgresql://h/d", "redis://h/0"), []
+    for name in ("start", "stop"):
+        monkeypatch.setattr(Servers, name, lambda self, **_: endpoints)
+    monkeypatch.setattr(processes, "plan", lambda *_: PLAN)
+    monkeypatch.setattr(Fleet, "_migrate", lambda self: found.append(read_endpoints(tmp_path)))
+    with Fleet(environ):
+        found.append(read_endpoints(tmp_path))
+    assert found == [None, replace(endpoints, gateway_url=PLAN.gateway_url)]
 
 
 def test_a_crashed_child_ends_the_wait_for_an_engine_early(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,9 @@ from tests.conftest_database import add_version, released
 
 def _story(home: Path, said: StringIO, **environ: str) -> Story:
     given = os.environ | {"RLFLEET_GATEWAY_KEY": ""} | environ
-    plan = SimpleNamespace(environ=given, gateway_url="http://127.0.0.1:9")
-    fleet: Any = SimpleNamespace(home=SimpleNamespace(path=home, logs=home / "logs"), plan=plan)
+    plan = SimpleNamespace(environ=given, gateway_url="http://127.0.0.1:9", drain_seconds=30.0)
+    place = SimpleNamespace(path=home, logs=home / "logs")
+    fleet: Any = SimpleNamespace(home=place, plan=plan, poll=lambda: None, wait_for_engine=lambda: None)
     return Story(fleet, 3, recipe.QUICK, "demo-3", 1, View(Console(file=said, width=200), recipe.QUICK))
 
 
@@ -51,8 +52,8 @@ def test_a_resumed_demo_tries_its_own_broken_jobs_again(tmp_path: Path) -> None:
     story = _story(tmp_path, said)
     mine, other = _failed("demo-3"), _failed("demo-4")
     with pytest.raises(StartError, match=r"no luck.*`make demo` again tries it again, `make demo FRESH=1` starts anew"):
-        story._until(lambda facts: False)
-    story._try_again()
+        story.course.until(lambda facts: False)
+    story.course.try_again()
     assert (_state(mine), _state(other)) == ("queued", "failed")
     assert f"tried again: job {mine} score demo-3 2025-01-15T10:00: failed (no luck)" in said.getvalue()
 

@@ -17,7 +17,8 @@ from db.session import transaction
 from tests.gateway.conftest import World
 from tests.gateway.doubles import FakeEngine
 from tests.gateway.test_completions import VERSION, ask, problem
-from tests.gateway.test_streamed import REASON, failures, said, stream, within
+from tests.gateway.test_streamed import REASON, failures, said, stream
+from tests.recorder.doubles import wait_until
 
 USER = {"role": "user", "content": "You see: red ball 3 ahead"}
 
@@ -55,12 +56,12 @@ def test_the_breaker_opens_and_closes(world: World) -> None:
 
     assert {answer.headers[VERSION] for answer in answers} == {"base"}
     assert len(reached) == 3
-    within(30, lambda: len(failures()) == 8)
+    wait_until(lambda: len(failures()) == 8, 30)
     assert "failed repeatedly, and is not asked for another" in failures()[7][3]
     assert were_asked() == [True] * 3 + [False] * 5
 
     engine.refusal = None
-    within(60, lambda: ask(gateway).headers[VERSION] == world.names[0])
+    wait_until(lambda: ask(gateway).headers[VERSION] == world.names[0], 60)
     assert {ask(gateway).headers[VERSION] for _ in range(5)} == {world.names[0]}
     assert len(reached) == 9
 
@@ -146,7 +147,7 @@ def test_an_answer_that_is_no_completion_is_the_engines_failure(world: World) ->
     world.release(0)
 
     assert ask(world.gateway(**base(world))).headers[VERSION] == "base"
-    within(30, lambda: len(failures()) == 1)
+    wait_until(lambda: len(failures()) == 1, 30)
     assert "not a chat completion" in failures()[0][3]
 
 
@@ -160,7 +161,7 @@ def test_nothing_is_kept_of_a_failure_in_an_episode_that_nobody_agreed_to(world:
     assert answer.headers[VERSION] == "base"
     assert ask(gateway, Call="c2", Trajectory="t2").headers[VERSION] == "base"
 
-    within(30, lambda: failures() != [])
+    wait_until(lambda: failures() != [], 30)
     assert [one[0] for one in failures()] == ["c2"]
 
 
@@ -264,7 +265,7 @@ def test_a_repeat_is_answered_while_no_engine_is(world: World) -> None:
     assert (response.headers[REASON], said(events)) == ("recorded before", "go to the red ball 1")
     # The repeat was no failure of the version; a new call is one.
     assert ask(gateway, Call="c2").headers[VERSION] == "base"
-    within(30, lambda: failures() != [])
+    wait_until(lambda: failures() != [], 30)
     assert [one[0] for one in failures()] == ["c2"]
 
 
@@ -280,7 +281,7 @@ def test_a_failure_says_whose_call_it_was(world: World) -> None:
             rows = session.execute(text("select call_id, unit from rlfleet.call_failures order by call_id"))
             return [tuple(row) for row in rows]
 
-    within(30, lambda: whose() == [("c1", "a7"), ("c2", "t1")])
+    wait_until(lambda: whose() == [("c1", "a7"), ("c2", "t1")], 30)
 
 
 def test_an_engines_own_words_are_for_the_caller_alone(world: World, caplog: pytest.LogCaptureFixture) -> None:
@@ -292,6 +293,6 @@ def test_an_engines_own_words_are_for_the_caller_alone(world: World, caplog: pyt
     assert problem(refused)[2].startswith(
         f"""no engine can answer for {world.names[0]} (cpu@test: answered 500: {{"err"""
     )
-    within(30, lambda: [one[3] for one in failures()] == ["cpu@test: answered 500"])
+    wait_until(lambda: [one[3] for one in failures()] == ["cpu@test: answered 500"], 30)
     assert "is not asked" in caplog.text
     assert '"error"' not in caplog.text

@@ -3,7 +3,8 @@ from __future__ import annotations
 from tests.gateway.conftest import World
 from tests.gateway.doubles import FakeEngine
 from tests.gateway.test_completions import VERSION, ask
-from tests.gateway.test_streamed import failures, within
+from tests.gateway.test_streamed import failures
+from tests.recorder.doubles import wait_until
 
 
 def test_a_version_that_a_pin_chose_and_that_does_not_answer_counts_for_no_comparison(world: World) -> None:
@@ -15,5 +16,5 @@ def test_a_version_that_a_pin_chose_and_that_does_not_answer_counts_for_no_compa
 
     assert ask(world.gateway(**base), Call="c2", Trajectory="t2").headers[VERSION] == "base"
 
-    within(30, lambda: failures() != [])
+    wait_until(lambda: failures() != [], 30)
     assert [one[0] for one in failures()] == ["c2"]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -17,6 +15,7 @@ from rl.records import Message
 from tests.gateway.conftest import World
 from tests.gateway.doubles import FakeEngine
 from tests.gateway.test_completions import VERSION, problem
+from tests.recorder.doubles import wait_until
 
 USER = {"role": "user", "content": "You see: red ball 3 ahead"}
 REASON = "X-Rlfleet-Reason"
@@ -50,13 +49,6 @@ def failures() -> list[tuple[str, ...]]:
     with transaction() as session:
         rows = session.execute(text("select call_id, line, model, reason from rlfleet.call_failures"))
         return [tuple(row) for row in rows]
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.02)
 
 
 def test_a_streamed_answer_is_recorded_with_its_tokens(world: World) -> None:
@@ -169,7 +161,7 @@ def test_the_base_model_stands_in_before_the_first_token(
     assert [one["usage"]["total_tokens"] for one in events[:-1] if one.get("usage")] == [5]
     (call,) = world.calls()
     assert (call.model, call.has_tokens) == ("base/random-qwen3", False)
-    within(30, lambda: failures() == [("c1", "main", world.names[0], why)])
+    wait_until(lambda: failures() == [("c1", "main", world.names[0], why)], 30)
 
 
 @pytest.mark.parametrize(("fate", "why"), [("fails", "failed: out of memory"), ("cut", "broke off in the middle")])
@@ -186,7 +178,7 @@ def test_after_the_first_token_nothing_stands_in(world: World, fate: str, why: s
     assert events[-1]["error"]["code"] == "engine_unavailable"
     assert why in events[-1]["error"]["message"]
     assert (upstream.asked, world.count()) == ([], 0)
-    within(30, lambda: len(failures()) == 1)
+    wait_until(lambda: len(failures()) == 1, 30)
     assert failures()[0][:3] == ("c1", "main", world.names[0])
     assert failures()[0][3].startswith(why.removesuffix(": out of memory"))
     assert "memory" not in failures()[0][3]
@@ -200,7 +192,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error(world: World) -> None:
 
     assert said(events) == "go to"
     assert "fell silent in the middle" in events[-1]["error"]["message"]
-    within(30, lambda: engine.gone == 1)
+    wait_until(lambda: engine.gone == 1, 30)
     assert world.count() == 0
 
 
@@ -223,8 +215,8 @@ def test_a_caller_that_goes_away_frees_the_engine_and_nothing_is_recorded(world:
 
     with gateway.stream("POST", "/v1/chat/completions", json=body(), headers=ids()) as response:
         assert b"go to" in next(response.iter_bytes())
-        within(30, lambda: engine.kept == 1)
-    within(30, lambda: engine.gone == 1)
+        wait_until(lambda: engine.kept == 1, 30)
+    wait_until(lambda: engine.gone == 1, 30)
 
     engine.fate = ""
     _, events = stream(gateway)

@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {"help", "install", "demo", "up", "down", "check", "test", "test-slow", "bench", "faults"}
+TARGETS = {"help", "install", "demo", "all", "up", "down", "check", "test", "test-slow", "bench", "faults"}
 
 
 def _make(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -24,6 +24,14 @@ def test_demo_passes_its_variables_on() -> None:
     assert _make("-n", "demo").stdout.splitlines()[-1].split() == [".venv/bin/rlfleet", "demo"]
     dry = _make("-n", "demo", "SEED=3", "JSON=out.json").stdout.splitlines()[-1]
     assert dry.split() == [".venv/bin/rlfleet", "demo", "--seed", "3", "--json", "'out.json'"]
+
+
+def test_all_passes_its_variables_on() -> None:
+    plain = [".venv/bin/rlfleet", "run", "pipelines/affine.toml"]
+    assert _make("-n", "all").stdout.splitlines()[-1].split() == plain
+    dry = _make("-n", "all", "BASE=a/b", "QUICK=1", "FRESH=1", "JSON=out.json").stdout.splitlines()[-1]
+    written = [">", "'out.json.new'", "&&", "mv", "'out.json.new'", "'out.json'"]
+    assert dry.split() == [*plain, "--base", "'a/b'", "--quick", "--fresh", "--json", *written]
 
 
 def test_faults_passes_its_variables_on() -> None:

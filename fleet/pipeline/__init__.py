@@ -1,0 +1,1 @@
+"""Pipelines: from demonstrations over SFT to rounds of RL on a fleet, level-triggered like the fleet itself."""
