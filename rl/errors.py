@@ -7,6 +7,7 @@ RlfleetError
 │   │   ├── UnknownWindow     no such window on that line
 │   │   ├── BadMessage        a Celery message whose arguments no task takes
 │   │   ├── ContextExceeded   a conversation is longer than the engine's context
+│   │   ├── NoScenario        one scenario cannot be made; the others may be played
 │   │   ├── InvalidRow        one row of a source; quarantined and counted, the job goes on
 │   │   └── InvalidSettings   an environment variable or a config file
 │   ├── MissingDependency     a package or a program that is not installed here
@@ -70,6 +71,10 @@ class BadMessage(InvalidInput):
 
 class ContextExceeded(InvalidInput):
     """A conversation that is longer than the engine's context, with the answer that it asks for."""
+
+
+class NoScenario(InvalidInput):
+    """One scenario that cannot be made; the others may be played."""
 
 
 class InvalidRow(InvalidInput):
