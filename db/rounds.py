@@ -66,11 +66,13 @@ def give_up(session: Session, window: Window, player: str) -> bool:
 
 
 STUCK = text("""
-    select exists (
-        select 1 from rlfleet.jobs
-         where line_id = :line_id and state = any(:ended) and kind = :kind
-           and case :kind when 'train' then inputs -> 'windows' ->> 0 else inputs ->> 'window' end = :name)
+    select count(*) filter (where state = any(:ended)) > 0
+           and (:kind = 'collect' or count(*) filter (where state in ('queued', 'running')) = 0)
+      from rlfleet.jobs
+     where line_id = :line_id and kind = :kind
+       and case :kind when 'train' then inputs -> 'windows' ->> 0 else inputs ->> 'window' end = :name
 """)
+"""A round needs each of its collect jobs, and one of the others."""
 NEXT = {**dict.fromkeys(PLAYABLE, "collect"), "collected": "score", "scored": "train"}
 """The kind of job that a round in each state waits for."""
 

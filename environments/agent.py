@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from rl.errors import CallRefused, ContextExceeded, EngineUnavailable, PermanentError
+from rl.errors import CallFailed, CallRefused, ContextExceeded, EngineUnavailable, PermanentError
 from rl.records import Message
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ TOO_LONG = (b"context_length_exceeded", b"maximum context length")
 ANOTHER = "Hello"
 """What a server is asked that fails a conversation, to learn whether it fails all of them."""
 
+ANOTHER_SECONDS = 10.0
+"""For one token; a server that hangs must not take the time in which it can be called away."""
 CONNECT_SECONDS = 5.0
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
@@ -48,8 +50,8 @@ class ChatClient:
     (429, 503) is asked again after its ``Retry-After`` for at most ``patience_seconds``; a server that cannot
     be reached, or that fails, for at most ``outage_seconds``. ``timeout_seconds`` bounds the wait for one reply.
 
-    In the second half of that time a server that is not full is asked something else: one that answers that, and fails
-    the conversation once more, is not away. Nobody records what it says then.
+    In the second half of that time a server that was not full lately is asked something else: one that answers that,
+    and fails the conversation once more, is not away. Nobody records what it says then.
     """
 
     def __init__(
@@ -119,8 +121,8 @@ class ChatClient:
         Raises:
             EngineUnavailable: no reply within the bounds, or the engine has let the model go meanwhile.
             ContextExceeded: the conversation is longer than the engine's context.
-            CallRefused: the server refuses this conversation, answers it with something other than a completion, or
-                fails it while it answers another.
+            CallRefused: the server refuses this conversation, or answers it with something other than a completion.
+            CallFailed: it fails this conversation while it answers another.
             PermanentError: the server refuses every request.
         """
         headers = {"X-Trajectory-Id": trajectory_id, "X-Turn": str(turn), "X-Call-Id": call_id}
@@ -161,15 +163,15 @@ class ChatClient:
 
     async def _persist(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Status and body of the first answer that is not a busy or a failing server's."""
-        started = heard = time.monotonic()
-        backoff, is_late = FIRST_BACKOFF_SECONDS, False
+        started = heard = full = time.monotonic()
+        backoff, bound, is_late = FIRST_BACKOFF_SECONDS, self._patience_seconds, False
         while True:
-            if not is_late or await self._answers_another():
+            if not is_late or await self._answers_another(bound / 2):
                 status, wait, answer = await self._attempt(headers, body)
                 if not _fails(status):
                     return status, answer
                 if is_late and status != FULL:
-                    raise CallRefused(f"{self._url} {_said(status, answer)}, and answers another conversation")
+                    raise CallFailed(f"{self._url} {_said(status, answer)}, and answers another conversation")
             now = time.monotonic()
             if status in BUSY:
                 heard, bound = now, self._patience_seconds
@@ -177,19 +179,25 @@ class ChatClient:
             else:
                 bound = self._outage_seconds
                 remaining = heard + bound - now
+            full = now if status == FULL else full
             wait = wait or backoff
-            is_over, was_late = wait > remaining, is_late
-            is_late = status != FULL and (is_over or remaining < bound / 2)
+            # What is known of a server that was full until just now, or that names a time beyond the patience, is not
+            # that it fails this conversation.
+            is_over, was_late, is_late = wait > remaining, is_late, now - full >= bound / 2
             if is_over and (was_late or not is_late):
                 raise EngineUnavailable(f"{self._url} {_said(status, answer)} (given up after {now - started:.1f} s)")
             await asyncio.sleep(0 if is_over else wait)
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
 
-    async def _answers_another(self) -> bool:
-        """Whether the server completes a conversation that is none of ours."""
+    async def _answers_another(self, seconds: float) -> bool:
+        """Whether the server completes a conversation that is none of ours within ``seconds``, at most ten."""
         asked = self._request | {"messages": [{"role": "user", "content": ANOTHER}], "max_tokens": 1}
         headers = self._headers | {"X-Consent": "false", "X-Trajectory-Id": f"{self._headers['X-Agent-Id']}/another"}
-        status, _, _ = await self._attempt(headers, json.dumps(asked).encode())
+        try:
+            async with asyncio.timeout(min(seconds, ANOTHER_SECONDS)):
+                status, _, _ = await self._attempt(headers, json.dumps(asked).encode())
+        except TimeoutError:
+            return False
         return status == 200
 
     async def _attempt(self, headers: dict[str, str], body: bytes) -> tuple[int, float, bytes]:

@@ -12,6 +12,7 @@ RlfleetError
 │   │   └── InvalidSettings   an environment variable or a config file
 │   ├── MissingDependency     a package or a program that is not installed here
 │   ├── CallRefused           an engine refuses one conversation; the others may go on
+│   │   └── CallFailed        an engine fails at one conversation, and answers others meanwhile
 │   ├── SandboxUnavailable    code of a model cannot be run as safely as is required
 │   ├── OffPolicyRefused      data that this objective must not be trained on
 │   ├── TrainingDiverged      a loss or gradient that is not finite
@@ -91,6 +92,10 @@ class MissingDependency(PermanentError):
 
 class CallRefused(PermanentError):
     """An engine refuses this conversation; others may go on."""
+
+
+class CallFailed(CallRefused):
+    """An engine failed at this conversation more than once, and answered another in between."""
 
 
 class SandboxUnavailable(PermanentError):

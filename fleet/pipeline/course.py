@@ -129,9 +129,13 @@ class Course:
             time.sleep(LOOK_SECONDS)
 
     def broken(self) -> list[job_views.Summary]:
-        """The line's jobs that ended without success, but for those that somebody put aside after that."""
+        """The line's jobs that ended without success and that something waits for.
+
+        Nothing waits for those that somebody put aside after that, and for those of a window that is skipped.
+        """
         ended = [job for state in ("failed", "dead", "cancelled") for job in job_views.listing(state, line=self.name)]
-        return [job for job in ended if "put aside: " not in (job.error or "")[:20]]
+        skipped = {name for name, state in read(self.name).windows.items() if state == "skipped"} if ended else set()
+        return [job for job in ended if "put aside: " not in (job.error or "")[:20] and not _windows(job) & skipped]
 
     def python(self, module: str, *words: str, on_line: Callable[[str], None] = lambda _: None) -> None:
         """Run one of our modules to its end, with the fleet's environment; ``on_line`` gets what it prints.
@@ -174,3 +178,7 @@ def _has(line: Line, config: LineConfig) -> bool:
         return lines.config_of(line) == config
     except ValidationError:
         return False
+
+
+def _windows(job: job_views.Summary) -> set[str]:
+    return {*job.inputs.get("windows", []), *([job.inputs["window"]] if "window" in job.inputs else [])}

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from db import jobs, lines
+from db import jobs, lines, windows
 from db.session import transaction
 from db.tables import Decision, Job, Version
 from environments.demonstrate import Order, demonstrate
@@ -20,6 +20,7 @@ from fleet.pipeline.course import Course
 from fleet.pipeline.place import Place
 from rl.config import LineConfig
 from rl.errors import InvalidInput, StartError
+from rl.windows import parse
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_database import add_version, empty, released
 
@@ -123,4 +124,16 @@ def test_a_job_that_was_put_aside_is_left_alone(course: Course, config: LineConf
         job_id = int(session.execute(INSERT, {"state": "dead", "error": "no luck"}).scalar_one())
     assert [job.job_id for job in course.broken()] == [job_id]
     assert jobs.cancel(job_id) == "cancelled"
+    assert course.broken() == []
+
+
+def test_a_job_of_a_round_that_was_skipped_is_left_alone(course: Course, config: LineConfig) -> None:
+    with transaction() as session:
+        line = lines.put(session, "little", config)
+        session.execute(INSERT, {"state": "failed", "error": "no luck"})
+        session.execute(text("""update rlfleet.jobs set inputs = '{"windows": ["2025-01-15T11:00"]}'"""))
+        window = windows.ensure(session, line, parse("2025-01-15T11:00"), state="scored")
+    assert len(course.broken()) == 1
+    with transaction() as session:
+        windows.move(session, window, "skipped", "its run was finished")
     assert course.broken() == []

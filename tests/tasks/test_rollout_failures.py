@@ -106,8 +106,11 @@ def test_an_episode_that_stalls_is_given_up_and_the_others_go_on(make: Make) -> 
 
 @pytest.mark.parametrize("concurrency", [1, 64])
 @pytest.mark.parametrize("hangs", [True, False])
-def test_a_conversation_that_the_engine_never_answers_fails_alone(make: Make, hangs: bool, concurrency: int) -> None:
+def test_a_conversation_that_the_engine_never_answers_fails_alone(
+    make: Make, hangs: bool, concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The last one of the shard too, after which nothing else is asked."""
+    monkeypatch.setattr("gateway.errors.RETRY_AFTER_SECONDS", 0.1)
     round_ = make(scenarios=6, stall_seconds=4, answer_seconds=0.5, concurrency=concurrency)
     if hangs:
         round_.engine.hangs_on = lambda body: is_of(body, 5)
