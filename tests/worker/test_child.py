@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import time
@@ -168,8 +169,9 @@ def test_a_child_that_does_not_get_ready_is_killed(make_child: MakeChild, monkey
 
 def test_no_descriptor_is_left_open(make_child: MakeChild) -> None:
     child = make_child()
+    gc.collect()  # what other tests left open is closed before it is counted
     before = psutil.Process().num_fds()
     for _ in range(2):
         child.wait_ready()
         child.kill()
-    assert psutil.Process().num_fds() == before
+    assert psutil.Process().num_fds() <= before
