@@ -30,12 +30,14 @@ from fleet.report_cli import report
 from fleet.run_cli import finish, resume, runs
 from fleet.select_cli import select
 from fleet.terminal import STOPPED, AsJson, connect, console, errors, said_on_stop
+from fleet.token_cli import token_app
 from fleet.train_cli import train
 from fleet.windows_cli import windows
 from rl.errors import InvalidInput, RlfleetError, StartError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(token_app, name="token")
 COMMANDS = (
     approve,
     assess,

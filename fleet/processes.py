@@ -34,6 +34,7 @@ class Plan:
     flower_url: str
     state: Path
     drain_seconds: float = 30.0
+    admin_url: str = "http://127.0.0.1:8400"
 
     def lines(self) -> list[str]:
         """The device plan, for people."""
@@ -63,15 +64,18 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         StartError: a port is taken.
     """
     here = FleetSettings.read(environ)
-    for name, port in (("RLFLEET_GATEWAY_PORT", here.gateway_port), ("RLFLEET_FLOWER_PORT", here.flower_port)):
-        _check_free(name, port)
-    gateway = f"http://127.0.0.1:{here.gateway_port}"
+    for name in ("gateway_port", "flower_port", "admin_port"):
+        _check_free(f"RLFLEET_{name.upper()}", getattr(here, name))
+    gateway, flower, admin = (
+        f"http://127.0.0.1:{port}" for port in (here.gateway_port, here.flower_port, here.admin_port)
+    )
     shared = dict(environ) | {
         "DATABASE_URL": endpoints.database_url,
         "REDIS_URL": endpoints.redis_url,
         "RLFLEET_STATE": str(home.path),
         "RLFLEET_ARTIFACTS": environ.get("RLFLEET_ARTIFACTS") or str(home.path / "artifacts"),
         "RLFLEET_GATEWAY_URL": gateway,
+        "RLFLEET_FLOWER_URL": flower,
         "RLFLEET_GATEWAY_KEY": own_key(environ),
         "RLFLEET_DEVICE": "",  # only GPU workers have one; an exported one would reach the others too
         "RLFLEET_ENGINE_KEY": home.secret("engine.key"),
@@ -80,8 +84,7 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    flower = f"http://127.0.0.1:{here.flower_port}"
-    return Plan(shared, devices(environ), gateway, flower, home.path, here.drain_seconds)
+    return Plan(shared, devices(environ), gateway, flower, home.path, here.drain_seconds, admin)
 
 
 def own_key(environ: Mapping[str, str]) -> str:
@@ -91,12 +94,12 @@ def own_key(environ: Mapping[str, str]) -> str:
 
 
 def processes(chosen: Plan) -> list[Process]:
-    """CPU workers, a GPU worker for each device, two beats, Flower and the gateway, in the order of starting."""
+    """CPU workers, a GPU worker for each device, two beats, Flower, gateway and admin, in the order of starting."""
     gpu = [_gpu_worker(chosen, number, device) for number, device in enumerate(chosen.devices)]
     # Pool processes of CPU work are replaced now and then, because libraries leak; a GPU worker's owns the child.
     cpu = [_worker(chosen, queue, queue, "--max-tasks-per-child=1000") for queue in ("collect", "score", "maint")]
     beats = [_beat(chosen, number) for number in (1, 2)]
-    return [*gpu, _gateway(chosen), *cpu, *beats, _flower(chosen)]
+    return [*gpu, _gateway(chosen), *cpu, *beats, _flower(chosen), _admin(chosen)]
 
 
 def _celery(chosen: Plan, name: str, *words: str, env: Mapping[str, str] | None = None) -> Process:
@@ -137,6 +140,11 @@ def _gateway(chosen: Plan) -> Process:
     stop_timeout = FleetSettings.read(chosen.environ).gateway_drain_seconds + STOP_SLACK_SECONDS
     argv = [sys.executable, "-m", "gateway"]
     return Process("gateway", argv, dict(chosen.environ) | where, stop_timeout=stop_timeout, cwd=ROOT)
+
+
+def _admin(chosen: Plan) -> Process:
+    where = {"RLFLEET_ADMIN_HOST": "127.0.0.1", "RLFLEET_ADMIN_PORT": chosen.admin_url.rsplit(":", 1)[1]}
+    return Process("admin", [sys.executable, "-m", "admin"], dict(chosen.environ) | where, cwd=ROOT)
 
 
 def is_well(url: str) -> Callable[[], bool]:

@@ -49,3 +49,4 @@ class FleetSettings(ServerSettings):
     gateway_port: int = Field(8300, alias="RLFLEET_GATEWAY_PORT", ge=1, le=65535)
     gateway_drain_seconds: float = Field(20, alias="RLFLEET_GATEWAY_DRAIN_SECONDS", ge=0)
     flower_port: int = Field(5555, alias="RLFLEET_FLOWER_PORT", ge=1, le=65535)
+    admin_port: int = Field(8400, alias="RLFLEET_ADMIN_PORT", ge=1, le=65535)

@@ -4,6 +4,7 @@ from db.tables.base import SCHEMA, Base
 from db.tables.fleet import Alert, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Worker
 from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
+from db.tables.people import Audit, Token
 from db.tables.trajectories import (
     Call,
     CallFailure,
@@ -34,6 +35,7 @@ from db.tables.versions import (
 __all__ = [
     "SCHEMA",
     "Alert",
+    "Audit",
     "Base",
     "Call",
     "CallFailure",
@@ -62,6 +64,7 @@ __all__ = [
     "Run",
     "ScheduleSlot",
     "Score",
+    "Token",
     "Trajectory",
     "TrajectoryKey",
     "Turn",

@@ -1,0 +1,77 @@
+"""The admin server: ``uvicorn admin.app:app``. Handlers are plain functions in threads that wait for the database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from admin import errors
+from admin.access import Guard
+from admin.api import ROUTERS
+from admin.pages import PAGES, page_error
+from admin.settings import AdminSettings, settings
+
+STATIC = Path(__file__).parent / "static"
+API = "/api/admin"
+HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; "
+    "base-uri 'none'; object-src 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cache-Control": "no-store",
+}
+"""Of every answer but static files, which may be kept: no page asks another machine for anything, or is framed."""
+
+
+def create_app(given: AdminSettings | None = None) -> FastAPI:
+    """The application. Settings are read when it starts, not when it is made; ``given`` replaces them."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.settings = chosen = given.checked() if given else settings()
+        app.state.guard = Guard(chosen.requests_per_second)
+        yield
+
+    app = FastAPI(
+        title="rlfleet admin",
+        version="1",
+        lifespan=lifespan,
+        openapi_url=f"{API}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    for router in ROUTERS:
+        app.include_router(router)
+    for page in PAGES:
+        app.include_router(page, include_in_schema=False)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    for error in (HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(error, _answer)
+    app.middleware("http")(_guarded)
+    return app
+
+
+def _answer(request: Request, error: Exception) -> Response:
+    path = request.url.path
+    is_page = not path.startswith(("/api/", "/health", "/ready", "/live", "/metrics", "/static"))
+    return page_error(request, error) if is_page else errors.answer(request, error)
+
+
+async def _guarded(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
+    response = await handle(request)
+    for name, value in HEADERS.items():
+        if name != "Cache-Control" or not request.url.path.startswith("/static/"):
+            response.headers.setdefault(name, value)
+    return response
+
+
+app = create_app()
