@@ -117,8 +117,8 @@ def _hash(secret: str) -> str:
 
 
 def _holder(row: Row[Any]) -> Holder:
-    made, *others = (_utc(moment) for moment in row[4:8])
-    return Holder(int(row[0]), row[1], row[2], row[3], made or "", *others)
+    token_id, name, role, created_by, created_at, *others = tuple(row)[:8]
+    return Holder(int(token_id), name, role, created_by, utc(created_at), *(_utc(moment) for moment in others))
 
 
 def _utc(moment: datetime | None) -> str | None:
