@@ -9,6 +9,7 @@ import uvicorn
 from admin.settings import settings
 from db import settings as database
 from rl.errors import InvalidSettings
+from rl.logs import uvicorn_config
 
 STOP_SECONDS = 10
 """What answers under way get to end; streams of a job that is watched are begun again elsewhere."""
@@ -27,6 +28,7 @@ def main() -> None:
         host=where.host,
         port=where.port,
         access_log=False,
+        log_config=uvicorn_config(where.log),
         server_header=False,
         timeout_graceful_shutdown=STOP_SECONDS,
     )

@@ -92,6 +92,11 @@ class Guard:
         return holder
 
 
+def shows_token(request: Request) -> bool:
+    """Whether there is something that may be a token."""
+    return bool(request.headers.get("authorization") or request.cookies.get(COOKIE))
+
+
 def unauthorized(why: str) -> Refused:
     """401."""
     return Refused(401, why, REMEDY, {"WWW-Authenticate": "Bearer"})
@@ -100,7 +105,7 @@ def unauthorized(why: str) -> Refused:
 def _with(role: Role) -> Any:
     def may(request: Request, _: Annotated[object, Security(BEARER)]) -> Caller:
         guard: Guard = request.app.state.guard
-        caller = guard.caller(request)
+        caller = request.state.caller = guard.caller(request)
         if not caller.holder.may(role):
             raise Refused(403, f"{caller.actor} is a {caller.holder.role}", f"this takes the token of a {role}")
         # A browser sends the cookie by itself, and the API has no form to carry a word.

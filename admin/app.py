@@ -9,18 +9,22 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
 from admin import errors
-from admin.access import Guard
+from admin.access import Guard, shows_token, unauthorized
 from admin.api import ROUTERS
+from admin.bodies import BodyLimit
 from admin.pages import PAGES, page_error
 from admin.settings import AdminSettings, settings
+from rl.errors import RlfleetError
 
 STATIC = Path(__file__).parent / "static"
 API = "/api/admin"
+DOCUMENT = f"{API}/openapi.json"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; "
     "base-uri 'none'; object-src 'none'",
@@ -45,7 +49,7 @@ def create_app(given: AdminSettings | None = None) -> FastAPI:
         title="rlfleet admin",
         version="1",
         lifespan=lifespan,
-        openapi_url=f"{API}/openapi.json",
+        openapi_url=DOCUMENT,
         docs_url=None,
         redoc_url=None,
     )
@@ -54,8 +58,10 @@ def create_app(given: AdminSettings | None = None) -> FastAPI:
     for page in PAGES:
         app.include_router(page, include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for error in (HTTPException, RequestValidationError, Exception):
+    # Whatever only Exception stands for is answered, raised again, and its connection closed.
+    for error in (HTTPException, RequestValidationError, ValidationError, RlfleetError, Exception):
         app.add_exception_handler(error, _answer)
+    app.add_middleware(BodyLimit)
     app.middleware("http")(_guarded)
     return app
 
@@ -67,9 +73,13 @@ def _answer(request: Request, error: Exception) -> Response:
 
 
 async def _guarded(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:
-    response = await handle(request)
+    path = request.url.path
+    if path.startswith(f"{API}/") and path != DOCUMENT and not shows_token(request):
+        response = errors.answered(unauthorized("no token"))  # before anything of its body is looked at
+    else:
+        response = await handle(request)
     for name, value in HEADERS.items():
-        if name != "Cache-Control" or not request.url.path.startswith("/static/"):
+        if name != "Cache-Control" or not path.startswith("/static/"):
             response.headers.setdefault(name, value)
     return response
 

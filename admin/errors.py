@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from fastapi.exceptions import RequestValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -39,6 +40,11 @@ def refused_of(error: Exception) -> Refused:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
             found = Refused(422, f"{where or 'body'}: {first['msg']}", "see /api/admin/openapi.json")
+        case ValidationError():
+            first = error.errors(include_url=False, include_context=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            remedy = "change the line's config with `rlfleet line`"
+            found = Refused(409, f"a stored config is not understood: {where}: {first['msg']}", remedy)
         case InvalidInput():
             found = Refused(400, f"{error.field} cannot be {error.value!r:.120}", error.remedy)
         case DatabaseUnavailable() | BrokerUnavailable():
@@ -56,6 +62,17 @@ def refused_of(error: Exception) -> Refused:
 
 def answer(_: Request, error: Exception) -> Response:
     """The answer for any exception that a handler of the API raised."""
-    found = refused_of(error)
-    body = {"success": False, "error": found.detail} | ({"remedy": found.remedy} if found.remedy else {})
-    return JSONResponse(body, found.status_code, found.headers)
+    return answered(refused_of(error))
+
+
+def answered(found: Refused) -> Response:
+    """The answer for a refusal."""
+    body = {"success": False, "error": _printable(found.detail)}
+    return JSONResponse(
+        body | ({"remedy": _printable(found.remedy)} if found.remedy else {}), found.status_code, found.headers
+    )
+
+
+def _printable(words: str) -> str:
+    """Without halves of pairs, which no encoding takes: the names of unknown fields are whatever the caller sent."""
+    return words.encode("utf-8", "replace").decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, ValidationError
@@ -19,8 +20,16 @@ class AdminSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, allow_inf_nan=False)
 
     env: Literal["development", "production", "test"] = Field("development", validation_alias="RLFLEET_ENV")
+    log: Literal["text", "json"] = Field(
+        "text", validation_alias="RLFLEET_LOG", description="how its log is written; json: one object a line"
+    )
     host: str = Field("127.0.0.1", validation_alias="RLFLEET_ADMIN_HOST", description="address to listen on")
     port: int = Field(8400, ge=0, le=65535, validation_alias="RLFLEET_ADMIN_PORT", description="port to listen on")
+    state: Path = Field(
+        Path(".state"),
+        validation_alias="RLFLEET_STATE",
+        description="folder of logs; those of workers on this machine are shown beside their jobs",
+    )
     secure: bool = Field(
         False,
         validation_alias="RLFLEET_ADMIN_SECURE",
@@ -43,6 +52,9 @@ class AdminSettings(BaseSettings):
         pattern=r"^(https?://.+)?$",
         validation_alias="RLFLEET_GATEWAY_URL",
         description="where the gateway is, whose health is shown; unset: not looked at",
+    )
+    artifacts: Path = Field(
+        Path(".state/artifacts"), validation_alias="RLFLEET_ARTIFACTS", description="folder of datasets and checkpoints"
     )
 
     def checked(self) -> AdminSettings:

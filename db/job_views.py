@@ -50,7 +50,7 @@ SUMMARY = f"""
     select j.id, j.kind, l.name, j.state, j.attempt, j.fence, j.inputs, j.result, j.error,
            array(select d.id from rlfleet.jobs d
                   where d.id = any(j.after) and d.state <> 'succeeded' and j.state = 'queued' order by d.id),
-           j.progress,
+           j.progress - 'curves',
            (select coalesce(jsonb_object_agg(b.id, b.state order by b.id), '{{}}') from ({BLOCKERS}) b)
       from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id
 """  # noqa: S608 (of constants)
@@ -80,15 +80,22 @@ def result_of(claim: Claim) -> dict[str, Any] | None:
 
 
 def listing(
-    state: str | None = None, limit: int = 100, *, kind: str | None = None, line: str | None = None
+    state: str | None = None,
+    limit: int = 100,
+    *,
+    kind: str | None = None,
+    line: str | None = None,
+    before: int | None = None,
 ) -> list[Summary]:
-    """The newest jobs first, optionally of one state, kind and line."""
-    wanted = {"j.state": ("state", state), "j.kind": ("kind", kind), "l.name": ("line", line)}
-    where = " and ".join(f"{column} = :{name}" for column, (name, value) in wanted.items() if value is not None)
+    """The newest jobs first, optionally of one state, kind and line; ``before`` is the oldest id known already."""
+    columns = {"state": "j.state =", "kind": "j.kind =", "line": "l.name =", "before": "j.id <"}
+    wanted = {"state": state, "kind": kind, "line": line, "before": before}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    where = " and ".join(f"{columns[name]} :{name}" for name in given)
     with transaction() as session:
         rows = session.execute(
             text(SUMMARY + (f" where {where}" if where else "") + " order by j.id desc limit :limit"),
-            {name: value for name, value in wanted.values() if value is not None} | {"limit": limit},
+            given | {"limit": limit},
         ).all()
     return [Summary(*row) for row in rows]
 

@@ -57,7 +57,8 @@ CLAIM = """
     with held as (
         update rlfleet.jobs j
            set state = 'running', attempt = attempt + 1, fence = fence + 1, owner = $2::text, error = null,
-               lease_until = now() + make_interval(secs => $3::float8), started_at = now(), finished_at = null
+               lease_until = now() + make_interval(secs => $3::float8), heartbeat_at = now(), started_at = now(),
+               finished_at = null
           from rlfleet.lines l
          where j.id = $1::bigint and l.id = j.line_id and j.run_at <= now() and j.attempt < j.max_attempts
            and not j.cancel_requested and j.devices <= $4::int
@@ -124,7 +125,7 @@ def heartbeat(
         claim,
         """
         update rlfleet.jobs
-           set lease_until = now() + make_interval(secs => :lease),
+           set lease_until = now() + make_interval(secs => :lease), heartbeat_at = now(),
                progress = coalesce(cast(:progress as jsonb), progress),
                resume = coalesce(cast(:resume as jsonb), resume)
          where id = :job_id and fence = :fence and state = 'running'

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.home import Endpoints, Home
+from fleet.ports import free_port, is_free
 from fleet.process import Process
 from fleet.settings import FleetSettings
 from rl.errors import StartError
 
+ADMIN_PORT = 8400
 STOP_SLACK_SECONDS = 15.0
 """What a worker or the gateway needs besides its drain before its process group is killed."""
 
@@ -34,11 +36,15 @@ class Plan:
     flower_url: str
     state: Path
     drain_seconds: float = 30.0
-    admin_url: str = "http://127.0.0.1:8400"
+    admin_url: str = f"http://127.0.0.1:{ADMIN_PORT}"
 
     def lines(self) -> list[str]:
         """The device plan, for people."""
         return [f"{device or 'cpu'}=serve+train" for device in self.devices]
+
+    def device_uuids(self) -> dict[str, str]:
+        """The UUID of each GPU, by the name that its worker gives it; nothing of a CPU."""
+        return {name: uuid for number, device in enumerate(self.devices) for name, uuid in _gpus(number, device)}
 
 
 def devices(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -64,11 +70,10 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         StartError: a port is taken.
     """
     here = FleetSettings.read(environ)
-    for name in ("gateway_port", "flower_port", "admin_port"):
-        _check_free(f"RLFLEET_{name.upper()}", getattr(here, name))
-    gateway, flower, admin = (
-        f"http://127.0.0.1:{port}" for port in (here.gateway_port, here.flower_port, here.admin_port)
-    )
+    ports = {"gateway": here.gateway_port, "flower": here.flower_port, "admin": _admin_port(here)}
+    for name, port in ports.items():
+        _check_free(f"RLFLEET_{name.upper()}_PORT", port)
+    gateway, flower, admin = (f"http://127.0.0.1:{port}" for port in ports.values())
     shared = dict(environ) | {
         "DATABASE_URL": endpoints.database_url,
         "REDIS_URL": endpoints.redis_url,
@@ -85,6 +90,11 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         "PYTHONUNBUFFERED": "1",
     }
     return Plan(shared, devices(environ), gateway, flower, home.path, here.drain_seconds, admin)
+
+
+def _admin_port(here: FleetSettings) -> int:
+    """The one that is set; else the usual one, or a free one: people read where it is, and no program is told of it."""
+    return here.admin_port or (ADMIN_PORT if is_free(ADMIN_PORT) else free_port())
 
 
 def own_key(environ: Mapping[str, str]) -> str:
@@ -118,10 +128,15 @@ def _worker(chosen: Plan, name: str, queue: str, *flags: str, env: Mapping[str, 
 def _gpu_worker(chosen: Plan, number: int, device: str) -> Process:
     if device == "cpu":
         return _worker(chosen, f"gpu{number}", "gpu", env={"RLFLEET_DEVICE": device})
-    uuids = device.split("+")
-    names = [f"gpu{number}"] if len(uuids) == 1 else [f"gpu{number}.{place}" for place in range(len(uuids))]
+    names, uuids = zip(*_gpus(number, device), strict=True)
     own = {"RLFLEET_DEVICE": "+".join(names), "CUDA_VISIBLE_DEVICES": ",".join(uuids)}
     return _worker(chosen, f"gpu{number}", "gpu", env=own)
+
+
+def _gpus(number: int, device: str) -> list[tuple[str, str]]:
+    """Name and UUID of the GPUs of worker ``number``."""
+    uuids = [] if device == "cpu" else device.split("+")
+    return [(f"gpu{number}" if len(uuids) == 1 else f"gpu{number}.{place}", uuid) for place, uuid in enumerate(uuids)]
 
 
 def _beat(chosen: Plan, number: int) -> Process:
@@ -132,7 +147,8 @@ def _beat(chosen: Plan, number: int) -> Process:
 def _flower(chosen: Plan) -> Process:
     port = chosen.flower_url.rsplit(":", 1)[1]
     words = ["flower", "--address=127.0.0.1", f"--port={port}", "--persistent=True"]
-    return _celery(chosen, "flower", *words, f"--db={chosen.state / 'flower.db'}", "--state_save_interval=60000")
+    words += [f"--db={chosen.state / 'flower.db'}", "--state_save_interval=60000"]
+    return _celery(chosen, "flower", *words, f"--read_only={FleetSettings.read(chosen.environ).flower_read_only}")
 
 
 def _gateway(chosen: Plan) -> Process:
@@ -144,6 +160,7 @@ def _gateway(chosen: Plan) -> Process:
 
 def _admin(chosen: Plan) -> Process:
     where = {"RLFLEET_ADMIN_HOST": "127.0.0.1", "RLFLEET_ADMIN_PORT": chosen.admin_url.rsplit(":", 1)[1]}
+    # Nothing waits for it: settings that it refuses must not keep the fleet from working.
     return Process("admin", [sys.executable, "-m", "admin"], dict(chosen.environ) | where, cwd=ROOT)
 
 

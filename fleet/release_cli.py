@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -71,28 +70,20 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """End the canary, or go back to the version that was stable before. The version that is left is rejected."""
-    from db import lines, releases
+    from db import rollbacks
     from db.session import transaction
 
     _check(reason)
     connect()
     with transaction() as session:
-        line_id = lines.named(session, line).id
-        releases.lock(session, line_id)
-        before = [one.version for one in releases.live(session, line)]
-        releases.roll_back(session, line_id, to and _full(session, to, line), reason, actor())
-        (stable,) = releases.live(session, line)
-        pinned = releases.by_line(session)[line].pinned
-    left = [name for name in before if name != stable.version]
-    still = pinned.name if pinned is not None and pinned.state == "ready" else None
-    found: dict[str, Any] = {"line": line, "stable": stable.version, "share": stable.share, "left": left}
-    found |= {"changed": bool(left), "pinned": still}
-    words = f"{stable.version} is the stable version of line {line} for {stable.share} % of its agents"
-    words += _before(bool(left)) + (f"; left: {', '.join(left)}" if left else "")
+        made = rollbacks.roll_back(session, line, to and _full(session, to, line), reason, actor())
+    still = made.pinned
+    words = f"{made.stable} is the stable version of line {line} for {made.share} % of its agents"
+    words += _before(made.changed) + (f"; left: {', '.join(made.left)}" if made.left else "")
     if still:
         words += f"; but the pin on {still} holds, and that one answers all agents: "
         words += f"see `rlfleet pin --clear --line {line} --reason TEXT`"
-    _tell(as_json, found, words)
+    _tell(as_json, asdict(made), words)
 
 
 def approve(
@@ -194,8 +185,7 @@ def _full(session: Session, name: str, line: str) -> str:
     """The version's whole name, where it was given as ``v1.0.3`` of the line."""
     from db import lines
 
-    short = re.fullmatch(r"v\d+\.\d+\.\d+", name) is not None
-    return f"{lines.prefix_of(lines.named(session, line))}-{name}" if short else name
+    return lines.full_name(session, name, line)
 
 
 def _before(changed: bool) -> str:

@@ -14,6 +14,7 @@ from typing import Self
 from fleet import processes
 from fleet.home import Home
 from fleet.process import Status
+from fleet.process_states import StatesFile
 from fleet.servers import Servers
 from fleet.supervisor import Supervisor
 from rl.errors import StartError
@@ -35,6 +36,7 @@ class Fleet:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._given = environ
         self._steps: list[Callable[[], None]] = []
+        self._supervisor: Supervisor | None = None
 
     def __enter__(self) -> Self:
         signal.signal(signal.SIGTERM, _leave)
@@ -42,14 +44,18 @@ class Fleet:
         try:
             self.home = Home.open(self._given)
             self._steps.append(self.home.close)
-            self._servers = Servers(self.home, self._given)
+            self._states = StatesFile(self.home)
+            self._steps.append(self._states.remove)
+            self._servers = Servers(self.home, self._given, self._note)
             self._steps.append(self._servers.stop)
             endpoints = self._servers.start(announced=False)
             self.plan = processes.plan(self.home, endpoints, self._given)
             os.environ.update(self.plan.environ)
             self._migrate()
             # Others join as soon as they find this file: by then the tables must be there.
-            self._servers.announce(replace(endpoints, gateway_url=self.plan.gateway_url))
+            plan = self.plan
+            urls = {"gateway_url": plan.gateway_url, "admin_url": plan.admin_url, "flower_url": plan.flower_url}
+            self._servers.announce(replace(endpoints, **urls))
         except BaseException:
             self._stop()
             raise
@@ -63,14 +69,17 @@ class Fleet:
     def start(self) -> None:
         """Start every process of the plan. Returns when all are started; ``wait`` waits for what they become."""
         self._children = ChildLogs(self.home.logs)
-        self._supervisor = Supervisor(self.home)
+        self._supervisor = Supervisor(self.home, self._note)
         self._steps.append(self._supervisor.stop)
+        self._states.devices = self.plan.device_uuids()
         self._supervisor.start(processes.processes(self.plan))
+        self._states.phase = "up"
+        self._note()
 
     def poll(self) -> None:
         """Restart what has ended; call it a few times a second."""
         self._servers.poll()
-        if hasattr(self, "_supervisor"):
+        if self._supervisor:
             self._supervisor.poll()
 
     def wait(self, until: Callable[[], bool], what: str, seconds: float) -> None:
@@ -106,7 +115,10 @@ class Fleet:
 
     def status(self) -> list[Status]:
         """The processes that ``start`` started."""
-        return self._supervisor.status()
+        return self._supervisor.status() if self._supervisor else []
+
+    def _note(self) -> None:
+        self._states.write([*self._servers.status(), *self.status()])
 
     def _migrate(self) -> None:
         from db.migrate import migrate
@@ -119,6 +131,8 @@ class Fleet:
         previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second ctrl-C must not leave half of it running
         try:
             dispose()
+            if self._steps and hasattr(self, "_states"):
+                self._states.phase = "stopping"
             while self._steps:
                 self._steps.pop()()
         finally:

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from fleet.terminal import AsJson, connect, errors, say, wide_console
+from fleet.terminal import AsJson, connect, errors, tell, wide_console
 from rl.errors import InvalidInput
 
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of the admin API and its pages: create, list, revoke.")
@@ -61,7 +61,7 @@ def listing(as_json: AsJson = False) -> None:
 
 
 @token_app.command("revoke")
-def revoke(name: str) -> None:
+def revoke(name: str, as_json: AsJson = False) -> None:
     """End a token now."""
     from db import audit, tokens
     from db.session import transaction
@@ -71,7 +71,7 @@ def revoke(name: str) -> None:
         if not tokens.revoke(session, name):
             raise InvalidInput("name", name, "no live token has it; `rlfleet token list` shows them")
         audit.note(session, _me(), "token revoke", name, "done")
-    say(f"revoked {name}")
+    tell(as_json, {"name": name, "revoked": True}, f"revoked {name}")
 
 
 def _me() -> str:

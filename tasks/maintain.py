@@ -71,7 +71,7 @@ def reconcile_once() -> str:
     _watch_if_beat_did_not()
     rung = advance(again=True)
     _look_around(limits.queue_seconds if limits else None)
-    if limits and limits.webhook is not None:
+    if limits and limits.channels:
         _ring_alerts()
     also = f", paused {', '.join(paused)}" if paused else ""
     return f"took back {len(reaped)}, rang {len(rung)}{also}"

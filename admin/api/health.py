@@ -1,17 +1,24 @@
-"""Whether the admin server and what it needs are well: for probes, without a token and without details."""
+"""Whether the admin server and what the fleet needs are well: for probes without a token, in detail with one."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel
+from starlette.requests import Request
 
+from admin import probes
+from admin.access import Viewer
+from admin.api.shapes import PROBLEMS, Problem
+from admin.probes import Broker, Disk, Process
 from db.session import transaction
+from db.workers import Present
 from rl.errors import DatabaseUnavailable
 
 router = APIRouter(tags=["health"])
 PATIENCE_SECONDS = 3.0
+OF_HEALTH: dict[int | str, dict[str, Any]] = {code: PROBLEMS[code] for code in (401, 403, 413, 422, 429)}
 
 
 class Health(BaseModel):
@@ -19,6 +26,23 @@ class Health(BaseModel):
 
     status: Literal["ok", "unavailable"]
     reason: str = ""
+
+
+class Details(BaseModel):
+    """What answers, and the reasons why the whole is not ``ok``. ``degraded`` comes with the status 503.
+
+    ``engines`` and ``gateway`` were asked for their health; ``gateway`` is null where its address is not set, ``disk``
+    where this machine has no folder of artifacts.
+    """
+
+    status: Literal["ok", "degraded"]
+    reasons: list[str]
+    database: Literal["ok"] = "ok"
+    broker: Broker
+    workers: list[Present]
+    engines: list[Process]
+    gateway: Process | None
+    disk: Disk | None
 
 
 @router.get("/live")
@@ -37,3 +61,15 @@ def ready(response: Response) -> Health:
         response.status_code = 503
         return Health(status="unavailable", reason="the database does not answer, or has no tables of ours")
     return Health(status="ok")
+
+
+@router.get(
+    "/health", responses=OF_HEALTH | {503: {"model": Details | Problem, "description": "Something is not well."}}
+)
+def health(request: Request, response: Response, _: Viewer) -> Details:
+    """Database, broker, workers, engines, gateway and disk, each asked now; 503 where one is missing."""
+    settings = request.app.state.settings
+    found = probes.look(settings.gateway_url, settings.artifacts)
+    if found.reasons:
+        response.status_code = 503
+    return Details(status="degraded" if found.reasons else "ok", **vars(found))

@@ -20,6 +20,8 @@ async def _fields(request: Request, caller: Operator) -> dict[str, str]:
     given = {name: value for name, value in form.items() if isinstance(value, str)}
     if not caller.is_word(given.pop("word", "")):
         raise Refused(403, "this form is not from a page of yours, or you signed in again since", "load the page again")
+    if any("\0" in value for value in given.values()):
+        raise Refused(400, "a field holds a NUL character", "leave it out")
     return given
 
 

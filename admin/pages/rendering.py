@@ -13,8 +13,18 @@ from starlette.responses import RedirectResponse, Response
 
 from admin.access import Caller
 from admin.errors import refused_of
+from admin.pages.formats import FILTERS
 
-MENU = (("/", "Overview"),)
+MENU = (
+    ("/", "Overview"),
+    ("/windows", "Windows"),
+    ("/jobs", "Jobs"),
+    ("/trajectories", "Trajectories"),
+    ("/versions", "Versions"),
+    ("/releases", "Releases"),
+    ("/runs", "Runs"),
+    ("/environments", "Environments"),
+)
 """Path and title of what the menu lists."""
 
 _environment = Environment(
@@ -24,6 +34,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+_environment.filters.update(FILTERS)
 templates = Jinja2Templates(env=_environment)
 
 
@@ -43,8 +54,10 @@ def page_error(request: Request, error: Exception) -> Response:
     """The page for an error; who is not known is asked for a token first."""
     refused = refused_of(error)
     if refused.status_code == 401:
-        return RedirectResponse(f"/login?next={quote(request.url.path)}", 303)
+        asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        return RedirectResponse(f"/login?next={quote(asked if request.method == 'GET' else '/')}", 303)
     status = refused.status_code
-    answer = page(request, "error.html", None, status, code=status, error=refused.detail, remedy=refused.remedy)
+    values = {"code": status, "error": refused.detail, "remedy": refused.remedy}
+    answer = page(request, "error.html", getattr(request.state, "caller", None), status, **values)
     answer.headers.update(refused.headers or {})
     return answer

@@ -1,7 +1,7 @@
 """The tables, all in the schema ``rlfleet`` so that they can live beside a user's own."""
 
 from db.tables.base import SCHEMA, Base
-from db.tables.fleet import Alert, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Worker
+from db.tables.fleet import Alert, Counted, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Total, Worker
 from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
 from db.tables.people import Audit, Token
@@ -42,6 +42,7 @@ __all__ = [
     "CallKey",
     "Checkpoint",
     "Control",
+    "Counted",
     "Dataset",
     "DatasetTrajectory",
     "DatasetWindow",
@@ -65,6 +66,7 @@ __all__ = [
     "ScheduleSlot",
     "Score",
     "Token",
+    "Total",
     "Trajectory",
     "TrajectoryKey",
     "Turn",

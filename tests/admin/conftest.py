@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import httpx
 import pytest
+from redis import Redis
 from sqlalchemy import text
 
 from admin.app import create_app
 from admin.settings import AdminSettings
 from db import tokens
 from db.session import transaction
+from tests.admin.world import Api, empty_but_tokens, serving
 from tests.conftest_database import database, database_url, empty, postgres_url
-from tests.conftest_redis import redis_url
+from tests.conftest_redis import point_app_at, redis_url
 from tests.gateway.doubles import served
 from tests.tasks.conftest import broker
 
@@ -35,6 +38,31 @@ def fresh(database: str) -> str:
         empty(session)
         session.execute(text("truncate rlfleet.tokens, rlfleet.audit restart identity cascade"))
     return database
+
+
+@pytest.fixture(scope="module")
+def served_api(database: str, broker: object) -> Iterator[Api]:
+    """A server that the module's tests share."""
+    with serving() as made:
+        yield made
+
+
+@pytest.fixture
+def api(served_api: Api, broker: Redis) -> Api:
+    """The same on empty tables, with no message waiting; the tokens stay."""
+    empty_but_tokens()
+    broker.flushdb()
+    return served_api
+
+
+@pytest.fixture
+def broker_away(broker: Redis, redis_url: str) -> Iterator[None]:
+    """The app publishes to where nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        point_app_at(f"redis://:secret@127.0.0.1:{held.getsockname()[1]}/0")
+        yield
+        point_app_at(redis_url)
 
 
 @pytest.fixture

@@ -116,10 +116,10 @@ def test_a_job_is_shown_with_what_it_goes_on_from(fleet: CliRunner) -> None:
 
 
 def test_a_paused_kind_is_shown_until_it_is_resumed(fleet: CliRunner) -> None:
-    assert shown(fleet, "status")["paused"] == []
+    assert shown(fleet, "status", "--all", code=1)["paused"] == []
     paused = fleet.invoke(cli.app, ["jobs", "pause", "train", "--reason", "moving [the] disks"])
     assert (paused.exit_code, paused.stdout) == (0, "train: paused\n")
-    (one,) = shown(fleet, "status", code=1)["paused"]
+    (one,) = shown(fleet, "status", "--all", code=1)["paused"]
     assert (one["kind"], one["reason"]) == ("train", "moving [the] disks")
     said = fleet.invoke(cli.app, ["status"])
     assert said.exit_code == 1
@@ -139,7 +139,7 @@ def test_a_kind_that_does_not_exist_is_refused(fleet: CliRunner) -> None:
 def test_the_status_shows_workers_rejections_and_alerts(fleet: CliRunner) -> None:
     workers.announce("gpu0@a", ["gpu"], 1, "gpu0", 7)
     rejections.count("unknown_task", "rlfleet.x", "[[7], {}]", 3)
-    found = shown(fleet, "status")
+    found = shown(fleet, "status", "--all", code=1)
     assert [(one["name"], one["queues"], one["device"]) for one in found["workers"]] == [("gpu0@a", ["gpu"], "gpu0")]
     assert [(one["reason"], one["count"]) for one in found["rejections"]] == [("unknown_task", 3)]
     assert [(one["name"], one["subject"]) for one in found["alerts"]] == [("message_rejected", "unknown_task")]

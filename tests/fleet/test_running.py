@@ -53,7 +53,8 @@ def test_others_find_a_fleet_when_its_tables_are_there(tmp_path: Path, monkeypat
     monkeypatch.setattr(Fleet, "_migrate", lambda self: found.append(read_endpoints(tmp_path)))
     with Fleet(environ):
         found.append(read_endpoints(tmp_path))
-    assert found == [None, replace(endpoints, gateway_url=PLAN.gateway_url)]
+    urls = {"gateway_url": PLAN.gateway_url, "admin_url": PLAN.admin_url, "flower_url": PLAN.flower_url}
+    assert found == [None, replace(endpoints, **urls)]
 
 
 def test_a_crashed_child_ends_the_wait_for_an_engine_early(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,7 +108,7 @@ def test_who_plays_environments_may_make_sandboxes_and_nobody_else() -> None:
 
 def test_they_set_variables_that_exist() -> None:
     known = {str(field.validation_alias) for field in WorkerSettings.model_fields.values()}
-    known |= {"RLFLEET_GATEWAY_HOST", "RLFLEET_GATEWAY_PORT"}
+    known |= {f"RLFLEET_{name}_{part}" for name in ("GATEWAY", "ADMIN") for part in ("HOST", "PORT")}
     assert {name for unit in ALL for name in unit.environ if name.startswith("RLFLEET_")} <= known
 
 

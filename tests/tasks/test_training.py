@@ -65,7 +65,8 @@ def test_a_training_gives_its_checkpoints_and_what_was_really_used(make_child: M
     written, manifest = supervise(make_child(), "progress", "checkpoint", "done", lease=lease)
     assert written == [CheckpointWritten(job=7, fence=3, step=2, path="/out", kind="adapter", sha256="0" * 64)]
     assert manifest == {"steps": 2}
-    assert lease.told[0] == {"stage": "train", "windows": [HOUR], "step": 1, "total": 2, "metrics": {"loss": 0.5}}
+    about = {"stage": "train", "windows": [HOUR], "step": 1, "total": 2, "metrics": {"loss": 0.5}}
+    assert lease.told[0] == about | {"curves": {"step": [1], "loss": [0.5]}}
 
 
 def test_no_progress_is_a_stall_and_ends_the_child(make_child: MakeChild, monkeypatch: pytest.MonkeyPatch) -> None:

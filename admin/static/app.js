@@ -1,0 +1,43 @@
+// A region with data-refresh asks for itself again every so many seconds, until it says that it has ended.
+"use strict";
+
+(() => {
+  const region = document.querySelector("[data-refresh]");
+  if (!region) return;
+  const seconds = Number(region.dataset.refresh) || 2;
+  let failures = 0;
+
+  const again = () => setTimeout(refresh, 1000 * seconds * 2 ** Math.min(failures, 5));
+
+  async function refresh() {
+    if (document.hidden) return again();
+    try {
+      const answer = await fetch(region.dataset.from, { headers: { Accept: "text/html" }, redirect: "error" });
+      if (!answer.ok) throw new Error(String(answer.status));
+      show(await answer.text());
+      failures = 0;
+    } catch {
+      failures += 1;
+    }
+    if (region.dataset.ended !== "true") again();
+  }
+
+  function show(markup) {
+    const fresh = new DOMParser().parseFromString(markup, "text/html").querySelector("[data-refresh]");
+    if (!fresh) return;
+    region.dataset.ended = fresh.dataset.ended;
+    // Part by part, so that what a reader has focused, opened or scrolled stays as it is.
+    for (const part of fresh.querySelectorAll("[data-part]")) {
+      const old = region.querySelector(`[data-part="${part.dataset.part}"]`);
+      if (!old || old.innerHTML === part.innerHTML || old.contains(document.activeElement)) continue;
+      const log = old.querySelector("pre.log");
+      const atEnd = log && log.scrollHeight - log.scrollTop - log.clientHeight < 8;
+      const top = log ? log.scrollTop : 0;
+      old.innerHTML = part.innerHTML;
+      const fresher = old.querySelector("pre.log");
+      if (fresher) fresher.scrollTop = atEnd ? fresher.scrollHeight : top;
+    }
+  }
+
+  if (region.dataset.ended !== "true") again();
+})();

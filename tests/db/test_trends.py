@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from db import job_pages, job_views, jobs, partitions, trajectories, trends, windows
+from db.session import transaction
+from rl.config import TaskSet
+from rl.records import Trajectory
+from rl.windows import hour_of
+from tests.db import chains
+from tests.tasks import rows
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+def test_trajectories_and_rewards_by_hour() -> None:
+    moment = datetime.now(UTC)
+    partitions.ensure([moment - timedelta(hours=60), moment])
+    with transaction() as session:
+        line = chains.add_line(session)
+        for back, rewards in {0: [1.0], 2: [0.0, 0.5], 60: [9.0]}.items():
+            hour = hour_of(moment - timedelta(hours=back))
+            assert hour.hour is not None
+            several = [
+                Trajectory(
+                    trajectory_id=f"{back}/{n}",
+                    scenario_id="s",
+                    agent_id="a",
+                    started_at=hour.hour,
+                    ended_at=hour.hour,
+                    reward=reward,
+                    calls=[],
+                )
+                for n, reward in enumerate(rewards)
+            ]
+            window = windows.ensure(session, line.id, hour)
+            trajectories.insert_trajectories(session, line.id, window, "a test", several)
+        found = trends.hours(session, line.id, 5)
+    known = {one.at: (one.trajectories, one.reward) for one in found if one.trajectories}
+    first, last = hour_of(moment - timedelta(hours=2)).hour, hour_of(moment).hour
+    assert len(found) == 5
+    assert known == {first: (2, 0.25), last: (1, 1.0)}
+    assert {one.reward for one in found if not one.trajectories} == {None}
+
+
+def test_versions_are_shown_on_the_sets_that_most_were_judged_on() -> None:
+    rare, lone = (TaskSet(environment="gridworld", split="held_out", count=count) for count in (30, 40))
+    with transaction() as session:
+        line = chains.add_line(session)
+        made = [chains.add_version(session, line) for _ in range(4)]
+        for version, k in zip(made[:3], (5, 10, 15), strict=True):
+            chains.judge(session, version, 4, {"reach": (k, 20)})
+        for version in made[1:3]:
+            chains.judge(session, version, 4, {"reach": (3, 30)}, rare)
+        chains.judge(session, made[0], 4, {"reach": (1, 40)}, lone)
+        common, other = trends.judged(session, line.id)
+    assert common.versions == [one.name for one in made[:3]], "who was never judged is left out"
+    assert [(one.k, one.n) for one in common.counts if one] == [(5, 20), (10, 20), (15, 20)]
+    assert all(one and one.low < one.k / one.n < one.high for one in common.counts)
+    assert other.task_set["count"] == 30
+    assert [one and one.k for one in other.counts] == [None, 3, 3]
+
+
+def test_a_line_without_versions_has_no_trend() -> None:
+    with transaction() as session:
+        assert trends.judged(session, chains.add_line(session).id) == []
+
+
+def test_a_job_page_has_its_curves_and_the_summary_does_not() -> None:
+    line = rows.add_line()
+    asked = rows.asked(line, kind="train", inputs={"windows": ["2025-01-15T10:00"]}, queue="gpu")
+    curves = {"step": [1, 2], "loss": [0.5, 0.25]}
+    jobs.heartbeat(rows.claimed(asked), 60, {"step": 2, "total": 4, "curves": curves})
+    with transaction() as session:
+        found = job_pages.detail(session, asked)
+        of_window = job_pages.of_window(session, line, "2025-01-15T10:00")
+        assert job_pages.of_window(session, line, "2025-01-15T11:00") == []
+        assert job_pages.detail(session, 999) is None
+        times = job_pages.times(session, [asked, 999])
+    assert found is not None
+    assert (found.curves, found.owner, found.queue, found.devices, found.max_attempts) == (
+        curves,
+        "a test",
+        "gpu",
+        [],
+        3,
+    )
+    assert found.times == times[asked]
+    assert found.times.started_at is not None
+    assert [one.job_id for one in of_window] == [asked]
+    summary = job_views.summary(asked)
+    assert summary is not None
+    assert summary.progress == {"step": 2, "total": 4}
