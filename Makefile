@@ -24,7 +24,7 @@ install: .venv/.installed  ## create .venv with everything, as in constraints.tx
 demo: install  ## from an agent's logs to a released version, on this machine (SEED=3 JSON=FILE FRESH=1 QUICK=1)
 	@$(BIN)/rlfleet demo $(if $(SEED),--seed $(SEED)) $(if $(JSON),--json '$(JSON)') $(if $(FRESH),--fresh) $(if $(QUICK),--quick)
 
-all: install  ## from demonstrations over SFT to PPO on eight environments (BASE=FOLDER|HUB_ID JSON=FILE FRESH=1; QUICK=1: minutes on a CPU)
+all: install  ## from demonstrations over SFT to PPO on eight environments (BASE=FOLDER|HUB_ID, or QUICK=1: minutes on a CPU; JSON=FILE FRESH=1)
 	@$(BIN)/rlfleet run pipelines/affine.toml $(if $(BASE),--base '$(BASE)') $(if $(QUICK),--quick) $(if $(FRESH),--fresh) $(if $(JSON),--json > '$(JSON).new' && mv '$(JSON).new' '$(JSON)')
 
 up: install  ## start Postgres, Valkey, workers, beat, Flower and the gateway on this machine

@@ -1,4 +1,4 @@
-"""A round that is being played: what is stored of it, and whether the version that plays it still may."""
+"""A round of a run: what is stored of it, whether the version that plays it still may, and what ends it early."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from sqlalchemy.orm import Session
 
 from db import planning, versions, windows
 from db.tables import Run, Version, Window
-from rl.errors import PermanentError
+from db.wanted import ENDED
+from rl.errors import NoTrainingData, PermanentError
 
 FAILED = "rollout"
 """The ``source`` of a quarantined row that is an episode: ``row`` is its trajectory's id, ``field`` its boundary."""
@@ -50,12 +51,50 @@ def lost_player(session: Session, window: Window) -> str | None:
     return player if versions.named(session, player)[0].state == "rejected" else None
 
 
+def run_over(session: Session, window: Window) -> str | None:
+    """What became of the round's run, in words; None where it goes on or is paused."""
+    run = session.get_one(Run, window.run_id)
+    return None if run.state in planning.OPEN else f"its run {run.name} is {run.state}"
+
+
 def give_up(session: Session, window: Window, player: str) -> bool:
-    """Skip a round that lost its ``player``, so that its run goes on without it. False where it waits for nothing."""
+    """Skip a round that nobody plays on, so that its run goes on without it. False where it waits for nothing."""
     if window.state not in PLAYABLE:
         return False
-    windows.move(session, window.id, "skipped", f"its player {player} was rejected")
+    windows.move(session, window.id, "skipped", run_over(session, window) or f"its player {player} was rejected")
     return True
+
+
+STUCK = text("""
+    select count(*) filter (where state = any(:ended)) > 0
+           and (:kind = 'collect' or count(*) filter (where state in ('queued', 'running')) = 0)
+      from rlfleet.jobs
+     where line_id = :line_id and kind = :kind
+       and case :kind when 'train' then inputs -> 'windows' ->> 0 else inputs ->> 'window' end = :name
+""")
+"""A round needs each of its collect jobs, and one of the others."""
+NEXT = {**dict.fromkeys(PLAYABLE, "collect"), "collected": "score", "scored": "train"}
+"""The kind of job that a round in each state waits for."""
+
+
+def is_stuck(session: Session, window: Window) -> bool:
+    """Whether the job that is to move the round on has ended in vain."""
+    if (kind := NEXT.get(window.state)) is None:
+        return False
+    about = {"line_id": window.line_id, "kind": kind, "name": window.name, "ended": list(ENDED)}
+    return bool(session.scalar(STUCK, about))
+
+
+def check_trainable(session: Session, window: Window) -> None:
+    """A round that was given up is not trained on, nor one of a run that is over.
+
+    Raises:
+        NoTrainingData: says what became of it.
+    """
+    if window.state == "skipped":
+        raise NoTrainingData(f"{window.name} is not trained on: it was skipped ({window.reason})")
+    if (ended := run_over(session, window)) is not None:
+        raise NoTrainingData(f"{window.name} is not trained on: {ended}; start a new run")
 
 
 def check_base(session: Session, window: Window, player: str) -> None:

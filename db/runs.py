@@ -62,7 +62,9 @@ def resume(session: Session, name: str) -> str:
 
 
 def finish(session: Session, name: str) -> str:
-    """Have a run end as if all its rounds had been played; one whose player was rejected is skipped. Its line's name.
+    """Have a run end as if all its rounds had been played. Its line's name.
+
+    A round is skipped whose player was rejected, or whose next job has failed, is dead or was cancelled.
 
     Raises:
         InvalidInput: no such run, or it has ended.
@@ -73,6 +75,8 @@ def finish(session: Session, name: str) -> str:
     for window in windows.of_run(session, run.id):
         if window.state in rounds.PLAYABLE and (player := rounds.lost_player(session, window)) is not None:
             rounds.give_up(session, window, player)
+        elif rounds.is_stuck(session, window):
+            windows.move(session, window.id, "skipped", "its run was finished")
     return _line(session, run).name
 
 

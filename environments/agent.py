@@ -17,13 +17,14 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from rl.errors import CallRefused, ContextExceeded, EngineUnavailable, PermanentError
+from rl.errors import CallFailed, CallRefused, ContextExceeded, EngineUnavailable, PermanentError
 from rl.records import Message
 
 if TYPE_CHECKING:
     import httpx
 
-BUSY = frozenset({429, 503})
+FULL = 429
+BUSY = frozenset({FULL, 503})
 """The server asks for patience: it is full, or it is draining."""
 
 REFUSED = frozenset({400, 413, 422})
@@ -32,6 +33,11 @@ REFUSED = frozenset({400, 413, 422})
 TOO_LONG = (b"context_length_exceeded", b"maximum context length")
 """How OpenAI's code, and vLLM's words, tell that a conversation is longer than the context."""
 
+ANOTHER = "Hello"
+"""What a server is asked that fails a conversation, to learn whether it fails all of them."""
+
+ANOTHER_SECONDS = 10.0
+"""For one token; a server that hangs must not take the time in which it can be called away."""
 CONNECT_SECONDS = 5.0
 FIRST_BACKOFF_SECONDS = 0.1
 LONGEST_BACKOFF_SECONDS = 5.0
@@ -43,6 +49,9 @@ class ChatClient:
     ``base_url`` is OpenAI's: ``http://host:port/v1``; ``/v1`` is added when there is no path. A busy server
     (429, 503) is asked again after its ``Retry-After`` for at most ``patience_seconds``; a server that cannot
     be reached, or that fails, for at most ``outage_seconds``. ``timeout_seconds`` bounds the wait for one reply.
+
+    In the second half of that time a server that was not full lately is asked something else: one that answers that,
+    and fails the conversation once more, is not away. Nobody records what it says then.
     """
 
     def __init__(
@@ -113,6 +122,7 @@ class ChatClient:
             EngineUnavailable: no reply within the bounds, or the engine has let the model go meanwhile.
             ContextExceeded: the conversation is longer than the engine's context.
             CallRefused: the server refuses this conversation, or answers it with something other than a completion.
+            CallFailed: it fails this conversation while it answers another.
             PermanentError: the server refuses every request.
         """
         headers = {"X-Trajectory-Id": trajectory_id, "X-Turn": str(turn), "X-Call-Id": call_id}
@@ -153,23 +163,42 @@ class ChatClient:
 
     async def _persist(self, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
         """Status and body of the first answer that is not a busy or a failing server's."""
-        started = heard = time.monotonic()
-        backoff = FIRST_BACKOFF_SECONDS
+        started = heard = full = time.monotonic()
+        backoff, bound, is_late = FIRST_BACKOFF_SECONDS, self._patience_seconds, False
         while True:
-            status, wait, answer = await self._attempt(headers, body)
-            if status != 0 and status not in BUSY and status < 500:
-                return status, answer
+            if not is_late or await self._answers_another(bound / 2):
+                status, wait, answer = await self._attempt(headers, body)
+                if not _fails(status):
+                    return status, answer
+                if is_late and status != FULL:
+                    raise CallFailed(f"{self._url} {_said(status, answer)}, and answers another conversation")
             now = time.monotonic()
             if status in BUSY:
-                heard, remaining = now, started + self._patience_seconds - now
+                heard, bound = now, self._patience_seconds
+                remaining = started + bound - now
             else:
-                remaining = heard + self._outage_seconds - now
+                bound = self._outage_seconds
+                remaining = heard + bound - now
+            full = now if status == FULL else full
             wait = wait or backoff
-            if wait > remaining:
-                said = f"answers {status}: {_explain(answer)}" if status else f"does not answer: {_explain(answer)}"
-                raise EngineUnavailable(f"{self._url} {said} (given up after {now - started:.1f} s)")
-            await asyncio.sleep(wait)
+            # What is known of a server that was full until just now, or that names a time beyond the patience, is not
+            # that it fails this conversation.
+            is_over, was_late, is_late = wait > remaining, is_late, now - full >= bound / 2
+            if is_over and (was_late or not is_late):
+                raise EngineUnavailable(f"{self._url} {_said(status, answer)} (given up after {now - started:.1f} s)")
+            await asyncio.sleep(0 if is_over else wait)
             backoff = min(2 * backoff, LONGEST_BACKOFF_SECONDS)
+
+    async def _answers_another(self, seconds: float) -> bool:
+        """Whether the server completes a conversation that is none of ours within ``seconds``, at most ten."""
+        asked = self._request | {"messages": [{"role": "user", "content": ANOTHER}], "max_tokens": 1}
+        headers = self._headers | {"X-Consent": "false", "X-Trajectory-Id": f"{self._headers['X-Agent-Id']}/another"}
+        try:
+            async with asyncio.timeout(min(seconds, ANOTHER_SECONDS)):
+                status, _, _ = await self._attempt(headers, json.dumps(asked).encode())
+        except TimeoutError:
+            return False
+        return status == 200
 
     async def _attempt(self, headers: dict[str, str], body: bytes) -> tuple[int, float, bytes]:
         """Status (0 when nothing answered), the seconds that the server asks to wait, and the body."""
@@ -196,6 +225,15 @@ def _retry_after(response: httpx.Response) -> float:
     """Seconds of the ``Retry-After`` header; 0 where it is missing or a date."""
     text = response.headers.get("retry-after", "")
     return float(text) if text.replace(".", "", 1).isdigit() else 0.0
+
+
+def _fails(status: int) -> bool:
+    """Whether the answer is a busy or a failing server's, or none."""
+    return status == 0 or status in BUSY or status >= 500
+
+
+def _said(status: int, answer: bytes) -> str:
+    return f"answers {status}: {_explain(answer)}" if status else f"does not answer: {_explain(answer)}"
 
 
 def _explain(answer: bytes) -> str:

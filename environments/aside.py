@@ -65,6 +65,8 @@ def _started(act: Callable[[], T]) -> Future[T]:
             return
         try:
             result = act()
+        except StopIteration as error:  # which no future of asyncio takes
+            future.set_exception(RuntimeError(repr(error)))
         except BaseException as error:  # it belongs to whoever waits
             future.set_exception(error)
         else:

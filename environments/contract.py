@@ -121,5 +121,6 @@ class Environment(Protocol):
 
         Raises:
             InvalidInput: the scenario belongs to another environment, or its split has no such seed.
+            NoScenario: this one cannot be made; others may be played.
             MissingDependency: what the environment is played with is not installed here.
         """

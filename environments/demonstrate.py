@@ -4,7 +4,8 @@ r"""Demonstrations: episodes of an environment's oracle on training scenarios, a
         --hour 2025-01-15T10:00 --out demonstrations.jsonl
 
 Scenarios are played in parts by several processes. A part is a file beside ``--out`` that is there whole or not at all,
-so that what was stopped or killed goes on where it was. Every episode is kept, with the reward that it earned.
+so that what was stopped or killed goes on where it was when the same is asked for again. Every episode is kept, with
+the reward that it earned.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any
 import environments
 from environments.careless import hour_from, write
 from environments.scripted import converse, policy
+from rl.config import digest
 from rl.errors import InvalidInput, RlfleetError
 from rl.records import Call, ScenarioRef, Trajectory
 
@@ -56,7 +58,7 @@ def demonstrate(order: Order, place: int) -> Trajectory:
     played = converse(environment, ref, policy("oracle", ref))
     trajectory_id = f"{order.prefix}/demonstration/{ref.seed}"
     ended_at = order.hour + timedelta(hours=1) / (order.count + 1) * (place + 1)
-    tools = [dict(tool) for tool in environment.tools] or None
+    tools = [dict(tool) for tool in played.tools] or None
     return Trajectory(
         trajectory_id=trajectory_id,
         scenario_id=ref.id,
@@ -87,7 +89,7 @@ def write_all(order: Order, out: Path, processes: int) -> Iterator[int]:
         InvalidInput: the train split has fewer scenarios.
         RlfleetError: a process of it failed; what it said is on stderr.
     """
-    parts = out.with_name(f"{out.name}.parts")
+    parts = _folder_of(order, out)
     _check_size(order)
     parts.mkdir(mode=0o700, parents=True, exist_ok=True)
     places = [place for place in range(0, order.count, PART) if not _part(parts, place).exists()]
@@ -104,6 +106,12 @@ def _check_size(order: Order) -> None:
     if there is not None and order.first_seed + order.count > there:
         remedy = f"{order.environment} has {there} train scenarios; with first_seed = {order.first_seed} take fewer"
         raise InvalidInput("demonstrations.scenarios", order.count, remedy)
+
+
+def _folder_of(order: Order, out: Path) -> Path:
+    """Where the order's parts lie; those of another are not its."""
+    said = digest(order.environment, order.first_seed, order.count, order.prefix, order.hour.isoformat())
+    return out.with_name(f"{out.name}.{said[:12]}.parts")
 
 
 def _part(parts: Path, place: int) -> Path:

@@ -15,7 +15,7 @@ MOST_CHARACTERS = 20_000
 """Of one reply; a longer one is no action."""
 
 THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
-ACTION = re.compile(r"^\s*action\s*:[ \t]*\n?", re.MULTILINE | re.IGNORECASE)
+ACTION = re.compile(r"^[ \t]*action[ \t]*:[ \t]*\n?", re.MULTILINE | re.IGNORECASE)
 
 
 class Took(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,13 +18,20 @@ from environments.agent import ChatClient
 from environments.aside import Threads
 from environments.contract import Environment, Episode, Step
 from environments.replies import action_of, follow
-from rl.errors import CallRefused, ContextExceeded, InvalidInput, MissingDependency, SandboxUnavailable
+from rl.errors import (
+    CallRefused,
+    ContextExceeded,
+    InvalidInput,
+    MissingDependency,
+    NoScenario,
+    SandboxUnavailable,
+)
 from rl.health import broken
 from rl.records import Message, Record, ScenarioRef
 
 Boundary = Literal["environment", "engine", "context", "stall", "sandbox"]
-"""Where an episode was given up: the environment raised; the engine refused the conversation; it is longer than the
-engine's context; a turn took too long; what the model wrote could not be run safely enough."""
+"""Where an episode was given up: the environment raised; the engine refused the conversation, or failed it alone; it is
+longer than the engine's context; a turn took too long; what the model wrote could not be run safely enough."""
 
 STALL_SECONDS = 300.0
 CLOSE_SECONDS = 10.0
@@ -66,6 +74,12 @@ class Outcome(Record):
     def failed(self) -> bool:
         """Whether it tells nothing of the model, also as the opening alone was longer than the engine's context."""
         return self.boundary is not None and (self.boundary != "context" or self.turns == 0)
+
+    def given_up(self, boundary: Boundary, words: str) -> Outcome:
+        """The same, if it turns out afterwards that it tells nothing."""
+        return self.model_copy(
+            update={"reward": 0.0, "success": False, "truncated": False, "boundary": boundary, "words": words}
+        )
 
 
 def call_seed(seed: int, turn: int) -> int:
@@ -197,6 +211,8 @@ class _Playing:
     async def _opened(self) -> Episode:
         try:
             return await self.threads.opened(self.environment, self.ref)
+        except NoScenario as error:
+            raise _Crossed("environment", error) from error
         except (InvalidInput, MissingDependency):
             raise  # it cannot be played by anybody, or not here
         except SandboxUnavailable as error:
@@ -206,7 +222,7 @@ class _Playing:
 
     async def _stepped(self, episode: Episode, said: str) -> Step:
         try:
-            return await self.threads.run(self.environment, episode.step, said)
+            return _checked(await self.threads.run(self.environment, episode.step, said))
         except SandboxUnavailable as error:
             raise _Crossed("sandbox", str(error)) from error
         except Exception as error:
@@ -219,6 +235,19 @@ class _Playing:
                 yield
         except TimeoutError:
             raise _Crossed("stall", f"turn {self.turns} took more than {self.stall_seconds:g} s") from None
+
+
+def _checked(step: Step) -> Step:
+    """The step, if a reward and an observation can be made of it.
+
+    Raises:
+        InvalidInput: it breaks the contract.
+    """
+    if not math.isfinite(step.reward):
+        raise InvalidInput("reward", step.reward, "a step's reward must be a finite number")
+    if not (isinstance(step.observation, str) or (step.done and step.observation is None)):
+        raise InvalidInput("observation", step.observation, "it must be text, or None once the episode is done")
+    return step
 
 
 async def play_many(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from environments import calling
 from environments.contract import Environment, Episode
@@ -24,7 +24,7 @@ class Spoken(NamedTuple):
 
 
 class Conversation(NamedTuple):
-    """One episode to its end. ``success`` is its verdict, ``kind`` its scenario's."""
+    """One episode to its end. ``success`` is its verdict, ``kind`` its scenario's, ``tools`` what it offers."""
 
     turns: list[Spoken]
     reward: float
@@ -32,6 +32,7 @@ class Conversation(NamedTuple):
     truncated: bool
     kind: str
     content_hash: str
+    tools: Sequence[Mapping[str, Any]]
 
 
 def policy(name: str, ref: ScenarioRef) -> Policy:
@@ -71,8 +72,8 @@ def converse(environment: Environment, ref: ScenarioRef, agent: Policy) -> Conve
             turns.append(Spoken(messages, reply, step.reward))
             messages = [*messages, reply, _answer(reply, step.observation)]
         reward = sum(turn.reward for turn in turns)
-        success = reward >= episode.environment.success
-        return Conversation(turns, reward, success, step.truncated, episode.type, episode.content_hash)
+        told = episode.type, episode.content_hash, environment.tools
+        return Conversation(turns, reward, reward >= environment.success, step.truncated, *told)
     finally:
         episode.close()
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from rl.config import HIDDEN
+from rl.config import HIDDEN, place_of
 from rl.errors import InvalidSettings
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -47,7 +47,7 @@ def parsed(path: Path, values: dict[str, Any], kind: type[Model]) -> Model:
         return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
+        place = place_of(first["loc"])
         if not place:
             raise InvalidSettings("file", path.name, _words(first["msg"])) from None
         value = "<hidden>" if first["type"] == HIDDEN else None if first["type"] == "missing" else first.get("input")

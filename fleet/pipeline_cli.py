@@ -62,6 +62,11 @@ def _chosen(config: Pipeline, base: str | None, *, quick: bool) -> Pipeline:
     from rl.pipeline import Model
     from rl.pipeline_quick import quick as made_small
 
+    if base is not None and quick:
+        remedy = "--quick begins with a starter of its own; leave one of the two out"
+        raise InvalidInput("base", base, remedy)
+    if base == "":
+        raise InvalidInput("base", base, "name a folder or a hub id, such as Qwen/Qwen3-0.6B, or leave --base out")
     if base is not None:
         _check_rates(config, base)
         config = config.model_copy(update={"model": Model(base=base)})

@@ -78,7 +78,10 @@ def play(
     seconds = time.monotonic() - started
     if as_json:
         who = {"agent": agent.value, "model": model if agent is Agent.MODEL else None, "temperature": temperature}
-        typer.echo(json.dumps({"schema": 1, **asdict(asked), **who, **tally.json(), "seconds": round(seconds, 1)}))
+        episodes = [[one.model_dump(mode="json", exclude_none=True) for one in said] for said in tally.transcripts]
+        told = {"transcripts": episodes} if transcript else {}
+        took = {"seconds": round(seconds, 1)}
+        typer.echo(json.dumps({"schema": 1, **asdict(asked), **who, **tally.json(), **took, **told}))
     else:
         _show(tally, environment, agent.value, seconds)
     raise typer.Exit(0 if tally.n else 1)

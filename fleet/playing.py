@@ -47,7 +47,8 @@ class Asked:
 
 @dataclass
 class Tally:
-    """What came of it. Episodes that something other than the agent ended are in ``failed``, by what, and not in ``n``.
+    """What came of it. Episodes that something other than the agent ended are in ``failed``, by what, and not in ``n``;
+    one that is longer than the server's context is wrong, however it begins.
 
     ``reason`` is what was said of the first of them. ``types`` has successes and episodes by kind of scenario,
     ``turns`` are those of the episodes in ``n`` together.
@@ -148,7 +149,7 @@ async def play_model(
 
 
 def _enter(tally: Tally, outcome: Outcome) -> None:
-    if outcome.failed:
+    if outcome.failed and outcome.boundary != "context":
         tally.fail(str(outcome.boundary), outcome.words)
     else:
         tally.add(outcome.success, outcome.type, outcome.turns, outcome.truncated)

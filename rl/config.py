@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Literal, Self
+from collections.abc import Collection, Iterable, Mapping
+from itertools import pairwise
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
@@ -18,8 +20,20 @@ from rl.errors import InvalidInput
 from rl.gate import Gate
 from rl.held_out import HeldOut, LoggedSet
 from rl.late import Late
-from rl.objective_parts import Kl, refusal
-from rl.objectives import Cispo, Dapo, Dpo, DrGrpo, Gspo, Objective, Ppo, ReinforceBaseline, Rloo, WeightedSft
+from rl.objective_parts import Kl, Overlong, refusal
+from rl.objectives import (
+    OBJECTIVES,
+    Cispo,
+    Dapo,
+    Dpo,
+    DrGrpo,
+    Gspo,
+    Objective,
+    Ppo,
+    ReinforceBaseline,
+    Rloo,
+    WeightedSft,
+)
 from rl.objectives import Grpo as GrpoTrain
 from rl.objectives import Sft as SftTrain
 from rl.readiness import Thresholds
@@ -47,6 +61,7 @@ __all__ = [
     "Train",
     "TrainConfig",
     "digest",
+    "place_of",
 ]
 
 
@@ -79,6 +94,13 @@ TrainConfig = Annotated[
     AfterValidator(_trained),
 ]
 """How the device's child trains."""
+
+
+ALTERNATIVES: Mapping[str, Collection[str]] = {
+    "train": [one.model_fields["objective"].default for one in OBJECTIVES],
+    "overlong": [one.model_fields["rule"].default for one in get_args(get_args(Overlong)[0])],
+}
+"""What pydantic names behind these keys, where it says in which of several configs a key is wrong."""
 
 
 class TaskSet(Config):
@@ -118,7 +140,7 @@ class Rollout(Config):
     concurrency: int = Field(64, ge=1)
     # Left out of the dump while they say nothing, so that a round that older processes asked for is the same job.
     shard: int | None = Field(None, ge=1, exclude_if=lambda shard: shard is None)
-    stall_seconds: float = Field(300.0, gt=0, exclude_if=lambda seconds: seconds == 300.0)
+    stall_seconds: float = Field(100.0, gt=0, exclude_if=lambda seconds: seconds == 100.0)
 
 
 class Release(Gate):
@@ -211,6 +233,13 @@ class LineConfig(Config):
             remedy = "it is stored and shown: put the URL into an environment variable X, and write babylon://X"
             raise PydanticCustomError(HIDDEN, remedy)
         return url
+
+
+def place_of(loc: Iterable[int | str]) -> str:
+    """Where the value of a validation error stands in a file, which does not have the names of alternatives."""
+    parts = ["", *map(str, loc)]
+    kept = [part for before, part in pairwise(parts) if part not in ALTERNATIVES.get(before, ())]
+    return ".".join(part for part in kept if not part.startswith("literal["))
 
 
 def digest(*parts: object) -> str:

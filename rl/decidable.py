@@ -9,6 +9,9 @@ from rl.errors import InvalidInput
 from rl.mix import Dealt, deal, members
 from rl.selection import MIN_COVERAGE
 
+SAME_TEMPERATURE = 1e-6
+"""Temperatures that differ by no more are the same, as ``gpu.data`` sees them."""
+
 
 def check_line(config: LineConfig) -> None:
     """Refuse scenarios for the decision that are too few for ``release.min_scenarios``.
@@ -24,11 +27,15 @@ def check_line(config: LineConfig) -> None:
 
 
 def check_run(config: RunConfig) -> None:
-    """Refuse too few held-out scenarios, and such as the choice is made on.
+    """Refuse too few held-out scenarios, such as the choice is made on, and rounds that cannot be trained on.
 
     Raises:
-        InvalidInput: as ``check_line``, or the two sets of scenarios have some in common.
+        InvalidInput: as ``check_line``; the two sets of scenarios have some in common; or rounds are played at another
+            temperature than they are trained at.
     """
+    if abs(config.rollout.temperature - config.train.temperature) > SAME_TEMPERATURE:
+        remedy = f"train.temperature is {config.train.temperature:g}, and what was sampled otherwise is not trained on"
+        raise InvalidInput("rollout.temperature", config.rollout.temperature, f"{remedy}; set both to the same")
     _check_enough("held_out.count", config.held_out.count, config.release)
     if overlap(config.validation, config.held_out):
         shown = config.held_out.model_dump(mode="json")

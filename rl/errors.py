@@ -7,10 +7,12 @@ RlfleetError
 │   │   ├── UnknownWindow     no such window on that line
 │   │   ├── BadMessage        a Celery message whose arguments no task takes
 │   │   ├── ContextExceeded   a conversation is longer than the engine's context
+│   │   ├── NoScenario        one scenario cannot be made; the others may be played
 │   │   ├── InvalidRow        one row of a source; quarantined and counted, the job goes on
 │   │   └── InvalidSettings   an environment variable or a config file
 │   ├── MissingDependency     a package or a program that is not installed here
 │   ├── CallRefused           an engine refuses one conversation; the others may go on
+│   │   └── CallFailed        an engine fails at one conversation, and answers others meanwhile
 │   ├── SandboxUnavailable    code of a model cannot be run as safely as is required
 │   ├── OffPolicyRefused      data that this objective must not be trained on
 │   ├── TrainingDiverged      a loss or gradient that is not finite
@@ -72,6 +74,10 @@ class ContextExceeded(InvalidInput):
     """A conversation that is longer than the engine's context, with the answer that it asks for."""
 
 
+class NoScenario(InvalidInput):
+    """One scenario that cannot be made; the others may be played."""
+
+
 class InvalidRow(InvalidInput):
     """One row of a source that cannot be used."""
 
@@ -86,6 +92,10 @@ class MissingDependency(PermanentError):
 
 class CallRefused(PermanentError):
     """An engine refuses this conversation; others may go on."""
+
+
+class CallFailed(CallRefused):
+    """An engine failed at this conversation more than once, and answered another in between."""
 
 
 class SandboxUnavailable(PermanentError):

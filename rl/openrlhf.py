@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import ValidationError
 
-from rl.config import LineConfig, RunConfig
+from rl.config import LineConfig, RunConfig, place_of
 from rl.effective import warnings
 from rl.errors import InvalidInput
 from rl.openrlhf_dead import kill_what_was_dead
@@ -93,12 +93,12 @@ def _loaded(kind: Kind, draft: Draft) -> Pipeline | RunConfig | LineConfig:
         return CONFIGS[kind].model_validate(draft.config())
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False)[0]
-        place = [str(part) for part in first["loc"]]
-        origin = next((words for key, words in draft.comments.items() if place and key.endswith("." + place[-1])), "")
+        place = place_of(first["loc"])
+        origin = draft.comments.get(place, "")
         value = first.get("input")
         shown = value if isinstance(value, str | int | float) else "..."
         remedy = f"{first['msg']}{f' ({origin})' if origin else ''}"
-        raise InvalidInput(".".join(place) or kind, shown, remedy) from None
+        raise InvalidInput(place or kind, shown, remedy) from None
 
 
 def _traps(config: Pipeline | RunConfig | LineConfig) -> list[str]:

@@ -20,6 +20,9 @@ ESTIMATORS = {
 SEQUENCES = ("gspo", "rloo")
 """Objectives with one ratio a sample."""
 
+NO_BOUND = 0.999
+"""The greatest width below 1 that is told from it."""
+
 MODES = {"tis": "tis", "icepop": "icepop", "seq-mask-tis": "sequence_mask"}
 
 
@@ -75,7 +78,8 @@ def _put_clips(draft: Draft, train: str) -> None:
     width = draft.number("eps_clip", 0.2)
     names = ("eps_clip_low_high",) if draft.has("eps_clip_low_high") else ("eps_clip",)
     low, high = draft.pair("eps_clip_low_high", (width, width))
-    draft.put(f"{train}clip_low", low, *names)
+    remark = f"1 or more bounds nothing below, as ratios are above 0; {NO_BOUND} is the nearest" if low >= 1 else ""
+    draft.put(f"{train}clip_low", min(low, NO_BOUND), *names, remark=remark)
     draft.put(f"{train}clip_high", high, *names)
     if draft.has("dual_clip"):
         draft.put(f"{train}dual_clip", draft.number("dual_clip", 3.0), "dual_clip")

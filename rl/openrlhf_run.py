@@ -19,6 +19,8 @@ DEMONSTRATED = 1000
 CLONING_RATE = 2e-5
 """Of SFT: a rate of RL, such as 1e-6, would learn nothing of the demonstrations."""
 PLACEHOLDER = "name-an-environment"
+NO_CLIP = 1e9
+"""Longer than gradients are."""
 ADAPTER = (16, 32)
 """Rank and alpha of an adapter that a KL needs and the script does not have."""
 
@@ -132,7 +134,9 @@ def put_optimizer(draft: Draft, prefix: str, rate: str, default: float) -> None:
     if draft.has("l2"):
         draft.put(f"{prefix}weight_decay", draft.number("l2", 0.0), "l2")
     if draft.has("max_norm"):
-        draft.put(f"{prefix}gradient_clip", draft.number("max_norm", 1.0), "max_norm")
+        norm = draft.number("max_norm", 1.0)
+        remark = "" if norm > 0 else "nothing is clipped there; no gradient is so long"
+        draft.put(f"{prefix}gradient_clip", norm if norm > 0 else NO_CLIP, "max_norm", remark=remark)
 
 
 def _put_schedule(draft: Draft, prefix: str, steps: int) -> None:

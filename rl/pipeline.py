@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator
 from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_serializer, model_validator
 
 from rl.config import EarlyStop, LineConfig, Release, Rollout, RoundTrain, RunConfig, SftTrain, TaskSet
 from rl.objective_parts import refusal
@@ -101,6 +101,18 @@ class Pipeline(Config):
                 remedy = f"[{name}] plays that split alone: leave split out, or set it to {name}"
                 raise refusal(f"{name}.split", tasks.split, remedy)
         return self
+
+    @model_validator(mode="after")
+    def _is_compared_by_scenarios(self) -> Self:
+        if self.held_out.samples > 1:
+            remedy = "the report counts scenarios, and repeats of one are no further ones: leave samples out"
+            raise refusal("held_out.samples", self.held_out.samples, remedy)
+        return self
+
+    @field_serializer("release", mode="wrap")
+    def _with_its_strategy(self, release: Release, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A dump leaves out what is a line's default, and here another one would be read in its place."""
+        return {**dump(release), "strategy": release.strategy}
 
     def line(self, base_model: str, source: str) -> LineConfig:
         """The line that clones the demonstrations at the URL ``source``, from the folder ``base_model``."""

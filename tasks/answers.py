@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from rl.config import digest
-from rl.errors import InvalidInput, InvalidRow, PermanentError
+from rl.errors import CallFailed, InvalidInput, InvalidRow, PermanentError
 from rl.held_out import LOGGED
 from worker.settings import settings
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CONCURRENCY = 64
 MOST_KEPT = 4_096
 REFUSED = "the engine refused the prompt"
+FAILED = "the engine failed at the prompt, and answered others"
 _kept: OrderedDict[str, Answer] = OrderedDict()
 """Answers that this process has got lately: of a rival that several checkpoints meet, and of an attempt before."""
 
@@ -140,7 +141,8 @@ async def _answers(
             beat = lease.count(about)
             answers |= await lease.during(_ask(chat, asked, missing, beat))
     for place in missing:
-        _keep(keys[place], answers[place])
+        if answers[place].reason != FAILED:  # who is asked again may answer
+            _keep(keys[place], answers[place])
     return [answers[place] for place in range(len(keys))]
 
 
@@ -168,6 +170,8 @@ async def _one(chat: ChatClient, point: Point, sample: int, redaction: Redaction
     seed = int(digest(point.call.call_id, sample)[:7], 16)
     try:
         said = await chat.answer(messages, point.call.tools, seed)
+    except CallFailed:
+        return Answer(None, FAILED)
     except PermanentError:
         return Answer(None, REFUSED)
     names = {"content": "content", "tool_calls": "tool_calls", "reasoning": "reasoning_content"}

@@ -28,7 +28,7 @@ that no episode is given up for an engine that is away."""
 def from_rollout(claim: Claim, lease: Lease) -> Effect:
     """Play the shard's missing episodes with the version that the round before trained; the gateway records the calls.
 
-    Where that version was rejected meanwhile, the round is given up.
+    Where that version was rejected meanwhile, or the run is over, the round is given up.
 
     Raises:
         EngineUnavailable: the engine is away, or the gateway does not store calls.
@@ -51,7 +51,8 @@ def from_rollout(claim: Claim, lease: Lease) -> Effect:
         is_over, lost = window.state not in rounds.PLAYABLE, rounds.lost_player(session, window)
         if shard.missing and not is_over and lost is not None:
             rounds.check_base(session, window, lost)
-    if shard.missing and (is_over or lost is not None):
+        is_over = is_over or lost is not None or rounds.run_over(session, window) is not None
+    if shard.missing and is_over:
         return shard.leave
     try:
         asyncio.run(_play(shard, environment, lease))

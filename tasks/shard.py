@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from celery.utils.log import get_task_logger
 
@@ -30,8 +30,17 @@ log = get_task_logger(__name__)
 
 MOST_FAILED = 0.5
 """Where more of the episodes fail than this, they say nothing of the model, and are not recorded."""
+MUTE = "an answer came without tokens and log-probabilities, and its round cannot be trained on with it"
 LEAST_SCENARIOS = 4
 """A shard of fewer scenarios is judged with what the round has stored beside it: one bad scenario may be all of it."""
+
+
+class _Rows(NamedTuple):
+    """Episodes to store, how many calls those have whose calls are not all stored, and those without tokens."""
+
+    whole: list[Trajectory]
+    lacking: dict[str, str]
+    mute: list[Outcome]
 
 
 class Shard:
@@ -57,9 +66,7 @@ class Shard:
             TransientError: more than half of a shard with several scenarios has failed.
         """
         (self.failures if outcome.failed else self.waiting).append(outcome)
-        failed, total = len(self.failures), len(self.assignments)
-        if self._scenarios >= LEAST_SCENARIOS and failed > MOST_FAILED * total:
-            raise self._useless(f"{failed} of {total} episodes failed")
+        self._check_whole(self.failures)
 
     def store(self) -> None:
         """Store the episodes that wait for it. While the database is away they go on waiting.
@@ -67,7 +74,7 @@ class Shard:
         Raises:
             Fenced: another holder has the job.
             EngineUnavailable: the gateway did not store every call of an episode; the others are stored.
-            TransientError: another version plays the round.
+            TransientError: another version plays the round, or as ``take``: calls without tokens are failures.
         """
         from db.holding import hold_briefly
         from db.session import transaction
@@ -76,7 +83,7 @@ class Shard:
             return
         try:
             with transaction() as session:
-                rows, lacking = self._rows(session, batch)
+                rows, lacking, mute = self._rows(session, batch)
             with transaction() as session:
                 hold_briefly(session, self.claim)
                 self.stored += self._insert(session, self._locked(session), rows)
@@ -84,8 +91,10 @@ class Shard:
             log.warning("job %s: %s episodes wait for the database: %s", self.claim.job_id, len(batch), error)
             return
         del self.waiting[: len(batch)]
+        self.failures += mute
         crash_point("after-batch", self.claim.kind)
         _check_captured(lacking)
+        self._check_whole(self.failures)
 
     def store_last(self) -> None:
         """``store``, where the attempt has failed: what it could not store is played again, and hides no error.
@@ -107,19 +116,21 @@ class Shard:
         """
         from db import rounds, trajectories
 
-        rows, lacking = self._rows(session, self.waiting)
+        rows, lacking, mute = self._rows(session, self.waiting)
         _check_captured(lacking)
+        failures = [*self.failures, *mute]
+        self._check_whole(failures)
         row = self._locked(session)
         self._insert(session, row, rows)
-        trajectories.insert_quarantine(session, self.claim.line_id, row.id, list(map(_failure, self.failures)))
+        trajectories.insert_quarantine(session, self.claim.line_id, row.id, list(map(_failure, failures)))
         played = rounds.played(session, row)
-        self._check_share(played)
+        self._check_share(played, failures)
         if len({episode_of(one.trajectory_id) for one in played}) >= self.rollout.scenarios * self.rollout.episodes:
             self._move_on(session, row, played)
         return self._told(played)
 
     def leave(self, session: Session) -> dict[str, Any]:
-        """The effect where nothing more is played: a round that waits for this shard has lost its player, and ends."""
+        """The effect where nothing more is played: a round that waits for this shard is given up."""
         from db import rounds, windows
 
         row = windows.locked(session, self.claim.line_id, self.window)
@@ -136,40 +147,40 @@ class Shard:
         else:
             windows.move(session, row.id, "collected")
 
-    def _check_share(self, played: Sequence[Played]) -> None:
+    def _check_whole(self, failures: Sequence[Outcome]) -> None:
+        """Raises ``TransientError`` where more than half of a shard with several scenarios has failed."""
+        failed, total = len(failures), len(self.assignments)
+        if self._scenarios >= LEAST_SCENARIOS and failed > MOST_FAILED * total:
+            raise _useless(f"{failed} of {total} episodes failed", failures)
+
+    def _check_share(self, played: Sequence[Played], failures: Sequence[Outcome]) -> None:
         """A small shard that has failures, by what the round has stored so far, its own episodes among it.
 
         Raises:
             TransientError: more than half failed, on several of enough scenarios.
         """
-        if self._scenarios >= LEAST_SCENARIOS or not self.failures:
+        if self._scenarios >= LEAST_SCENARIOS or not failures:
             return
         failed = [one for one in played if one.failed]
         seen, bad = ({scenario_of(one.trajectory_id) for one in several} for several in (played, failed))
         enough = min(LEAST_SCENARIOS, self.rollout.scenarios)
         if len(seen) >= enough and len(bad) > 1 and len(failed) > MOST_FAILED * len(played):
-            raise self._useless(f"{len(failed)} of {len(played)} episodes of the round so far failed")
+            raise _useless(f"{len(failed)} of {len(played)} episodes of the round so far failed", failures)
 
-    def _useless(self, counted: str) -> TransientError:
-        counts = Counter(str(one.boundary) for one in self.failures)
-        told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
-        first = self.failures[0]
-        return TransientError(f"{counted} ({told}); {first.trajectory_id}: {first.words}")
-
-    def _rows(self, session: Session, outcomes: Sequence[Outcome]) -> tuple[list[Trajectory], Mapping[str, str]]:
-        """The episodes whose calls are all stored, and how many calls the others have."""
+    def _rows(self, session: Session, outcomes: Sequence[Outcome]) -> _Rows:
         from db import calls
 
         spoken = calls.of_trajectories(session, [one.trajectory_id for one in outcomes])
-        rows: list[Trajectory] = []
-        lacking: dict[str, str] = {}
+        found = _Rows([], {}, [])
         for one in outcomes:
             said = spoken[one.trajectory_id]
-            if len(said) == one.turns:
-                rows.append(_trajectory(one, said, self.policy, self._started_at))
+            if len(said) != one.turns:
+                found.lacking[one.trajectory_id] = f"{len(said)} of {one.turns}"
+            elif any(call.token_ids != [] and not call.has_tokens for call in said):
+                found.mute.append(one.given_up("engine", MUTE))
             else:
-                lacking[one.trajectory_id] = f"{len(said)} of {one.turns}"
-        return rows, lacking
+                found.whole.append(_trajectory(one, said, self.policy, self._started_at))
+        return found
 
     def _locked(self, session: Session) -> Window:
         """The round's row, locked: shards count one after the other, and one version plays them all.
@@ -208,6 +219,12 @@ def episode_of(trajectory_id: str) -> str:
 def scenario_of(trajectory_id: str) -> str:
     """The place in its run of the scenario that the trajectory is an episode on."""
     return episode_of(trajectory_id).rpartition("/")[0]
+
+
+def _useless(counted: str, failures: Sequence[Outcome]) -> TransientError:
+    counts = Counter(str(one.boundary) for one in failures)
+    told = ", ".join(f"{name} {count}" for name, count in counts.most_common())
+    return TransientError(f"{counted} ({told}); {failures[0].trajectory_id}: {failures[0].words}")
 
 
 def _check_captured(lacking: Mapping[str, str]) -> None:

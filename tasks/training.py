@@ -64,7 +64,7 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
         OutOfMemory: memory ran out, and says what the next attempt changes.
         Drained: the worker is going down, and says where the state was saved.
         DiskFull: there is no room for the dataset or a checkpoint.
-        NoTrainingData: nothing is left to learn from; says why.
+        NoTrainingData: nothing is left to learn from, or it is a round that was given up; says why.
     """
     from tasks.supervise import supervise
 
@@ -113,6 +113,7 @@ def _prepare(claim: Claim) -> Plan:
     names, config = list(claim.inputs["windows"]), claim.config | (claim.adjust or {})
     choice = choose(backend_settings().backend, config)
     resume = None if _thaw(claim) else (claim.resume or {}).get("path")
+    _check_rounds(claim.line_id, names)
     dataset = _freeze(claim, names)
     with transaction() as session:
         line = lines.named(session, claim.line)
@@ -154,6 +155,17 @@ def _thaw(claim: Claim) -> bool:
         if is_gone:
             remove_dataset_files(settings().artifacts.resolve(), [claim.job_id])
     return is_gone
+
+
+def _check_rounds(line_id: int, names: Sequence[str]) -> None:
+    """Raises ``NoTrainingData`` for a round of a run that was given up, as somebody may have asked for it before."""
+    from db import rounds, windows
+    from db.session import transaction
+
+    with transaction() as session:
+        for window in (windows.named(session, line_id, name) for name in names):
+            if window.run_id is not None:
+                rounds.check_trainable(session, window)
 
 
 def _freeze(claim: Claim, names: Sequence[str]) -> Dataset:

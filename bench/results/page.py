@@ -29,9 +29,11 @@ HEAD = """\
 
 What SFT on oracle episodes brings, and what rounds of RL bring after it, in small environments with a small model. The
 same held-out scenarios are played by all three: the model as it is, the version that was cloned from the demonstrations
-(SFT), and the version that the run's decision is about (RL), which was chosen on validation scenarios. Counts are
-scenarios solved, greedily and once each; intervals are 80 % of the posterior with a uniform prior. `RL above SFT` is
-yes where RL's interval lies wholly above SFT's.
+(SFT), and the version that the run's decision is about (RL). That one is chosen on validation scenarios; of several
+that these do not tell apart it is the best on the held-out scenarios themselves. `tied` is how many those were, and in
+brackets by how many points the best of so many equal ones seems too good, on average; by less where they fail on the
+same scenarios. Counts are scenarios solved, greedily and once each; intervals are 80 % of the posterior with a uniform
+prior. `RL above SFT` is yes where RL's interval lies wholly above SFT's; nothing is taken off for the tie.
 
 ```
 python -m bench.results
@@ -44,8 +46,8 @@ this page and its figure. What is finished is not run again; `--fresh` does, `--
 
 def text(found: Sequence[Found], figure: str) -> str:
     """The page, in Markdown; ``figure`` is the file of the figure, beside it."""
-    columns = ("pipeline", "environment", "kind", "base", "SFT", "RL", "RL above SFT", "rounds", "wall time")
-    lines = [f"| {' | '.join(columns)} |", "|---|---|---|--:|--:|--:|---|--:|--:|", *map(_row, found)]
+    columns = ("pipeline", "environment", "kind", "base", "SFT", "RL", "RL above SFT", "tied", "rounds", "wall time")
+    lines = [f"| {' | '.join(columns)} |", "|---|---|---|--:|--:|--:|---|--:|--:|--:|", *map(_row, found)]
     machines = sorted({_machine(one["machine"]) for one in found})
     gained = sum(bool(one["gains"]["rl"]) for one in found)
     words = f"RL is above SFT in {gained} of {len(found)}. Measured on {'; '.join(machines)}."
@@ -60,7 +62,24 @@ def _row(one: Found) -> str:
     took = f"{sum(one['seconds'].values()):.0f} s"
     name = f"[{one['pipeline']}](../pipelines/small/{one['pipeline']}.toml)"
     environment = one["environment"]
-    return f"| {' | '.join([name, environment, kind(environment), *results, gain, str(one['rounds']), took])} |"
+    cells = [
+        name,
+        environment,
+        kind(environment),
+        *results,
+        gain,
+        _tied(one["results"]["rl"]),
+        str(one["rounds"]),
+        took,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _tied(result: Mapping[str, Any] | None) -> str:
+    """How many there were to choose from on the held-out scenarios, and the points that this may have given."""
+    if not result or result.get("tied") is None:
+        return "-"
+    return f"{result['tied']} ({result['flattery'] * 100:+.1f})" if result["tied"] > 1 else "1"
 
 
 def kind(environment: str) -> str:

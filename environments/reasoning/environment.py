@@ -11,7 +11,7 @@ from environments.dealing import Dealt, deal
 from environments.episode import TextEnvironment, TextEpisode, Took, check_owner
 from environments.reasoning.answers import answer_of, say
 from environments.reasoning.gym import Drawn, gym
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, NoScenario
 from rl.records import ScenarioRef
 
 FAMILY = "reasoning-gym"
@@ -75,7 +75,8 @@ class ReasoningGym(TextEnvironment):
         """A fresh episode of the scenario.
 
         Raises:
-            InvalidInput: the scenario belongs to another environment, or the data set has too few questions for it.
+            InvalidInput: the scenario belongs to another environment.
+            NoScenario: the data set has too few questions for it.
             MissingDependency: reasoning-gym is not installed here.
             ChildLost: the process in which it runs was ended; so may ``step`` and ``guess``.
         """
@@ -85,7 +86,7 @@ class ReasoningGym(TextEnvironment):
         return Question(self, ref, dealt)
 
     def other(self, chance: Random) -> str:
-        """The answer of an entry drawn by chance."""
+        """The answer of an entry drawn by chance. Raises as ``open``."""
         return self._draw(f"{self.name}/guess", chance, iter(range(MOST_DRAWS))).answer
 
     def _draw(self, scenario: str, chance: Random, tries: Iterator[int]) -> Drawn:
@@ -96,7 +97,7 @@ class ReasoningGym(TextEnvironment):
             if not drawn.unusable:
                 return drawn
             why = f"of the last one, {drawn.unusable}"
-        raise InvalidInput("scenario", scenario, f"{MOST_DRAWS} entries did not do ({why}); take another data set")
+        raise NoScenario("scenario", scenario, f"{MOST_DRAWS} entries did not do ({why}); take another data set")
 
 
 class Question(TextEpisode):

@@ -71,8 +71,9 @@ def _seconds(folder: Path) -> float:
 
 def _report(story: Story, facts: Facts, started: float) -> report.Report:
     chosen = (facts.decision or {}).get("version")
-    base = facts.result(f"{story.name}-v1.0.0", "held_out")
-    final = facts.result(str(chosen), "held_out")
+    held_out = recipe.run(story.size, story.seed, story.name).held_out
+    base = facts.result(f"{story.name}-v1.0.0", held_out)
+    final = facts.result(str(chosen), held_out)
     if base is None or final is None:
         raise StartError(f"the run of {story.name} ended without a held-out comparison; see `rlfleet jobs list`")
     agent = _logging_agent(story)

@@ -56,7 +56,7 @@ class View:
         if rounds:
             parts.append(f"round {len(rounds)}/{self._size.rounds}, solved {facts.rewards[rounds[-1]]:.0%}")
             parts.append(self._left(len(rounds)))
-        best = max((one for one in facts.judged if one.split == "validation"), key=_rate, default=None)
+        best = max((one for one in facts.judged if one.split == "validation" and one.n), key=_rate, default=None)
         if best is not None:
             parts.append(f"best {best.version} {best.k}/{best.n}")
         self._say(Text(" · ".join(part for part in parts if part)))

@@ -120,20 +120,23 @@ def _whole() -> Column:
 
 
 def bars(facts: Facts, stage: str, rounds: int) -> list[Bar]:
-    """The rounds of RL, where they have begun, and what each running job counts."""
-    played = [name for name in facts.rewards if name.startswith("run/")]
+    """The rounds of RL, where they have begun, and what running jobs count; those on one thing are one bar."""
+    played = [name for name in facts.rounds if name in facts.rewards]
     shown = []
     if played:
-        best = max((one for one in facts.judged if one.split == "validation"), key=_rate, default=None)
+        best = max((one for one in facts.judged if one.split == "validation" and one.n), key=_rate, default=None)
         notes = [f"solved {facts.rewards[played[-1]]:.0%}", f"best {best.version} {best.k}/{best.n}" if best else ""]
         trained = sum(facts.windows[name] in ("trained", "skipped") for name in played)
         shown.append(Bar(stage, trained, rounds, "rounds", ", ".join(filter(None, notes))))
+    counted: dict[tuple[str, str], Bar] = {}
     for job in facts.active:
         progress = job.progress or {}
         done, total = progress.get("step", progress.get("done")), progress.get("total")
         if isinstance(done, int) and isinstance(total, int):
-            shown.append(Bar(_what(job.kind, progress), done, total, _unit(job.kind), _metrics(progress)))
-    return shown
+            key = what, unit = _what(job.kind, progress), _unit(job.kind)
+            before = counted.get(key, Bar(what, 0, 0, unit))
+            counted[key] = Bar(what, before.done + done, (before.total or 0) + total, unit, _metrics(progress))
+    return [*shown, *counted.values()]
 
 
 def _what(kind: str, progress: dict[str, Any]) -> str:

@@ -54,7 +54,7 @@ class Course:
         self.view.end(name, self.stages[name])
 
     def try_again(self) -> None:
-        """Queue again what an earlier start left failed or dead, and say so."""
+        """Queue again what ended without success before this start, and say so."""
         for job in self.broken():
             if jobs.requeue(job.job_id):
                 self.view.note(f"tried again: {job}")
@@ -63,18 +63,31 @@ class Course:
         """Make the line, and have it trained on the hour of its source. Returns its stable version.
 
         Raises:
-            InvalidInput: a line of this name has other settings.
+            InvalidInput: a line of this name has other settings, or its source has nothing of that hour.
+            StartError: a job ended without success, or the version was rejected or waits for a person.
         """
-        from tasks import train_window
+        from tasks.requests import request
+        from tasks.ring import ring
 
         self.refuse_another(config)
         with transaction() as session:
             line_id = lines.put(session, self.name, config)
             done = versions.stable_name(session, line_id)
         if done is None:
-            train_window.delay(hour, self.name)
-            done = self.until(lambda facts: facts.stable is not None).stable
+            request(hour, self.name)
+            ring()
+            done = self.until(self._has_stable).stable
         return str(done)
+
+    def _has_stable(self, facts: Facts) -> bool:
+        first = f"{self.name}-v1.0.0"
+        state = None if facts.stable else facts.versions.get(first)
+        if state == "rejected":
+            raise StartError(f"{first} was rejected, and there is no other to go on from; start anew with --fresh")
+        if state == "waiting":
+            remedy = f"with a fleet that runs (`rlfleet up`), `rlfleet approve {first}`"
+            raise StartError(f"{first} waits for a person's approval: {remedy}, and then start this again")
+        return facts.stable is not None
 
     def refuse_another(self, config: LineConfig) -> None:
         """See that a line of this name, where there is one, is the one that ``config`` makes.
@@ -103,7 +116,7 @@ class Course:
         """Show the facts until ``done``, and return them.
 
         Raises:
-            StartError: a job failed or is dead; with its own words.
+            StartError: a job failed, is dead or was cancelled; with its own words.
         """
         while True:
             facts = read(self.name)
@@ -116,8 +129,13 @@ class Course:
             time.sleep(LOOK_SECONDS)
 
     def broken(self) -> list[job_views.Summary]:
-        """The line's jobs that ended without success."""
-        return [job for state in ("failed", "dead") for job in job_views.listing(state, line=self.name)]
+        """The line's jobs that ended without success and that something waits for.
+
+        Nothing waits for those that somebody put aside after that, and for those of a window that is skipped.
+        """
+        ended = [job for state in ("failed", "dead", "cancelled") for job in job_views.listing(state, line=self.name)]
+        skipped = {name for name, state in read(self.name).windows.items() if state == "skipped"} if ended else set()
+        return [job for job in ended if "put aside: " not in (job.error or "")[:20] and not _windows(job) & skipped]
 
     def python(self, module: str, *words: str, on_line: Callable[[str], None] = lambda _: None) -> None:
         """Run one of our modules to its end, with the fleet's environment; ``on_line`` gets what it prints.
@@ -160,3 +178,7 @@ def _has(line: Line, config: LineConfig) -> bool:
         return lines.config_of(line) == config
     except ValidationError:
         return False
+
+
+def _windows(job: job_views.Summary) -> set[str]:
+    return {*job.inputs.get("windows", []), *([job.inputs["window"]] if "window" in job.inputs else [])}

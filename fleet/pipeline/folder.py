@@ -20,8 +20,8 @@ from rl.pipeline import MOST_LETTERS, Pipeline
 SAVE_SECONDS = 10.0
 """What a killed process had worked is known but for so much."""
 
-BESIDE = frozenset({".lock", "pipeline.json", "seconds.json"})
-"""Files that no stage has made."""
+BESIDE = frozenset({".lock", "pipeline.json", "seconds.json", "report.json"})
+"""Files that say nothing was made: a report may be of nothing."""
 
 
 class Folder:
@@ -144,9 +144,10 @@ def attempt(folder: Path, name: str, *, fresh: bool) -> str:
     Raises:
         InvalidInput: it would be too long for a name.
     """
-    begun = [path.name.removeprefix(f"{name}--") for path in folder.glob(f"{name}--*")]
-    newest = max([1, *(int(number) for number in begun if number.isdigit())])
-    if fresh and (folder / name).exists():
+    behind = [path.name.removeprefix(f"{name}--") for path in folder.glob(f"{name}--*")]
+    numbers = [int(number) for number in behind if number.isdecimal()]
+    newest = max([1, *numbers])
+    if fresh and (numbers or (folder / name).exists()):
         newest += 1
     chosen = name if newest == 1 else f"{name}--{newest}"
     if len(chosen) > MOST_LETTERS:

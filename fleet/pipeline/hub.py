@@ -8,6 +8,7 @@ from pathlib import Path
 from rl.errors import InvalidInput, MissingDependency, StartError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+NEITHER = "there is no such folder, and a hub id looks like Qwen/Qwen3-0.6B"
 WANTED = ("*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.*")
 """Files of a model: neither other formats of its weights nor code."""
 
@@ -24,14 +25,16 @@ def folder_of(base: str) -> Path:
     if path.is_dir():
         return path.resolve()
     if not HUB_ID.fullmatch(base):
-        raise InvalidInput("model.base", base, "there is no such folder, and a hub id looks like Qwen/Qwen3-0.6B")
+        raise InvalidInput("model.base", base, NEITHER)
     try:
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError, RepositoryNotFoundError
     except ModuleNotFoundError:
         raise MissingDependency("huggingface_hub is not installed here; install rlfleet[gpu]") from None
     try:
         return Path(snapshot_download(base, allow_patterns=list(WANTED))).resolve()
+    except HFValidationError:
+        raise InvalidInput("model.base", base, NEITHER) from None
     except RepositoryNotFoundError:
         raise InvalidInput("model.base", base, "the hub has no such model, or HF_TOKEN may not read it") from None
     except (LocalEntryNotFoundError, OSError) as error:

@@ -13,6 +13,7 @@ from rich.text import Text
 from db.overview import Facts, Judged
 from rl.intervals import beta_interval
 from rl.pipeline import Pipeline
+from rl.power import flattery
 
 SCHEMA = 1
 
@@ -26,13 +27,16 @@ def summary(
     """One object of all that is known so far; what a stage has not come to is None.
 
     ``done`` says whether the run has ended in a decision. ``gains`` say of SFT and of RL whether the 80 % interval lies
-    above that of the stage before.
+    above that of the stage before. ``tied`` is how many versions were told apart by the held-out scenarios alone, and
+    ``flattery`` how much the best of so many equal ones seems too good there, on average; less where they fail alike.
     """
     ended = facts is not None and facts.run_state == "finished"
     decision = (facts.decision if facts and ended else None) or {}
-    first = facts.result(f"{config.name}-v1.0.0", "held_out") if facts else None
-    chosen = facts.result(str(decision.get("version")), "held_out") if facts else None
+    first = facts.result(f"{config.name}-v1.0.0", config.held_out) if facts else None
+    chosen = facts.result(str(decision.get("version")), config.held_out) if facts else None
     results = {"base": dict(base) if base else None, "sft": _judged(first), "rl": _judged(chosen)}
+    if results["rl"] is not None:
+        results["rl"] |= _tied(decision)
     return {
         "schema": SCHEMA,
         "pipeline": config.name,
@@ -42,7 +46,7 @@ def summary(
         "gains": {"sft": _above(results["sft"], results["base"]), "rl": _above(results["rl"], results["sft"])},
         "released": bool(facts and chosen and facts.stable == chosen.version and chosen != first),
         "decision": decision.get("reason"),
-        "rounds": sum(name.startswith("run/") for name in facts.windows) if facts else 0,
+        "rounds": len(facts.rounds) if facts else 0,
         "trajectories": facts.trajectories if facts else 0,
         "quarantined": dict(facts.quarantined) if facts else {},
         "jobs": dict(facts.jobs) if facts else {},
@@ -57,6 +61,15 @@ def _judged(one: Judged | None) -> dict[str, Any] | None:
         return None
     low, high = beta_interval(one.k, one.n)
     return {"version": one.version, "k": one.k, "n": one.n, "low": round(low, 4), "high": round(high, 4)}
+
+
+def _tied(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the versions that the validation scenarios did not tell apart, by their counts on the held-out ones."""
+    counts = list(decision.get("evidence", {}).get("selection", {}).get("confirmed", {}).values())
+    right, of = sum(k for k, _ in counts), sum(n for _, n in counts)
+    if not of:
+        return {"tied": None, "flattery": None}
+    return {"tied": len(counts), "flattery": round(flattery(of // len(counts), right / of, len(counts)), 4)}
 
 
 def _above(one: Mapping[str, Any] | None, before: Mapping[str, Any] | None) -> bool | None:
@@ -83,9 +96,20 @@ def cells(one: Mapping[str, Any] | None) -> list[str]:
     return [f"{one['k']}/{one['n']}", f"{one['k'] / one['n']:.1%}", f"{one['low']:.1%} to {one['high']:.1%}"]
 
 
+def flattered(found: Mapping[str, Any]) -> str:
+    """``3 that tied on validation scenarios, and seems up to 1.4 points too good, on average``; empty without a tie."""
+    rl = found["results"]["rl"] or {}
+    if (rl.get("tied") or 0) < 2:
+        return ""
+    points = f"{rl['flattery'] * 100:.1f}"
+    return f"{rl['tied']} that tied on validation scenarios, and seems up to {points} points too good, on average"
+
+
 def closing_words(found: Mapping[str, Any]) -> list[str]:
-    """What was played, what was decided, how much was trained on, and the seconds by stage."""
+    """What was played, what was decided and among how many, how much was trained on, and the seconds by stage."""
     seconds = ", ".join(f"{stage} {value:.0f} s" for stage, value in found["seconds"].items())
     words = [f"scenarios of {found['environment']}", *([str(found["decision"])] if found["decision"] else [])]
+    if said := flattered(found):
+        words.append(f"RL is the best of {said}")
     words.append(f"{found['trajectories']} trajectories, {found['rounds']} rounds")
     return [*words, f"{seconds}; together {sum(found['seconds'].values()):.0f} s"]

@@ -35,8 +35,8 @@ def check(config: Pipeline) -> None:
     """Refuse what cannot be carried out or decided.
 
     Raises:
-        InvalidInput: an environment is unknown or has too few scenarios, the decision could never be made, or the
-            name is one that ``--fresh`` gives.
+        InvalidInput: an environment is unknown or has too few scenarios, the decision could never be made, rounds could
+            not be trained on, or the name is one that ``--fresh`` gives.
     """
     if "--" in config.name:
         raise InvalidInput("name", config.name, "NAME--2 is what --fresh calls the second of NAME; use one - alone")

@@ -22,6 +22,7 @@ from fleet.playing import Asked, play_at
 from rl.config import LineConfig
 from rl.errors import EngineUnavailable, StartError
 from rl.pipeline import Pipeline
+from rl.selection import MIN_COVERAGE
 
 HOUR = "2025-01-15T10:00"
 """The window that holds the demonstrations."""
@@ -155,12 +156,22 @@ class Stages:
         return known if known.is_dir() else None
 
     def base(self) -> None:
-        """Play the held-out scenarios with the base model, straight at the engine: nothing records it."""
+        """Play the held-out scenarios with the base model, straight at the engine: nothing records it.
+
+        Raises:
+            StartError: too many episodes have no verdict to compare versions with.
+        """
         model, held_out = self.model(), self.config.held_out
         url, name = _serve(model)
         asked = Asked(held_out.environment, "held_out", held_out.first_seed, held_out.count, held_out.samples)
         play = partial(play_at, asked, url, os.environ.get("RLFLEET_ENGINE_KEY", ""), name, held_out.temperature)
         tally = asyncio.run(self._watched(play(self.bars.count)))
+        asked_for = held_out.count * held_out.samples
+        if tally.n < MIN_COVERAGE * asked_for:
+            raise StartError(
+                f"the base model has {tally.n} of {asked_for} verdicts, and {MIN_COVERAGE:.0%} are needed; the first "
+                f"that is missing: {tally.reason}; {self.course.again}"
+            )
         self.folder.write("base", {"model": self._base or "starter", **tally.json()})
 
     async def _watched(self, work: Any) -> Any:

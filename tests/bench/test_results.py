@@ -21,9 +21,10 @@ from rl.pipeline import Pipeline
 SMALL = ROOT / "pipelines" / "small"
 
 
-def _report(name: str = "sat", rl: tuple[int, float, float] | None = (200, 0.63, 0.70)) -> dict[str, Any]:
+def _report(name: str = "webshop", rl: tuple[int, float, float] | None = (200, 0.63, 0.70)) -> dict[str, Any]:
     config = read_toml(SMALL / f"{name}.toml", Pipeline)
-    result = {"version": f"{name}-v1.0.4", "k": rl[0], "n": 300, "low": rl[1], "high": rl[2]} if rl else None
+    told = {"version": f"{name}-v1.0.4", "n": 300, "tied": 3, "flattery": 0.0142}
+    result = told | {"k": rl[0], "low": rl[1], "high": rl[2]} if rl else None
     return {
         "pipeline": name,
         "environment": config.held_out.environment,
@@ -55,60 +56,72 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_finished_ones_are_not_run_again(ran: list[str], tmp_path: Path) -> None:
-    words = ["--only", "sat", "--out", str(tmp_path / "results.md"), "--folder", str(tmp_path / "work")]
+    words = ["--only", "webshop", "--out", str(tmp_path / "results.md"), "--folder", str(tmp_path / "work")]
     assert command.main(words) == 0
     assert command.main(words) == 0
-    assert ran == ["sat"]
-    assert "| 200/300, 66.7% (63.0% to 70.0%) | yes | 12 | 161 s |" in (tmp_path / "results.md").read_text()
+    assert ran == ["webshop"]
+    assert "| 200/300, 66.7% (63.0% to 70.0%) | yes | 3 (+1.4) | 12 | 161 s |" in (tmp_path / "results.md").read_text()
     assert (tmp_path / "results.png").stat().st_size > 5_000
     assert command.main([*words, "--fresh"]) == 0
-    assert ran == ["sat", "sat"]
+    assert ran == ["webshop", "webshop"]
 
 
 def test_a_file_that_changed_begins_anew(ran: list[str], tmp_path: Path) -> None:
-    file = tmp_path / "sat.toml"
-    file.write_text((SMALL / "sat.toml").read_text())
+    file = tmp_path / "webshop.toml"
+    file.write_text((SMALL / "webshop.toml").read_text())
     assert command.run(file, tmp_path / "work") is not None
     file.write_text(file.read_text().replace("rounds = ", "rounds = 1"))
     assert command.run(file, tmp_path / "work") is not None
-    assert ran == ["sat", "sat"]
+    assert ran == ["webshop", "webshop"]
 
 
 def test_one_that_fails_does_not_hold_up_the_others(
     ran: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in ("sat", "textcraft"):
+    for name in ("webshop", "textcraft"):
         (tmp_path / f"{name}.toml").write_text((SMALL / f"{name}.toml").read_text())
     words = ["--pipelines", str(tmp_path), "--out", str(tmp_path / "results.md"), "--folder", str(tmp_path / "work")]
     assert command.main(words) == 1
-    assert ran == ["sat", "textcraft"]
+    assert ran == ["textcraft", "webshop"]
     assert "textcraft did not come to its end; the same command goes on with it" in capsys.readouterr().err
     assert "[textcraft]" not in (tmp_path / "results.md").read_text()
-    assert json.loads((tmp_path / "work" / "sat.json").read_text())["pipeline"] == "sat"
+    assert json.loads((tmp_path / "work" / "webshop.json").read_text())["pipeline"] == "webshop"
 
 
 def test_the_page_keeps_what_was_not_asked_for(ran: list[str], tmp_path: Path) -> None:
-    for name in ("sat", "trading"):
+    for name in ("webshop", "trading"):
         (tmp_path / f"{name}.toml").write_text((SMALL / f"{name}.toml").read_text())
     words = ["--pipelines", str(tmp_path), "--out", str(tmp_path / "results.md"), "--folder", str(tmp_path / "work")]
     assert command.main([*words, "--only", "trading"]) == 0
-    assert "[sat]" not in (tmp_path / "results.md").read_text()
-    assert command.main([*words, "--only", "sat"]) == 0
-    assert ran == ["trading", "sat"]
+    assert "[webshop]" not in (tmp_path / "results.md").read_text()
+    assert command.main([*words, "--only", "webshop"]) == 0
+    assert ran == ["trading", "webshop"]
     assert "[trading]" in (tmp_path / "results.md").read_text()
     (tmp_path / "trading.toml").write_text((SMALL / "trading.toml").read_text().replace("rounds = ", "rounds = 1"))
-    assert command.main([*words, "--only", "sat"]) == 0
+    assert command.main([*words, "--only", "webshop"]) == 0
     assert "[trading]" not in (tmp_path / "results.md").read_text()
 
 
 def test_a_default_that_came_later_throws_nothing_away(ran: list[str], tmp_path: Path) -> None:
-    file = SMALL / "sat.toml"
+    file = SMALL / "webshop.toml"
     command.run(file, tmp_path)
-    report = json.loads((tmp_path / "sat.json").read_text())
+    report = json.loads((tmp_path / "webshop.json").read_text())
     del report["config"]["demonstrations"]["first_seed"]
-    (tmp_path / "sat.json").write_text(json.dumps(report))
+    (tmp_path / "webshop.json").write_text(json.dumps(report))
     assert command.run(file, tmp_path) == report
-    assert ran == ["sat"]
+    assert ran == ["webshop"]
+
+
+def test_one_that_releases_by_degrees_is_not_run_again(ran: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "webshop.toml"
+    file.write_text((SMALL / "webshop.toml").read_text() + '\n[release]\nstrategy = "gradual"\n')
+    config = read_toml(file, Pipeline)
+    assert config.release.strategy == "gradual"
+    (tmp_path / "work").mkdir()
+    stored = _report() | {"config": config.model_dump(mode="json")}
+    (tmp_path / "work" / "webshop.json").write_text(json.dumps(stored))
+    assert command.run(file, tmp_path / "work") == stored
+    assert ran == []
 
 
 def test_a_result_without_episodes_is_drawn_without_a_bar(tmp_path: Path) -> None:
@@ -135,7 +148,7 @@ from bench.results import __main__ as command
 _, draining, folder = sys.argv
 popen = subprocess.Popen
 command.subprocess.Popen = lambda words, **named: popen([sys.executable, "-c", draining, folder + "/drained"], **named)
-sys.exit(command.main(["--only", "sat", "--folder", folder, "--out", folder + "/page.md"]))
+sys.exit(command.main(["--only", "webshop", "--folder", folder, "--out", folder + "/page.md"]))
 """
 
 
@@ -144,7 +157,7 @@ def test_ctrl_c_lets_the_pipeline_stop_in_order(tmp_path: Path) -> None:
     pipes: dict[str, Any] = {"stderr": subprocess.PIPE, "text": True, "process_group": 0}
     with subprocess.Popen(words, cwd=ROOT, **pipes) as bench:
         assert bench.stderr is not None
-        assert [bench.stderr.readline() for _ in range(2)] == ["bench.results: sat\n", "ready\n"]
+        assert [bench.stderr.readline() for _ in range(2)] == ["bench.results: webshop\n", "ready\n"]
         os.killpg(bench.pid, signal.SIGINT)
         assert bench.wait(30) == 130
         assert bench.stderr.read() == "bench.results: stopped; the same command goes on from here\n"
@@ -158,16 +171,20 @@ def test_an_unknown_one_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_page_counts_the_gains() -> None:
-    found = [_report(), _report("textcraft", (160, 0.495, 0.57)), _report("sat", None)]
+    found = [_report(), _report("textcraft", (160, 0.495, 0.57)), _report("webshop", None)]
     text = page.text(found, "results.png")
     assert "RL is above SFT in 1 of 3. Measured on 2 cores, Linux on x86_64, no GPU." in text
     row = (
-        "| [sat](../pipelines/small/sat.toml) | sat-small | satisfiability | 3/300, 1.0% (0.6% to 2.2%) "
-        "| 150/300, 50.0% (46.3% to 53.7%) | 200/300, 66.7% (63.0% to 70.0%) | yes | 12 | 161 s |"
+        "| [webshop](../pipelines/small/webshop.toml) | webshop-small | shopping | 3/300, 1.0% (0.6% to 2.2%) "
+        "| 150/300, 50.0% (46.3% to 53.7%) | 200/300, 66.7% (63.0% to 70.0%) | yes | 3 (+1.4) | 12 | 161 s |"
     )
     assert row in text.splitlines()
     assert "| 160/300, 53.3% (49.5% to 57.0%) | no |" in text
-    assert "| - | - | 12 | 161 s |" in text
+    assert "| - | - | - | 12 | 161 s |" in text
+    found[0]["results"]["rl"] |= {"tied": 1, "flattery": 0.0}
+    assert "| yes | 1 | 12 | 161 s |" in page.text(found, "results.png")
+    del found[0]["results"]["rl"]["tied"]
+    assert "| yes | - | 12 | 161 s |" in page.text(found, "results.png")
 
 
 @pytest.mark.parametrize(

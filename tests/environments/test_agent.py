@@ -5,14 +5,14 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from environments.agent import ChatClient
-from rl.errors import CallRefused, EngineUnavailable, PermanentError
+from rl.errors import CallFailed, CallRefused, EngineUnavailable, PermanentError
 from rl.records import Message
 
 MESSAGES = [Message(role="system", content="Act."), Message(role="user", content="You see: nothing")]
@@ -26,13 +26,16 @@ def _completion(content: str | None) -> Answer:
 
 
 class Server(ThreadingHTTPServer):
-    """Answers from ``script``, its last entry for ever; None hangs up. Keeps what it was sent."""
+    """Answers from ``script``, its last entry for ever; None hangs up. Keeps what it was sent.
+
+    A function is given the request's body.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answering)
-        self.script: list[Answer | None] = []
+        self.script: list[Answer | Callable[[dict[str, Any]], Answer] | None] = []
         self.seen: list[tuple[str, dict[str, str], dict[str, Any]]] = []
         self.connections = 0
         self.url = f"http://127.0.0.1:{self.server_port}"
@@ -54,7 +57,7 @@ class Answering(BaseHTTPRequestHandler):
         if answer is None:
             self.close_connection = True
             return
-        status, headers, content = answer
+        status, headers, content = answer(body) if callable(answer) else answer
         self.send_response(status)
         for name, value in {**headers, "Content-Length": str(len(content))}.items():
             self.send_header(name, value)
@@ -142,7 +145,48 @@ def test_patience_ends_without_waiting_in_vain(server: Server) -> None:
     with pytest.raises(EngineUnavailable, match="answers 503: draining"):
         _ask(server.url, patience_seconds=10)
     assert time.monotonic() - started < 5
-    assert len(server.seen) == 1
+    assert [body["messages"][-1]["content"] for _, _, body in server.seen] == ["You see: nothing"]
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_a_server_that_fails_this_conversation_alone_refuses_it(server: Server, status: int) -> None:
+    failure = status, {}, b'{"error": {"message": "out of memory"}}'
+    server.script = [lambda body: failure if len(body["messages"]) > 1 else _completion("Hi.")]
+    with pytest.raises(CallFailed, match=f"answers {status}: out of memory, and answers another conversation"):
+        _ask(server.url, patience_seconds=0.6, outage_seconds=0.6)
+    [another] = [(headers, body) for _, headers, body in server.seen if len(body["messages"]) == 1]
+    asked = [another[0].get(name) for name in ("x-consent", "x-trajectory-id", "x-call-id")]
+    assert asked == ["false", "agent-7/another", None], "nobody records it"
+    assert (another[1]["model"], another[1]["max_tokens"]) == ("agent-v2", 1)
+
+
+def test_a_server_that_hangs_is_away_though_it_takes_calls(server: Server) -> None:
+    over = threading.Event()
+    server.script = [lambda _: (over.wait(60), _completion("Hi."))[1]]
+    with pytest.raises(EngineUnavailable, match="does not answer: ReadTimeout"):
+        _ask(server.url, timeout_seconds=0.3, outage_seconds=0.2)
+    over.set()
+
+
+def test_a_server_that_was_full_until_just_now_is_not_late(server: Server) -> None:
+    full, busy = (429, {"Retry-After": "0.3"}, b"slow down"), (503, {"Retry-After": "0.1"}, b"breaker")
+    server.script = [full, full, full, full, busy, busy, _completion("turn left")]
+    assert _ask(server.url, patience_seconds=2) == ["turn left"]
+    assert {len(body["messages"]) for _, _, body in server.seen} == {2}
+
+
+def test_a_server_that_comes_back_late_is_heard(server: Server) -> None:
+    failure = 500, {}, b"oops"
+    server.script = [failure, failure, _completion("Hi."), _completion("turn left")]
+    assert _ask(server.url, outage_seconds=0.2) == ["turn left"]
+
+
+def test_a_full_server_is_asked_nothing_else_and_refuses_nothing(server: Server) -> None:
+    full = 429, {}, b"slow down"
+    server.script = [lambda body: full if len(body["messages"]) > 1 else _completion("Hi.")]
+    with pytest.raises(EngineUnavailable, match="answers 429: slow down"):
+        _ask(server.url, patience_seconds=0.3)
+    assert {len(body["messages"]) for _, _, body in server.seen} == {2}
 
 
 def test_a_busy_server_without_retry_after_is_asked_ever_less_often(server: Server) -> None:

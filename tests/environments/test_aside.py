@@ -50,3 +50,15 @@ def test_what_it_raises_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BabyAIGoto, "blocks", True)
     with pytest.raises(ValueError, match="invalid literal"):
         asyncio.run(Threads().run(environments.load("babyai-goto"), int, "x"))
+
+
+def test_the_end_of_an_iterator_is_raised_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(BabyAIGoto, "blocks", True)
+    environment = environments.load("babyai-goto")
+
+    async def ran() -> None:
+        async with asyncio.timeout(5):
+            await Threads().run(environment, next, iter(()))
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        asyncio.run(ran())

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+import environments
 from environments.demonstrate import PART, Order, demonstrate, main, write_all
 from rl.errors import InvalidInput, RlfleetError
 from rl.records import Trajectory
@@ -40,7 +41,7 @@ def test_the_source_reads_back_what_the_oracle_did(tmp_path: Path) -> None:
     assert {one.reward for one in trajectories} == {1.0}
     assert all(one.calls[0].model == "oracle" and not one.calls[0].has_tokens for one in trajectories)
     assert len({call.call_id for one in trajectories for call in one.calls}) == sum(len(o.calls) for o in trajectories)
-    assert not out.with_name("log.jsonl.parts").exists()
+    assert list(tmp_path.iterdir()) == [out]
 
 
 def test_what_the_oracle_earns_is_kept_though_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +73,7 @@ def test_what_was_killed_goes_on_with_the_parts_that_are_there(tmp_path: Path) -
         os.kill(killed.pid, signal.SIGKILL)
     assert psutil.wait_procs(workers, timeout=30)[1] == []
     assert not out.exists()
-    parts = sorted(out.with_name("out.jsonl.parts").glob("*.jsonl"))
+    parts = sorted(tmp_path.glob("out.jsonl.*.parts/*.jsonl"))
     assert 0 < len(parts) < 20
     before = {part: part.stat().st_mtime_ns for part in parts}
 
@@ -82,6 +83,31 @@ def test_what_was_killed_goes_on_with_the_parts_that_are_there(tmp_path: Path) -
     assert list(going_on)[-1] == order.count
     _written(order, whole)
     assert out.read_bytes() == whole.read_bytes()
+
+
+def test_parts_of_another_order_are_not_taken(tmp_path: Path) -> None:
+    out = tmp_path / "log.jsonl"
+    begun = write_all(_order(count=2 * PART), out, 1)
+    assert next(begun) == 0
+    begun.close()
+    (left,) = tmp_path.glob("log.jsonl.*.parts")
+    (left / "00000000.jsonl").write_text("of another\n")
+    _written(_order(count=2 * PART, first_seed=1000), out)
+    rows = list(connect(f"jsonl://{out}").read(WINDOW))
+    assert rows == [demonstrate(_order(count=2 * PART, first_seed=1000), place) for place in range(2 * PART)]
+    assert next(write_all(_order(count=2 * PART), out, 1)) == PART
+
+
+def test_an_episode_of_a_mix_has_the_functions_of_its_own_environment() -> None:
+    order = _order("trading-tools+webshop-tools+sat-small", count=6)
+    offered: dict[str, set[str]] = {}
+    for place in range(order.count):
+        episode = demonstrate(order, place)
+        names = {tool["function"]["name"] for call in episode.calls for tool in call.tools or []}
+        offered.setdefault(str(episode.metadata["type"]).partition(":")[0], set()).update(names)
+    tools = {name: {one["function"]["name"] for one in environments.load(name).tools} for name in offered}
+    assert offered == tools
+    assert len({frozenset(names) for names in offered.values()}) == 3
 
 
 def test_more_than_a_finite_split_has_is_refused(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from rl.errors import (
     EngineUnavailable,
     InvalidInput,
     MissingDependency,
+    NoScenario,
     SandboxUnavailable,
 )
 from rl.records import Message, ScenarioRef
@@ -76,11 +77,42 @@ def test_a_scenario_that_nobody_can_play_is_raised(monkeypatch: pytest.MonkeyPat
         played()
 
 
+def test_a_scenario_that_cannot_be_made_is_a_failure_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(*_: object) -> Any:
+        raise NoScenario("scenario", "x", "none of 256 entries did")
+
+    monkeypatch.setattr(BabyAIGoto, "open", opened)
+    outcome = played()
+    assert (outcome.boundary, outcome.words) == ("environment", "NoScenario: scenario = 'x': none of 256 entries did")
+
+
+@pytest.mark.parametrize(
+    ("step", "words"),
+    [
+        (Step("", float("nan"), False, False), "reward = nan: a step's reward must be a finite number"),
+        (Step(None, float("-inf"), True, False), "reward = -inf: a step's reward must be a finite number"),
+        (Step("", cast("float", "1"), False, False), "must be real number, not str"),
+        (Step(cast("str", 3), 0.0, False, False), "observation = 3: it must be text, or None"),
+        (Step(cast("str", 3), 0.0, True, False), "observation = 3: it must be text, or None"),
+        (Step(None, 0.0, False, False), "observation = None: it must be text, or None"),
+        (cast("Step", None), "'NoneType' object has no attribute"),
+    ],
+)
+def test_a_step_that_breaks_the_contract_fails_its_episode(
+    monkeypatch: pytest.MonkeyPatch, step: Step, words: str
+) -> None:
+    monkeypatch.setattr(BabyAIGotoEpisode, "step", lambda *_: step)
+    outcome = played()
+    assert (outcome.boundary, outcome.reward, outcome.turns) == ("environment", 0.0, 0)
+    assert words in outcome.words
+
+
 @pytest.mark.parametrize("where", ["open", "step"])
 @pytest.mark.parametrize(
     ("error", "boundary", "words"),
     [
         (KeyError("x"), "environment", "KeyError: 'x'"),
+        (StopIteration(), "environment", "RuntimeError: StopIteration()"),
         (TimeoutError("slow\nsecret"), "environment", "TimeoutError: slow"),
         (SandboxUnavailable("no"), "sandbox", "no"),
         (ValueError("a\0b" + "c" * 900), "environment", "ValueError: a\ufffdb" + "c" * 485),
@@ -93,6 +125,7 @@ def test_what_an_environment_raises_names_the_boundary(
     def raises(*_: object) -> Any:
         raise error
 
+    monkeypatch.setattr(BabyAIGoto, "blocks", isinstance(error, StopIteration))
     monkeypatch.setattr(BabyAIGoto if where == "open" else BabyAIGotoEpisode, where, raises)
     outcome = played()
     assert (outcome.failed, outcome.boundary, outcome.words) == (True, boundary, words)

@@ -26,7 +26,7 @@ from environments.reasoning.answers import say
 from environments.reasoning.environment import FAMILY, REFUSED, Question
 from environments.reasoning.gym import Drawn, Gym, Scored
 from fleet import cli
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, NoScenario
 from rl.records import Message, ScenarioRef
 
 FIVE = ("leg_counting", "countdown", "maze", "mini_sudoku", "knights_knaves")
@@ -149,9 +149,7 @@ def test_an_entry_that_cannot_be_used_is_passed_over(monkeypatch: pytest.MonkeyP
     assert {_open("gcd", "train", seed)._asked.seed % 2 for seed in range(10)} == {0}
     half.end()
     monkeypatch.setattr(environment, "gym", lambda: nothing)
-    with pytest.raises(
-        InvalidInput, match=r"gcd/train/0'.*256 entries did not do \(of the last one, it has no answer\)"
-    ):
+    with pytest.raises(NoScenario, match=r"gcd/train/0'.*256 entries did not do \(of the last one, it has no answer\)"):
         _open("gcd", "train", 0)
 
 

@@ -113,8 +113,8 @@ def test_a_line_that_has_another_name_is_changed(fleet: CliRunner, tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "field"),
     [
-        (LINE.replace("steps = 10", "steps = 0"), "config.toml: train.sft.steps"),
-        (LINE + "betas = 1\n", "config.toml: train.sft"),
+        (LINE.replace("steps = 10", "steps = 0"), "config.toml: train.steps"),
+        (LINE + "betas = 1\n", "config.toml: train"),
         ("base_model =", "file"),
     ],
 )

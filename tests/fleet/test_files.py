@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from fleet.files import read_toml
-from rl.config import LineConfig
+from fleet.files import parsed, read_toml, read_values
+from rl.config import LineConfig, RunConfig
 from rl.errors import InvalidSettings
 
 SECRET = "hunter2"
@@ -60,3 +60,24 @@ def test_what_no_single_key_is_wrong_with_shows_nothing_of_the_file(tmp_path: Pa
     path.write_text('version_prefix = "shop"\n')
     with pytest.raises(InvalidSettings, match=r"line\.toml: base_model = None: Field required"):
         read_toml(path, LineConfig)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("clip_low = 2", r"run\.toml: train\.clip_low = 2: "),
+        ("checkpointing = 0", r"run\.toml: train\.checkpointing = 0: "),
+        ('overlong = { rule = "soft", max_tokens = 0, buffer = 1 }', r"run\.toml: train\.overlong\.max_tokens = 0: "),
+        ("[train.optimizer]\nlearning_rate = 0", r"run\.toml: train\.optimizer\.learning_rate = 0"),
+    ],
+)
+def test_a_key_is_named_as_the_file_has_it(tmp_path: Path, wrong: str, says: str) -> None:
+    path = tmp_path / "run.toml"
+    path.write_text(f"[train]\n{wrong}\n")
+    values = {**read_values(path), "name": "x", "rounds": 1}
+    values["rollout"] = {"environment": "sat-small", "scenarios": 2, "episodes": 2}
+    values["train"].setdefault("optimizer", {"learning_rate": 1})
+    judged = {"environment": "sat-small", "count": 2}
+    values |= {split: judged | {"split": split} for split in ("validation", "held_out")}
+    with pytest.raises(InvalidSettings, match=says):
+        parsed(path, values, RunConfig)

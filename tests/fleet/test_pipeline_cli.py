@@ -20,7 +20,7 @@ from rl.pipeline import Model, Pipeline
 app = typer.Typer()
 app.command()(run)
 
-SAT = ROOT / "pipelines" / "small" / "sat.toml"
+TRADING = ROOT / "pipelines" / "small" / "trading.toml"
 RUN = """
 name = "practice"
 rounds = 2
@@ -51,16 +51,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Pipeline, dict[str, Any
 def test_the_exit_code_says_whether_it_is_done(
     asked: list[tuple[Pipeline, dict[str, Any]]], words: list[str], code: int
 ) -> None:
-    result = CliRunner().invoke(app, [str(SAT), *words])
+    result = CliRunner().invoke(app, [str(TRADING), *words])
     assert result.exit_code == code
     assert "│ base  │" in result.stdout
     ((config, named),) = asked
-    assert (config.name, named) == ("sat", {"stage": words[1] if words else None, "fresh": False, "changes": []})
+    assert (config.name, named) == ("trading", {"stage": words[1] if words else None, "fresh": False, "changes": []})
 
 
 def test_stdout_is_one_object_as_json(asked: list[tuple[Pipeline, dict[str, Any]]]) -> None:
-    result = CliRunner().invoke(app, [str(SAT), "--json", "--quick", "--fresh"])
-    assert json.loads(result.stdout)["pipeline"] == "quick-sat"
+    result = CliRunner().invoke(app, [str(TRADING), "--json", "--quick", "--fresh"])
+    assert json.loads(result.stdout)["pipeline"] == "quick-trading"
     assert asked[0][1]["fresh"] is True
     assert any(words.startswith("quick: rl.rounds = 2, and not ") for words in asked[0][1]["changes"])
 
@@ -68,7 +68,7 @@ def test_stdout_is_one_object_as_json(asked: list[tuple[Pipeline, dict[str, Any]
 def test_another_base_takes_the_files_place(asked: list[tuple[Pipeline, dict[str, Any]]], tmp_path: Path) -> None:
     CliRunner().invoke(app, [str(ROOT / "pipelines" / "affine.toml"), "--base", "a/b"])
     assert asked[0][0].model == Model(base="a/b")
-    slow = re.sub(r"learning_rate = \S+", "learning_rate = 2e-5", SAT.read_text())
+    slow = re.sub(r"learning_rate = \S+", "learning_rate = 2e-5", TRADING.read_text())
     (tmp_path / "slow.toml").write_text(slow)
     CliRunner().invoke(app, [str(tmp_path / "slow.toml"), "--base", "a/b"])
     assert asked[1][0].model == Model(base="a/b")
@@ -77,16 +77,32 @@ def test_another_base_takes_the_files_place(asked: list[tuple[Pipeline, dict[str
 def test_pretrained_weights_are_not_trained_as_fast_as_random_ones(
     asked: list[tuple[Pipeline, dict[str, Any]]],
 ) -> None:
-    error = CliRunner().invoke(app, [str(SAT), "--base", "a/b"]).exception
+    error = CliRunner().invoke(app, [str(TRADING), "--base", "a/b"]).exception
     assert isinstance(error, InvalidInput)
     assert re.match(r"base = 'a/b': sft\.optimizer\.learning_rate = 0\.\d+ is for the file's", str(error))
     assert not asked
 
 
-def test_a_pipeline_has_a_line_of_its_own(asked: list[tuple[Pipeline, dict[str, Any]]]) -> None:
-    error = CliRunner().invoke(app, [str(SAT), "--line", "main"]).exception
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--base", "a/b", "--quick"], "base = 'a/b': --quick begins with a starter of its own; leave one of the two"),
+        (["--base", ""], "base = '': name a folder or a hub id, such as Qwen/Qwen3-0.6B, or leave --base out"),
+    ],
+)
+def test_a_base_that_cannot_be_begun_with_is_refused(
+    asked: list[tuple[Pipeline, dict[str, Any]]], words: list[str], says: str
+) -> None:
+    error = CliRunner().invoke(app, [str(ROOT / "pipelines" / "affine.toml"), *words]).exception
     assert isinstance(error, InvalidInput)
-    assert str(error).startswith("line = 'main': sat.toml is a pipeline")
+    assert str(error).startswith(says)
+    assert not asked
+
+
+def test_a_pipeline_has_a_line_of_its_own(asked: list[tuple[Pipeline, dict[str, Any]]]) -> None:
+    error = CliRunner().invoke(app, [str(TRADING), "--line", "main"]).exception
+    assert isinstance(error, InvalidInput)
+    assert str(error).startswith("line = 'main': trading.toml is a pipeline")
     assert not asked
 
 
@@ -118,7 +134,7 @@ def test_a_plain_run_has_no_stages(words: list[str], says: str, tmp_path: Path) 
 
 def test_a_key_is_named_with_its_place(tmp_path: Path) -> None:
     file = tmp_path / "config.toml"
-    file.write_text(SAT.read_text().replace("rounds = ", "round = "))
+    file.write_text(TRADING.read_text().replace("rounds = ", "round = "))
     error = CliRunner().invoke(app, [str(file)]).exception
     assert isinstance(error, InvalidSettings)
     assert str(error).startswith("config.toml: rl.round")

@@ -57,6 +57,22 @@ def test_it_is_private_and_of_one_pipeline(folder: Folder) -> None:
         folder.make(_config(demonstrations={"scenarios": 30}))
 
 
+@pytest.mark.parametrize("strategy", ["gradual", "immediate"])
+def test_one_goes_on_however_it_releases(folder: Folder, strategy: str) -> None:
+    folder.make(_config(release={"strategy": strategy}))
+    folder.demonstrations.touch()
+    folder.make(_config(release={"strategy": strategy}))
+    other = {"gradual": "immediate", "immediate": "gradual"}[strategy]
+    with pytest.raises(InvalidInput, match=f"begun with release.strategy = '{strategy}', and not '{other}'"):
+        folder.make(_config(release={"strategy": other}))
+
+
+def test_a_report_of_nothing_begins_nothing(folder: Folder) -> None:
+    folder.make(_config())
+    folder.write("report", {"done": False})
+    assert not folder.begun
+
+
 def test_settings_may_change_while_nothing_is_made(folder: Folder) -> None:
     folder.make(_config())
     (folder.path / "demonstrations.jsonl.parts").mkdir()
@@ -140,6 +156,12 @@ def test_a_fresh_one_has_the_next_name(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     assert attempt(tmp_path, "sat", fresh=False) == "sat"
     assert attempt(tmp_path, "sat", fresh=True) == "sat--2"
+    (tmp_path / "sat--2").mkdir()
+    assert attempt(tmp_path, "sat", fresh=False) == "sat--2"
+    assert attempt(tmp_path, "sat", fresh=True) == "sat--3"
+
+
+def test_a_fresh_one_is_behind_those_that_are_there(tmp_path: Path) -> None:
     (tmp_path / "sat--2").mkdir()
     assert attempt(tmp_path, "sat", fresh=False) == "sat--2"
     assert attempt(tmp_path, "sat", fresh=True) == "sat--3"

@@ -13,8 +13,10 @@ from db.overview import Facts, Judged
 from fleet.pipeline.bars import Bar, Bars, bars
 from fleet.pipeline.rate import rate
 from fleet.pipeline.report import closing_words, summary, table
+from rl.config import digest
 from rl.intervals import beta_interval
 from rl.pipeline import Pipeline
+from rl.power import flattery
 
 CONFIG = Pipeline.model_validate(
     {
@@ -32,6 +34,7 @@ CONFIG = Pipeline.model_validate(
         "held_out": {"count": 300},
     }
 )
+HELD_OUT = digest(CONFIG.held_out)
 BASE = {"model": "starter", "k": 2, "n": 300, "low": 0.0037, "high": 0.0176}
 
 
@@ -39,11 +42,19 @@ def _facts(sft: int, rl: int, stable: str = "crafts-v1.0.3") -> Facts:
     return Facts(
         "crafts",
         windows={"2025-01-15T10:00": "trained", "run/crafts/0001": "trained", "run/crafts/0002": "trained"},
-        judged=[Judged("crafts-v1.0.0", 0, "held_out", sft, 300), Judged("crafts-v1.0.3", 3, "held_out", rl, 300)],
+        judged=[
+            Judged("crafts-v1.0.0", 0, "held_out", 1, 100, "of the line's own decision"),
+            Judged("crafts-v1.0.0", 0, "held_out", sft, 300, HELD_OUT),
+            Judged("crafts-v1.0.3", 3, "held_out", rl, 300, HELD_OUT),
+        ],
         trajectories=180,
         stable=stable,
         run_state="finished",
-        decision={"version": "crafts-v1.0.3", "reason": "better by more than 0.01"},
+        decision={
+            "version": "crafts-v1.0.3",
+            "reason": "better by more than 0.01",
+            "evidence": {"selection": {"confirmed": {"crafts-v1.0.3": [rl, 300]}}},
+        },
     )
 
 
@@ -56,6 +67,8 @@ def test_the_three_are_compared_by_their_intervals() -> None:
         "n": 300,
         "low": round(low, 4),
         "high": round(high, 4),
+        "tied": 1,
+        "flattery": 0.0,
     }
     assert (found["gains"], found["done"], found["released"]) == ({"sft": True, "rl": True}, True, True)
     assert (found["rounds"], found["trajectories"], found["seconds"]) == (2, 180, {"sft": 40.0, "rl": 80.5})
@@ -84,6 +97,27 @@ def test_what_is_not_there_yet_is_not_done(facts: Facts | None, base: dict[str, 
     assert summary(CONFIG, facts, base, {})["done"] is False
 
 
+def test_the_best_of_several_that_tied_is_said_to_be_it() -> None:
+    facts = _facts(109, 180)
+    counts = {"crafts-v1.0.1": [150, 300], "crafts-v1.0.2": [150, 300], "crafts-v1.0.3": [180, 300]}
+    facts.decision = dict(facts.decision or {}, evidence={"selection": {"confirmed": counts}})
+    found = summary(CONFIG, facts, BASE, {})
+    expected = flattery(300, 480 / 900, 3)
+    assert (found["results"]["rl"]["tied"], found["results"]["rl"]["flattery"]) == (3, round(expected, 4))
+    words = (
+        f"RL is the best of 3 that tied on validation scenarios, and seems up to {expected * 100:.1f} points too good"
+    )
+    assert f"{words}, on average" in closing_words(found)
+
+
+def test_rounds_are_those_of_its_own_run() -> None:
+    facts = _facts(109, 260)
+    facts.windows["run/another/0001"] = "trained"
+    facts.rewards = {"run/crafts/0001": 0.25, "run/another/0001": 0.75}
+    assert summary(CONFIG, facts, BASE, {})["rounds"] == 2
+    assert [bar.note for bar in bars(facts, "rounds of RL", 4)] == ["solved 25%"]
+
+
 def test_a_run_that_goes_on_has_decided_nothing() -> None:
     facts = _facts(109, 260)
     facts.run_state = "running"
@@ -108,7 +142,8 @@ def test_bars_are_of_rounds_and_of_running_jobs() -> None:
     facts = _facts(1, 2)
     facts.windows["run/crafts/0003"] = "scored"
     facts.rewards = {"2025-01-15T10:00": 1.0, "run/crafts/0001": 0.25, "run/crafts/0002": 0.5, "run/crafts/0003": 0.75}
-    facts.judged.append(Judged("crafts-v1.0.1", 1, "validation", 60, 100))
+    facts.judged.append(Judged("crafts-v1.0.1", 1, "validation", 60, 100, ""))
+    facts.judged.append(Judged("crafts-v1.0.2", 2, "validation", 0, 0, "without a verdict"))
     facts.active = [_job("train", step=3, total=8, metrics={"loss": 0.51234}), _job("score")]
     assert bars(facts, "rounds of RL", 4) == [
         Bar("rounds of RL", 2, 4, "rounds", "solved 75%, best crafts-v1.0.1 60/100"),
@@ -117,6 +152,8 @@ def test_bars_are_of_rounds_and_of_running_jobs() -> None:
     assert bars(Facts("crafts"), "SFT", 4) == []
     playing = Facts("crafts", active=[_job("collect", window="run/crafts/0001", done=7, total=32)])
     assert bars(playing, "rounds of RL", 4) == [Bar("collect run/crafts/0001", 7, 32, "episodes")]
+    playing.active.append(_job("collect", window="run/crafts/0001", done=30, total=32))
+    assert bars(playing, "rounds of RL", 4) == [Bar("collect run/crafts/0001", 37, 64, "episodes")]
 
 
 def test_without_a_terminal_words_come_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

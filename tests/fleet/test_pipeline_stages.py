@@ -16,11 +16,9 @@ from rich.console import Console
 from db import engines, lines
 from db.overview import Facts
 from db.session import transaction
-from fleet.pipeline import hub
 from fleet.pipeline.bars import Bars
 from fleet.pipeline.course import Course
 from fleet.pipeline.folder import Folder
-from fleet.pipeline.hub import folder_of
 from fleet.pipeline.place import Place
 from fleet.pipeline.run import run
 from fleet.pipeline.stages import STAGES, Stages
@@ -31,6 +29,12 @@ from tests.conftest_database import *  # noqa: F403
 from tests.conftest_database import empty
 from tests.served import served
 
+RL = {
+    "rounds": 1,
+    "rollout": {"scenarios": 2, "episodes": 2},
+    "train": {"optimizer": {"learning_rate": 2e-3}},
+}
+
 
 def _config(**changed: Any) -> Pipeline:
     values: dict[str, Any] = {
@@ -39,11 +43,7 @@ def _config(**changed: Any) -> Pipeline:
         "model": {"starter": {}},
         "demonstrations": {"scenarios": 20},
         "sft": {"steps": 5, "optimizer": {"learning_rate": 3e-3}},
-        "rl": {
-            "rounds": 1,
-            "rollout": {"scenarios": 2, "episodes": 2},
-            "train": {"optimizer": {"learning_rate": 2e-3}},
-        },
+        "rl": RL,
         "validation": {"count": 10},
         "held_out": {"count": 6},
         "release": {"min_scenarios": 4},
@@ -171,6 +171,7 @@ class Engine(BaseHTTPRequestHandler):
 
     loaded: ClassVar[list[dict[str, str]]] = []
     keys: ClassVar[set[str]] = set()
+    refusal: ClassVar[dict[str, Any] | None] = None
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
@@ -180,7 +181,10 @@ class Engine(BaseHTTPRequestHandler):
         if self.path == "/v1/load_lora_adapter":
             self.loaded.append(body)
             status = 400 if "broken" in body["lora_path"] else 200
-        said = json.dumps({"choices": [{"message": {"role": "assistant", "content": "x1=1, x2=1, x3=1"}}]}).encode()
+        elif self.refusal is not None:
+            status = 400
+        told = {"choices": [{"message": {"role": "assistant", "content": "x1=1, x2=1, x3=1"}}]}
+        said = json.dumps({"error": self.refusal} if self.refusal else told).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
@@ -193,7 +197,7 @@ class Engine(BaseHTTPRequestHandler):
 @pytest.fixture
 def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("RLFLEET_ENGINE_KEY", "secret")
-    Engine.loaded, Engine.keys = [], set()
+    Engine.loaded, Engine.keys, Engine.refusal = [], set(), None
     with served(Engine) as url:
         with transaction() as session:
             empty(session)
@@ -226,6 +230,22 @@ def test_an_engine_that_cannot_load_it_is_said(tmp_path: Path, monkeypatch: pyte
     assert doing.stages.folder.read("base") is None
 
 
+@pytest.mark.usefixtures("engine")
+def test_a_base_model_with_too_few_verdicts_is_not_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "model").mkdir()
+    doing = _doing(_config(model={"base": str(tmp_path / "model")}), tmp_path, monkeypatch)
+    Engine.refusal = {"message": "not this one"}
+    with pytest.raises(
+        StartError, match=r"has 0 of 6 verdicts, and 95% are needed; .*: engine: .*not this one.*; again"
+    ):
+        doing.stages.run("base")
+    assert not doing.stages.is_done("base")
+    Engine.refusal = {"message": "too long", "code": "context_length_exceeded"}
+    doing.stages.run("base")
+    found = doing.stages.folder.read("base")
+    assert (found["k"], found["n"], found["failed"]) == (0, 6, {})
+
+
 def test_demonstrations_alone_need_no_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
     for name in ("DATABASE_URL", "REDIS_URL"):
@@ -254,6 +274,11 @@ def test_demonstrations_alone_need_no_fleet(tmp_path: Path, monkeypatch: pytest.
             None,
             r"demonstrations\.scenarios = 5000: sciworld has \d+ train scenarios; with first_seed = 0 take fewer",
         ),
+        (
+            {"rl": RL | {"rollout": {"scenarios": 2, "episodes": 2, "temperature": 0.7}}},
+            None,
+            r"rollout\.temperature = 0\.7: train\.temperature is 1",
+        ),
         ({"environment": "sciworld", "validation": {"count": 500}}, None, r"validation\.count = 500: sciworld has 221"),
     ],
 )
@@ -264,27 +289,3 @@ def test_what_cannot_end_well_is_refused_before_it_starts(
     with pytest.raises(InvalidInput, match=says):
         run(_config(**changed), Console(file=StringIO()), stage=stage)
     assert not (tmp_path / "home").exists()
-
-
-def test_a_base_model_is_a_folder_or_the_hubs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert folder_of(str(tmp_path)) == tmp_path.resolve()
-    with pytest.raises(InvalidInput, match=r"model\.base = '/nowhere': there is no such folder"):
-        folder_of("/nowhere")
-    asked: list[tuple[str, list[str]]] = []
-
-    def download(name: str, allow_patterns: list[str]) -> str:
-        asked.append((name, allow_patterns))
-        return str(tmp_path)
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
-    assert folder_of("Qwen/Qwen3-0.6B") == tmp_path.resolve()
-    assert asked == [("Qwen/Qwen3-0.6B", list(hub.WANTED))]
-
-
-def test_a_hub_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    def away(*_: object, **__: object) -> str:
-        raise ConnectionError("no route")
-
-    monkeypatch.setattr("huggingface_hub.snapshot_download", away)
-    with pytest.raises(StartError, match=r"model\.base = a/b: the hub did not give it \(ConnectionError\)"):
-        folder_of("a/b")

@@ -40,6 +40,7 @@ class Model(BaseHTTPRequestHandler):
     keys: ClassVar[set[str]] = set()
     answers: ClassVar[dict[str, str]] = {}
     refused: ClassVar[str] = ""
+    why: ClassVar[dict[str, str]] = {}
     lock: ClassVar[threading.Lock] = threading.Lock()
 
     protocol_version = "HTTP/1.1"
@@ -53,7 +54,7 @@ class Model(BaseHTTPRequestHandler):
         status = 200
         answer: dict[str, Any] = {"choices": [{"message": {"role": "assistant", "content": self.answers[text]}}]}
         if text == self.refused:
-            status, answer = 400, {"error": {"message": "not this one"}}
+            status, answer = 400, {"error": self.why}
         said = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(said)))
@@ -76,7 +77,7 @@ def url() -> Iterator[str]:
     assert len(set(texts)) == COUNT
     said = [episode.oracle() if seed % EVERY else "no" for seed, episode in enumerate(episodes)]
     Model.answers, Model.refused = dict(zip(texts, said, strict=True)), texts[1]
-    Model.asked, Model.keys = [], set()
+    Model.asked, Model.keys, Model.why = [], set(), {"message": "not this one"}
     with served(Model) as address:
         yield address
 
@@ -160,6 +161,16 @@ def test_the_command_as_json(url: str) -> None:
     found = json.loads(CliRunner().invoke(app, words).stdout)
     assert (found["schema"], found["k"], found["n"], found["agent"], found["model"]) == (1, 8, 11, "model", "m")
     assert (found["split"], found["failed"]) == ("held_out", {"engine": 1})
+    assert "transcripts" not in found
+    found = json.loads(CliRunner().invoke(app, [*words, "--transcript", "2"]).stdout)
+    assert [[one["role"] for one in said] for said in found["transcripts"]] == [["system", "user", "assistant"]] * 2
+
+
+def test_an_opening_that_is_longer_than_the_context_is_wrong(url: str) -> None:
+    Model.why = {"message": "too long", "code": "context_length_exceeded"}
+    tally = asyncio.run(play_at(_asked(), url, "", "m", 0.0, lambda *_: None))
+    assert (tally.k, tally.n, dict(tally.failed), tally.truncated) == (COUNT - 3 - 1, COUNT, {}, 1)
+    assert sorted(tally.types) == ["n3", "n4", "n5"]
 
 
 def test_the_gateway_is_asked_with_its_key(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

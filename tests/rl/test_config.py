@@ -130,6 +130,7 @@ def test_an_unsharded_rollout_is_the_same_job_as_before_there_were_shards() -> N
     assert Rollout.model_validate(old).model_dump(mode="json") == old
     more = Rollout(environment="babyai", scenarios=4, episodes=2, shard=2, stall_seconds=60)
     assert more.model_dump(mode="json") == old | {"max_tokens": None, "shard": 2, "stall_seconds": 60.0}
+    assert Rollout.model_validate(old).stall_seconds == 100
 
 
 def test_a_config_survives_the_job_row() -> None:

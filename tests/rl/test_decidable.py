@@ -68,12 +68,12 @@ def test_a_line_without_scenarios_decides_nothing() -> None:
     check_line(LineConfig(base_model="b"))
 
 
-def run(validation: TaskSet, held_out: TaskSet) -> RunConfig:
+def run(validation: TaskSet, held_out: TaskSet, played: float = 1.0, trained: float = 1.0) -> RunConfig:
     return RunConfig(
         name="r",
         rounds=2,
-        rollout=Rollout(environment="grid", scenarios=2, episodes=2),
-        train=GrpoTrain(optimizer=Optimizer(learning_rate=1e-3)),
+        rollout=Rollout(environment="grid", scenarios=2, episodes=2, temperature=played),
+        train=GrpoTrain(optimizer=Optimizer(learning_rate=1e-3), temperature=trained),
         validation=validation,
         held_out=held_out,
         release=Release(min_scenarios=9),
@@ -88,6 +88,15 @@ def test_a_run_needs_enough_held_out_scenarios_and_none_that_choose() -> None:
     for other in (tasks(10), tasks(10, first_seed=9)):
         with pytest.raises(InvalidInput, match="validation has some of these scenarios"):
             check_run(run(tasks(10), other))
+
+
+@pytest.mark.parametrize(("played", "trained"), [(0.7, 1.0), (1.0, 0.7), (0.0, 1.0)])
+def test_rounds_are_played_at_the_temperature_that_they_are_trained_at(played: float, trained: float) -> None:
+    sets = tasks(5), tasks(10, "held_out")
+    check_run(run(*sets, played=played or 0.6, trained=played or 0.6))
+    told = rf"rollout\.temperature = {played}: train\.temperature is {trained:g}, .*; set both to the same"
+    with pytest.raises(InvalidInput, match=told):
+        check_run(run(*sets, played=played, trained=trained))
 
 
 @pytest.mark.parametrize(

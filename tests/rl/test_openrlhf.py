@@ -255,26 +255,6 @@ deepspeed --module $training_commands
     assert (train.optimizer.schedule, train.optimizer.final_share) == ("cosine", 0.1)
 
 
-@pytest.mark.parametrize(
-    ("script", "field"),
-    [
-        ("echo hello", "script"),
-        ("python -m openrlhf.cli.train_dpo --beta 1", "script"),
-        ("python -m openrlhf.cli.train_sft\npython -m openrlhf.cli.train_ppo_ray", "script"),
-        ("python -m openrlhf.cli.train_ppo_ray --eps_clip much", "--eps_clip"),
-        ("python -m openrlhf.cli.train_ppo_ray --eps_clip", "--eps_clip"),
-        ("python -m openrlhf.cli.train_ppo_ray --eps_clip nan", "--eps_clip"),
-        ("python -m openrlhf.cli.train_ppo_ray --max_epochs 1.5", "--max_epochs"),
-        ("python -m openrlhf.cli.train_ppo_ray --kl_estimator k4", "--kl_estimator"),
-        ("python -m openrlhf.cli.train_ppo_ray --eps_clip 2", "train.ppo.clip_low"),
-    ],
-)
-def test_what_cannot_be_imported_is_refused_with_its_name(script: str, field: str) -> None:
-    with pytest.raises(InvalidInput) as caught:
-        imported(script, "tried")
-    assert caught.value.field == field
-
-
 def test_of_several_trainings_one_is_chosen() -> None:
     script = "python -m openrlhf.cli.train_sft\nsrun bash -c 'python -m openrlhf.cli.train_ppo_ray --seed 5'"
     assert [imported(script, "tried", nth=number).trainer for number in (1, 2)] == ["train_sft", "train_ppo_ray"]

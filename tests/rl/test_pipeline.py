@@ -118,6 +118,7 @@ def test_so_many_epochs_are_seen_and_less_than_a_batch_more(epochs: float, scena
         ({"rl__train__objective": "sft"}, "objective"),
         ({"sft__clip_low": 0.1}, "has no effect for sft"),
         ({"demonstrations": 3}, "demonstrations"),
+        ({"held_out": {"count": 30, "samples": 4, "temperature": 1}}, r"held_out\.samples = 4: the report counts scen"),
         ({"rl": None}, "rl"),
     ],
 )
@@ -133,8 +134,11 @@ def test_both_tables_of_a_model() -> None:
     assert Starter() == Starter(vocabulary=512, context_length=2048, layers=3, width=128)
 
 
-def test_a_stored_pipeline_is_read_back() -> None:
-    config = Pipeline.model_validate(_with(early_stop={"patience": 3}))
+@pytest.mark.parametrize("strategy", ["gradual", "immediate"])
+def test_a_stored_pipeline_is_read_back(strategy: str) -> None:
+    config = Pipeline.model_validate(_with(early_stop={"patience": 3}, release={"strategy": strategy}))
+    assert config.release.strategy == strategy
+    assert Pipeline.model_validate(config.model_dump(mode="json")) == config
     assert Pipeline.model_validate_json(config.model_dump_json()) == config
     assert config.early_stop is not None
     assert config.early_stop.then == "finish"

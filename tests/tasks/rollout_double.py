@@ -31,23 +31,28 @@ Model = Callable[[dict[str, Any]], Said]
 class Player(FakeEngine):
     """Says what ``model`` says, with the tokens that an engine of ours gives; 503 from answer ``most`` on.
 
-    It answers what it ``hangs_on`` when it does so no more, or its caller is gone.
+    It answers what it ``hangs_on`` when it does so no more, or its caller is gone, and greets who says nothing of a
+    round. ``mute`` are answers without tokens.
     """
 
     model: Model
     most: int | None = None
     hangs_on: Callable[[dict[str, Any]], bool] | None = None
+    mute: Callable[[dict[str, Any]], bool] | None = None
 
     async def complete(self, request: Request) -> Response:
         body = await request.json()
         if self.most is not None and len(self.asked) >= self.most:
             return JSONResponse({"error": {"message": "draining"}}, 503, {"Retry-After": "0.1"})
+        if len(body["messages"]) == 1:
+            return JSONResponse(self.completion(body["model"], 0))
         self.asked.append(body)
         while self.hangs_on is not None and self.hangs_on(body) and not await request.is_disconnected():
             await asyncio.sleep(0.01)
         said = self.model(body)
         if isinstance(said, Response):
             return said
+        self.has_tokens = self.mute is None or not self.mute(body)
         answer = self.completion(body["model"], len(self.asked))
         message = {"content": said} if isinstance(said, str) else said
         answer["choices"][0]["message"] = {"role": "assistant"} | message
@@ -70,12 +75,13 @@ def refusal(status: int, message: str, code: str | None = None) -> Response:
 class Round:
     """The first round of the run ``demo``, whose jobs are asked for; ``engine`` plays for the stable version."""
 
-    def __init__(self, world: World, model: Model, **rollout: Any) -> None:
+    def __init__(self, world: World, model: Model, answer_seconds: float = 120, **rollout: Any) -> None:
         self.world, self.line = world, world.line.id
         self.engine = Player()
         self.engine.model = model
         world.announce("cpu@test", world.serve(self.engine.app()))
-        self.url = str(world.gateway().base_url)
+        limits = {"RLFLEET_ANSWER_SECONDS": str(answer_seconds), "RLFLEET_BREAKER_SECONDS": "0.01"}
+        self.url = str(world.gateway(**limits).base_url)
         given = {"environment": "babyai-goto", "scenarios": 4, "episodes": 2} | rollout
         config = RunConfig(
             name="demo",

@@ -11,7 +11,7 @@ from db import judgements, versions
 from db.session import transaction
 from db.tables import Version
 from rl.redaction import Redaction
-from tasks import engine
+from tasks import answers, engine
 from tasks.judge_settings import judge_settings
 from tests.db.test_lineage import HOUR
 from tests.tasks.duel_double import Engine, always, answers_of, better, content, prefers
@@ -77,6 +77,25 @@ def test_tool_calls_are_a_part_of_the_answer(served: Engine, stand: Stand) -> No
     served.says[first.name] = lambda _: {"content": None, "tool_calls": [call]}
     run(ask(held(), first))
     assert verdicts() == {name: TIE if name < "s12" else WIN for name in HELD}
+
+
+def test_an_answer_that_the_engine_failed_at_is_not_kept(served: Engine, stand: Stand) -> None:
+    """An engine that fails one prompt and answers another may answer the first one later."""
+    first, second = world(held())
+    failing, asked = HELD[1], []
+
+    def fails(body: dict[str, Any]) -> Any:
+        asked.append(str(body))
+        return 500 if failing in str(body) else {"content": "good"}
+
+    served.says[first.name], served.says[second.name] = fails, content("bad")
+    stand.behaviour = prefers("good")
+    run(ask(held(), first, second.name))
+    assert verdicts() == dict.fromkeys(HELD, WIN) | {failing: NONE}
+    (told,) = rows("select reason from rlfleet.verdicts where reason is not null")
+    assert told.reason == "the version: the engine failed at the prompt, and answered others"
+    assert sum("Hello" in one for one in asked) == 1
+    assert [one for one in answers._kept.values() if one.message is None] == []
 
 
 def test_equal_answers_cost_nothing(served: Engine, stand: Stand) -> None:

@@ -10,15 +10,19 @@ from typing import Any
 import pytest
 from redis import Redis
 
+import environments
 import environments.agent
 from db.jobs import Claim
 from environments.play import STALL_SECONDS
 from rl.config import TaskSet
 from rl.errors import EngineUnavailable
+from rl.records import ScenarioRef
 from tasks.carry import Lease
-from tasks.evaluate import _play
+from tasks.evaluate import _play, _verdict
+from tests.gateway.doubles import served
 from tests.tasks.recipes import World, evaluate
-from tests.tasks.rows import job
+from tests.tasks.rollout_double import Player, refusal, walks
+from tests.tasks.rows import add_line, asked, claimed, job
 from tests.worker.doubles import MakeChild, is_gone
 from worker.app import app
 
@@ -64,3 +68,25 @@ def test_one_long_reply_is_an_episode_that_stalls_and_no_engine_that_is_away(mon
     checkpoint: Any = SimpleNamespace(sha256="0" * 64, uri="/checkpoint")
     assert asyncio.run(_play(claim, nothing, "v1", checkpoint, Lease(claim, 60))) == []
     assert waits == [2 * STALL_SECONDS]
+
+
+def test_a_conversation_that_the_engine_always_fails_is_a_missing_verdict(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = environments.load("babyai-goto").open(ScenarioRef(environment="babyai-goto", split="validation", seed=3))
+    bad = opened.messages[1].content
+    engine = Player()
+    engine.model = lambda body: refusal(500, "no memory") if body["messages"][1]["content"] == bad else walks(body)
+
+    async def serve(*_: object) -> str:
+        return url
+
+    monkeypatch.setattr("tasks.engine.serve_version", serve)
+    asked_for = asked(add_line(), kind="evaluate", inputs={"first": 0, "count": 4}, queue="gpu")
+    claim = claimed(asked_for)
+    tasks = TaskSet(environment="babyai-goto", split="validation", count=4)
+    checkpoint: Any = SimpleNamespace(sha256="0" * 64, uri="/checkpoint")
+    with served(engine.app()) as url:
+        outcomes = asyncio.run(_play(claim, tasks, "v1", checkpoint, Lease(claim, 60)))
+    verdicts = [_verdict(outcome, 0) for outcome in outcomes]
+    assert [one["right"] for one in verdicts] == [True, True, True, None]
+    assert "engine: " in verdicts[3]["reason"]
+    assert "answers 500: no memory, and answers another conversation" in verdicts[3]["reason"]

@@ -27,7 +27,7 @@ from tests.tasks.test_rollout import Make, _outcome, make, make_due, shard_of
 __all__ = ["make", "world"]
 
 
-@pytest.mark.parametrize(("stall", "seconds"), [(300, 120), (60, 30)])
+@pytest.mark.parametrize(("stall", "seconds"), [(300, 120), (100, 50), (60, 30)])
 def test_an_engine_that_is_away_is_asked_for_two_minutes_or_half_a_stall(stall: float, seconds: float) -> None:
     asked = Rollout(environment="babyai-goto", scenarios=1, episodes=2, stall_seconds=stall)
     client = rollout._client(asked, environments.load("babyai-goto"), "v1", WINDOW)

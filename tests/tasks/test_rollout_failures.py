@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 
 import environments
+from db import calls
+from db.session import transaction
 from environments.babyai.goto import BabyAIGotoEpisode
 from environments.contract import Step
+from gateway.settings import GatewaySettings
+from rl.config import Rollout
 from rl.errors import InvalidInput, SandboxUnavailable, TransientError
 from rl.records import ScenarioRef
 from tasks.carry import Lease
+from tasks.frozen import age_of
 from tasks.rollout import from_rollout
+from tasks.shard import MUTE
 from tests.gateway.conftest import world
 from tests.tasks.rollout_double import WINDOW, refusal, walks
 from tests.tasks.rows import claimed, rows
@@ -96,6 +102,51 @@ def test_an_episode_that_stalls_is_given_up_and_the_others_go_on(make: Make) -> 
     round_.engine.hangs_on = None
     assert (result["trajectories"], result["failed"]) == (6, 2)
     assert [row[2:] for row in round_.quarantined()] == [("stall", "turn 0 took more than 0.5 s")] * 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 64])
+@pytest.mark.parametrize("hangs", [True, False])
+def test_a_conversation_that_the_engine_never_answers_fails_alone(
+    make: Make, hangs: bool, concurrency: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last one of the shard too, after which nothing else is asked."""
+    monkeypatch.setattr("gateway.errors.RETRY_AFTER_SECONDS", 0.1)
+    round_ = make(scenarios=6, stall_seconds=4, answer_seconds=0.5, concurrency=concurrency)
+    if hangs:
+        round_.engine.hangs_on = lambda body: is_of(body, 5)
+    else:
+        round_.engine.model = lambda body: refusal(500, "no memory") if is_of(body, 5) else walks(body)
+    result = round_.play(round_.jobs[0])
+    assert (result["trajectories"], result["failed"], round_.state()) == (10, 2, "collected")
+    assert {row[2] for row in round_.quarantined()} == {"engine"}
+    assert "answers 503: " in round_.quarantined()[0][3]
+    assert rows("select distinct trajectory_id from rlfleet.calls where trajectory_id like '%/another'") == []
+
+
+def test_a_reply_that_hangs_is_a_stall_before_the_gateway_gives_it_up() -> None:
+    given_up = GatewaySettings.model_fields["answer_seconds"].default
+    assert Rollout.model_fields["stall_seconds"].default < given_up
+
+
+def test_an_answer_without_tokens_fails_its_episode_and_not_its_round(make: Make) -> None:
+    round_ = make()
+    round_.engine.mute = lambda body: is_of(body, 2)
+    result = round_.play(round_.jobs[0])
+    assert (result["trajectories"], result["failed"], round_.state()) == (6, 2, "collected")
+    assert [row[2:] for row in round_.quarantined()] == [("engine", MUTE)] * 2
+    name = round_.world.names[0]
+    with transaction() as session:
+        spoken = calls.of_trajectories(session, round_.stored())
+    assert {age_of(one, said, {name: 0}, name) for one, said in spoken.items()} == {0}
+
+
+def test_an_engine_that_never_gives_tokens_fails_the_job_with_that_reason(make: Make) -> None:
+    round_ = make(scenarios=6)
+    round_.engine.mute = lambda _: True
+    claim = claimed(round_.jobs[0])
+    with pytest.raises(TransientError, match=r" of 12 episodes failed \(engine \d+\); .*without tokens and log-prob"):
+        from_rollout(claim, Lease(claim, 60))
+    assert (round_.state(), round_.stored(), round_.quarantined()) == ("closed", [], [])
 
 
 def test_a_shard_of_which_most_fail_records_none_of_them_and_is_tried_again(make: Make) -> None:

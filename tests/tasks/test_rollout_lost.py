@@ -6,11 +6,14 @@ import pytest
 
 from db import lines, planning, releases, runs, windows
 from db.session import transaction
-from rl.errors import PermanentError
+from rl.errors import NoTrainingData, PermanentError
 from rl.line_state import OpenRound
 from rl.planner import plan
 from tasks.carry import Lease
+from tasks.requests import request
 from tasks.rollout import from_rollout
+from tasks.score import _work as score
+from tasks.training import train_on
 from tests.gateway.conftest import world
 from tests.tasks.rollout_double import WINDOW, Round
 from tests.tasks.rows import claimed, one, rows
@@ -105,6 +108,52 @@ def test_a_run_that_was_stopped_with_its_base_says_so(make: Make) -> None:
     claim = claimed(round_.jobs[0])
     with pytest.raises(PermanentError, match="; it is stopped already, and a new run begins at"):
         from_rollout(claim, Lease(claim, 60))
+
+
+def test_nothing_more_is_played_of_a_run_that_was_stopped(make: Make) -> None:
+    round_ = make(shard=2)
+    first, second = round_.jobs
+    round_.play(first)
+    asked = len(round_.engine.asked)
+    with transaction() as session:
+        lines.end_run(session, lines.run_named(session, "demo").id, "stopped", "its base: wrong")
+    assert round_.play(second)["skipped"]
+    assert (len(round_.engine.asked), round_.state(), reason()) == (asked, "skipped", "its run demo is stopped")
+
+
+def asked_for(round_: Round) -> tuple[int, int]:
+    """The scoring and the training that somebody asks for while the round is played."""
+    training = request(WINDOW)
+    return int(one("select id from rlfleet.jobs where kind = 'score'")[0]), training
+
+
+def test_a_round_that_was_skipped_is_not_trained_on(make: Make) -> None:
+    round_ = make(shard=2)
+    first, second = round_.jobs
+    scoring, training = asked_for(round_)
+    round_.play(first)
+    reject(round_)
+    round_.play(second)
+    claim = claimed(scoring)
+    round_.finish(claim, score(claim, Lease(claim, 60)))
+    claim = claimed(training)
+    told = rf"^{WINDOW} is not trained on: it was skipped \(its player {round_.world.names[0]} was rejected\)$"
+    with pytest.raises(NoTrainingData, match=told):
+        train_on(claim, Lease(claim, 60))
+    assert rows("select 1 from rlfleet.datasets") == []
+
+
+def test_a_round_of_a_run_that_was_stopped_is_not_trained_on(make: Make) -> None:
+    round_ = make()
+    scoring, training = asked_for(round_)
+    round_.play(round_.jobs[0])
+    claim = claimed(scoring)
+    round_.finish(claim, score(claim, Lease(claim, 60)))
+    with transaction() as session:
+        lines.end_run(session, lines.run_named(session, "demo").id, "stopped", "its base: wrong")
+    claim = claimed(training)
+    with pytest.raises(NoTrainingData, match=f"^{WINDOW} is not trained on: its run demo is stopped; start a new run$"):
+        train_on(claim, Lease(claim, 60))
 
 
 def test_a_round_that_is_being_played_by_a_version_that_may_is_not_given_up(make: Make) -> None:
