@@ -27,7 +27,7 @@ demo: install  ## from an agent's logs to a released version, on this machine (S
 all: install  ## from demonstrations over SFT to PPO on eight environments (BASE=FOLDER|HUB_ID, or QUICK=1: minutes on a CPU; JSON=FILE FRESH=1)
 	@$(BIN)/rlfleet run pipelines/affine.toml $(if $(BASE),--base '$(BASE)') $(if $(QUICK),--quick) $(if $(FRESH),--fresh) $(if $(JSON),--json > '$(JSON).new' && mv '$(JSON).new' '$(JSON)')
 
-up: install  ## start Postgres, Valkey, workers, beat, Flower and the gateway on this machine
+up: install  ## start Postgres, Valkey, workers, beats, Flower, gateway and admin on this machine
 	@$(BIN)/rlfleet up
 
 down: install  ## stop what `make up` started, in order; data stay

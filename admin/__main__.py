@@ -30,6 +30,8 @@ def main() -> None:
         access_log=False,
         log_config=uvicorn_config(where.log),
         server_header=False,
+        proxy_headers=bool(where.proxy),
+        forwarded_allow_ips=where.proxy,
         timeout_graceful_shutdown=STOP_SECONDS,
     )
 

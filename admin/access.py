@@ -25,7 +25,9 @@ from db.tokens import Holder, Role
 COOKIE = "rlfleet_token"
 REMEDY = "send 'Authorization: Bearer TOKEN'; `rlfleet token create NAME` makes one"
 GUESSES_PER_SECOND, GUESSES = 1 / 6, 10
-"""Wrong tokens that one address may show."""
+"""Wrong tokens that one address may show; good ones are let in all the same."""
+PATIENCE_SECONDS = 3.0
+"""For whose a token is."""
 SAME = ("same-origin", "none")
 BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="as `rlfleet token create` prints it")
 """Only for the OpenAPI document: the guard reads the header itself."""
@@ -82,8 +84,7 @@ class Guard:
         Raises:
             Refused: 401, it is nobody's; 429, the address has shown too many of those, or the holder asks too often.
         """
-        self._guessed.check(address)
-        with transaction() as session:
+        with transaction(PATIENCE_SECONDS) as session:
             holder = tokens.holder_of(session, token)
         if holder is None:
             self._guessed.take(address)

@@ -20,10 +20,13 @@ from admin.api import ROUTERS
 from admin.bodies import BodyLimit
 from admin.pages import PAGES, page_error
 from admin.settings import AdminSettings, settings
+from db.session import limit_pool_wait
 from rl.errors import RlfleetError
 
 STATIC = Path(__file__).parent / "static"
 API = "/api/admin"
+POOL_SECONDS = 3.0
+"""How long a request waits for a connection to the database; then it is answered with 503."""
 DOCUMENT = f"{API}/openapi.json"
 HEADERS = {
     "Content-Security-Policy": "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; "
@@ -43,6 +46,7 @@ def create_app(given: AdminSettings | None = None) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         app.state.settings = chosen = given.checked() if given else settings()
         app.state.guard = Guard(chosen.requests_per_second)
+        limit_pool_wait(POOL_SECONDS)
         yield
 
     app = FastAPI(
@@ -69,7 +73,11 @@ def create_app(given: AdminSettings | None = None) -> FastAPI:
 def _answer(request: Request, error: Exception) -> Response:
     path = request.url.path
     is_page = not path.startswith(("/api/", "/health", "/ready", "/live", "/metrics", "/static"))
-    return page_error(request, error) if is_page else errors.answer(request, error)
+    response = page_error(request, error) if is_page else errors.answer(request, error)
+    # What was not foreseen is answered outside of the middleware.
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response
 
 
 async def _guarded(request: Request, handle: Callable[[Request], Awaitable[Response]]) -> Response:

@@ -11,11 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from rl.config import LineConfig, RunConfig
 from rl.errors import BrokerUnavailable, DatabaseUnavailable, InvalidInput, RlfleetError
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5
+STORED = (LineConfig.__name__, RunConfig.__name__)
+"""Configs that people wrote, and can change."""
 
 
 class Refused(HTTPException):
@@ -40,7 +43,7 @@ def refused_of(error: Exception) -> Refused:
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
             found = Refused(422, f"{where or 'body'}: {first['msg']}", "see /api/admin/openapi.json")
-        case ValidationError():
+        case ValidationError() if error.title in STORED:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
             remedy = "change the line's config with `rlfleet line`"
@@ -56,6 +59,8 @@ def refused_of(error: Exception) -> Refused:
         case HTTPException():
             found = Refused(error.status_code, str(error.detail), "", error.headers)
         case _:
+            if isinstance(error, ValidationError):  # it is answered here, and not raised again for the log
+                log.error("an answer or a row is not as its shape says", exc_info=error)
             found = Refused(500, "the admin server failed", "its log has the traceback", {"Connection": "close"})
     return found
 

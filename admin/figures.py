@@ -18,7 +18,7 @@ TICKS = 4
 CHARACTER, APART = 6.2, 16
 """Width of a character of a label below the axis, and the room between two labels."""
 FEW = 40
-"""Up to so many points each one gets a dot."""
+"""Up to so many points each one gets a dot; of more only those between two gaps."""
 Interval = tuple[float, float]
 
 
@@ -60,8 +60,8 @@ def line_chart(
         colour = number % COLOURS + 1
         parts.append(_intervals(one, place, y, colour, whiskers=whiskers))
         parts.append(_path(one.values, place, y, colour))
-        if len(labels) <= FEW or whiskers:
-            parts.append(_dots(one.values, place, y, colour))
+        everywhere = len(labels) <= FEW or whiskers
+        parts.append(_dots(one.values if everywhere else _alone(one.values), place, y, colour))
     return _svg("chart", WIDTH, HEIGHT, alt, parts)
 
 
@@ -137,7 +137,8 @@ def _span(series: Sequence[Series], low: float | None, high: float | None) -> In
     known += [edge for one in series for pair in one.intervals if pair for edge in pair if isfinite(edge)]
     known += [edge for edge in (low, high) if edge is not None]
     found = min(known), max(known)
-    return found if found[1] > found[0] else (found[0] - 0.5, found[1] + 0.5)
+    around = abs(found[0]) / 2 or 0.5
+    return found if found[1] - found[0] > 1e-9 * around else (found[0] - around, found[1] + around)
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -188,6 +189,12 @@ def _runs(values: Sequence[float | None]) -> Iterable[list[tuple[int, float]]]:
             run = []
     if run:
         yield run
+
+
+def _alone(values: Sequence[float | None]) -> list[float | None]:
+    """The values between two gaps, which no line shows."""
+    alone = dict(run[0] for run in _runs(values) if len(run) == 1)
+    return [alone.get(at) for at in range(len(values))]
 
 
 def _path(

@@ -35,14 +35,6 @@ class Limit:
                 raise Refused(429, "too many requests", f"wait {wait} s", {"Retry-After": str(wait)})
             self._keep(caller, left - 1)
 
-    def check(self, caller: str) -> None:
-        """Raise as ``take`` would, and count nothing."""
-        with self._lock:
-            left = self._now(caller)
-        if left < 1:
-            wait = ceil((1 - left) / self._rate)
-            raise Refused(429, "too many attempts", f"wait {wait} s", {"Retry-After": str(wait)})
-
     def _now(self, caller: str) -> float:
         left, then = self._left.get(caller, (self._burst, self._clock()))
         return min(self._burst, left + (self._clock() - then) * self._rate)

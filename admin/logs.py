@@ -29,5 +29,5 @@ def tail_of_child(state: Path, device: str, most: int = MOST_BYTES) -> str | Non
             said = log.read(most).decode("utf-8", "replace")
     except OSError:
         return None
-    whole = said if size <= most else said.partition("\n")[2]
-    return CONTROL.sub("", whole.replace("\r\n", "\n").replace("\r", "\n"))
+    lines = said.replace("\r\n", "\n").replace("\r", "\n")
+    return CONTROL.sub("", lines if size <= most else lines.partition("\n")[2])

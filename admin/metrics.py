@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -123,14 +124,14 @@ GAUGES: Final = (
     ),
     Gauge(
         "rlfleet_reward_mean_last_hour",
-        "Mean reward of the trajectories that were collected in the last hour.",
+        "Mean reward of the trajectories collected in the last hour, of windows that ended in the last day.",
         "rewards",
         "reward",
         LINE_VERSION,
     ),
     Gauge(
         "rlfleet_rewarded_trajectories_last_hour",
-        "Trajectories that were collected in the last hour.",
+        "How many trajectories with a reward that mean is of.",
         "rewards",
         "trajectories",
         LINE_VERSION,
@@ -151,7 +152,7 @@ GAUGES: Final = (
     ),
     Gauge(
         "rlfleet_alerts_waiting",
-        "Alerts that a configured receiver has not taken.",
+        "Alerts that not every receiver has taken, also where none is configured.",
         "alerts",
         "waiting",
         ("alert",),
@@ -159,7 +160,7 @@ GAUGES: Final = (
     ),
     Gauge(
         "rlfleet_alert_oldest_waiting_seconds",
-        "Age of the oldest alert that waits.",
+        "Age of the oldest alert that was sent to a receiver and not taken.",
         "alerts",
         "oldest_seconds",
         ("alert",),
@@ -232,11 +233,11 @@ class Collector:
 
 
 def _derived(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
-    runs = any(row["jobs"] > row["expired"] for row in rows["running"] if row["queue"] == "gpu")
-    idle = max((float(row["idle_seconds"]) for row in rows["due"] if row["queue"] == "gpu"), default=0.0)
     served = {row["queue"]: row["tasks"] for row in rows["capacity"]}
+    since = next((row["seconds_ago"] for row in rows["busy"] if row["seconds_ago"] is not None), math.inf)
+    oldest = max((float(row["oldest_seconds"]) for row in rows["due"] if row["queue"] == "gpu"), default=0.0)
     return {
-        "idle": [{"seconds": 0.0 if runs else max(idle, 0.0)}],
+        "idle": [{"seconds": max(0.0, min(oldest, float(since)))}],
         "capacity": [{"queue": queue, "tasks": served.get(queue, 0)} for queue in sorted({*QUEUES, *served})],
         "canaries": [row for row in rows["shares"] if row["stage"] == "canary"],
         "pauses": _ones(rows["pauses"]),

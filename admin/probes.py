@@ -16,6 +16,7 @@ from db.workers import Present
 from rl.errors import BrokerUnavailable
 from rl.protocol import QUEUES
 from tasks import ring
+from tasks.maintain import BEAT
 
 ANSWER_SECONDS = 2.0
 DATABASE_SECONDS = 3.0
@@ -74,22 +75,28 @@ def look(gateway_url: str, artifacts: Path) -> Found:
         known = engines.known(session)
         is_released = any(line.releases for line in released.by_line(session).values())
     present, capacity = workers.listing(), workers.capacity()
+    silent = workers.is_beat_silent(*BEAT)
     with ThreadPoolExecutor(max_workers=len(known) + 2) as pool:
         broker = pool.submit(_broker)
         gateway = pool.submit(_process, "gateway", gateway_url, (200,)) if gateway_url else None
         asked = list(pool.map(lambda one: _process(one.name, one.url, ALIVE), known))
     answered = None if gateway is None else gateway.result()
     found = Found(broker.result(), present, asked, answered, _disk(artifacts), [])
-    found.reasons.extend(_reasons(found, capacity, is_released=is_released))
+    found.reasons.extend(_reasons(found, capacity, is_released=is_released, is_silent=silent))
     return found
 
 
-def _reasons(found: Found, capacity: Mapping[str, int], *, is_released: bool) -> list[str]:
+def _reasons(found: Found, capacity: Mapping[str, int], *, is_released: bool, is_silent: bool) -> list[str]:
     reasons = [] if found.broker.status == OK else [f"the broker {found.broker.status}"]
     if unserved := [queue for queue in QUEUES if not capacity.get(queue)]:
         reasons.append(f"no worker serves {', '.join(unserved)}")
-    if found.engines and all(one.status != OK for one in found.engines):
+    if is_silent:
+        reasons.append("no beat rings: nothing is planned until one does")
+    gone = [one for one in found.engines if one.status != OK]
+    if found.engines and len(gone) == len(found.engines):
         reasons.append("no engine answers")
+    elif len(found.engines) - len(gone) < sum("gpu" in one.queues for one in found.workers):
+        reasons.extend(f"the engine {one.name} {one.status}" for one in gone)
     if is_released and not found.engines:
         reasons.append("a version is released, and no engine has announced itself")
     if found.gateway is not None and found.gateway.status != OK:

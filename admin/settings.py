@@ -35,6 +35,11 @@ class AdminSettings(BaseSettings):
         validation_alias="RLFLEET_ADMIN_SECURE",
         description="browsers reach it by https alone: cookies are sent nowhere else",
     )
+    proxy: str = Field(
+        "",
+        validation_alias="RLFLEET_ADMIN_PROXY",
+        description="proxies, by address, whose word on who asks is taken (X-Forwarded-For); unset: nobody's",
+    )
     requests_per_second: float = Field(
         20,
         gt=0,

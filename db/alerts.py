@@ -161,5 +161,19 @@ def waiting(limit: int = 20) -> list[Alert]:
     return [_alert(row) for row in rows]
 
 
+def lately(seconds: float) -> list[Alert]:
+    """The newest alert of each name and subject that was raised in the last ``seconds``, sent or not, newest first."""
+    with transaction() as session:
+        rows = session.execute(
+            text("""
+                select distinct on (name, subject) id, name, subject, detail, created_at, tries, error, taken
+                  from rlfleet.alerts where created_at > now() - make_interval(secs => :seconds)
+                 order by name, subject, id desc
+            """),
+            {"seconds": seconds},
+        ).all()
+    return sorted((_alert(row) for row in rows), key=lambda alert: -alert.alert_id)
+
+
 def _alert(row: Any) -> Alert:
     return Alert(int(row[0]), row[1], row[2], row[3], utc(row[4]), int(row[5]), row[6], tuple(row[7]))

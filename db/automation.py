@@ -13,7 +13,7 @@ from rl.records import utc
 NUMBERS = text("""
     select (select count(*) from rlfleet.trajectory_keys k join rlfleet.windows w on w.id = k.window_id
              where k.line_id = :line_id and k.erased_at is null and w.run_id is null
-               and k.at > now() - interval '24 hours' and k.at <= now()) as last_day,
+               and w.ends_at > now() - interval '24 hours' and k.at <= now()) as last_day,
            (select max(j.id) from rlfleet.jobs j
              where j.line_id = :line_id and j.kind = 'train' and j.state = 'running') as running,
            (select max(j.id) from rlfleet.jobs j
@@ -32,7 +32,8 @@ NUMBERS = text("""
 def status(session: Session, line: str) -> dict[str, Any]:
     """``status`` is ``degraded`` while a job of the line is dead, a kind of job is paused, or no worker is there.
 
-    ``ratePerHour`` is of the last 24 hours; moments are ISO 8601, and what there is none of is null.
+    ``last24h`` is of hours that ended lately, 24 of them where all were collected; rounds of runs do not count.
+    Moments are ISO 8601, and what there is none of is null.
 
     Raises:
         InvalidInput: no such line.

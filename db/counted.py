@@ -6,10 +6,10 @@ A counter is its row in ``totals`` plus what the rows past ``counted.up_to`` say
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
-from sqlalchemy import text
-from sqlalchemy.orm import Session
+from sqlalchemy import Result, text
 
 from db.session import transaction
 
@@ -21,7 +21,8 @@ DELIVERIES: Final = """
       from rlfleet.deliveries d left join rlfleet.jobs j on j.id = d.job_id
      where d.id > :after and d.id <= :until group by 1, 2
 """
-# A lease is lost to the reaper, or to a claim that came before it. Its job is recovered by the next claim.
+# A lease is lost to the reaper, or to a claim that came before it. Its job is recovered by the next claim, unless
+# a person requeued it, which keeps the reason.
 JOB_EVENTS: Final = """
     with changed as materialized (
         select e.id, e.job_id, e.from_state, e.to_state, e.reason, e.fence, e.at, j.kind
@@ -30,9 +31,10 @@ JOB_EVENTS: Final = """
     ), recovered as (
         select c.kind, extract(epoch from c.at - l.at) as seconds
           from changed c, lateral (
-               select b.reason, b.at from rlfleet.job_events b
+               select b.reason, b.from_state, b.at from rlfleet.job_events b
                 where b.job_id = c.job_id and b.id < c.id order by b.id desc limit 1) l
-         where c.to_state = 'running' and c.from_state = 'queued' and c.fence > 1 and l.reason = 'the lease ran out'
+         where c.to_state = 'running' and c.from_state = 'queued' and c.fence > 1
+           and l.from_state = 'running' and l.reason = 'the lease ran out'
     )
     select 'leases_lost' as counter, kind, count(*)::float8 as value from changed
      where from_state = 'running' and (reason = 'the lease ran out' or to_state = 'running') group by kind
@@ -59,13 +61,13 @@ MOVE = text("update rlfleet.counted set up_to = :until where source = :source")
 BEGIN = text("insert into rlfleet.counted (source, up_to) values (:source, 0) on conflict do nothing")
 
 
-def counters(session: Session) -> dict[tuple[str, str], float]:
-    """Every counter by (name, kind of job). Exact in a transaction that is repeatable read."""
-    found = {(str(name), str(kind)): float(value) for name, kind, value in session.execute(TOTALS)}
-    known = {str(source): int(up_to) for source, up_to in session.execute(KNOWN)}
+def counters(read: Callable[..., Result[*tuple[Any, ...]]]) -> dict[tuple[str, str], float]:
+    """Every counter by (name, kind of job). ``read`` executes a statement; exact where that is repeatable read."""
+    found = {(str(name), str(kind)): float(value) for name, kind, value in read(TOTALS)}
+    known = {str(source): int(up_to) for source, up_to in read(KNOWN)}
     for source, query in SOURCES.items():
         span = {"after": known.get(source, 0), "until": LAST}
-        for name, kind, value in session.execute(text(query), span):
+        for name, kind, value in read(text(query), span):
             found[name, kind] = found.get((name, kind), 0.0) + float(value)
     return found
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import text
@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from db import calls
 from rl.config import TrainConfig
 from rl.errors import InvalidInput
-from rl.lessons import Learner, Lesson, lessons, needs_all
+from rl.lessons import Learner, Lesson, lessons, needs_all, needs_tokens
 from rl.objective_parts import SoftOverlong
 from rl.records import utc
 from rl.sequences import merge
@@ -28,7 +28,8 @@ class Frozen:
     """A dataset that holds a trajectory, in ``group`` with ``score``. ``version`` None: nothing came of it yet.
 
     ``lesson`` None: ``unknown`` says why it cannot be told. ``left_out`` is the trainer's own reason for a row that it
-    named. ``unnamed`` counts rows that it left out without naming them, which may be of the group too.
+    named. ``unnamed`` counts rows that it left out without naming them: this one or others of the group may be among
+    them.
     """
 
     dataset: int
@@ -46,9 +47,11 @@ class Frozen:
     unnamed: int = 0
 
     @property
-    def has_learned(self) -> bool:
-        """Whether the version was trained on it, as far as is known."""
-        return self.version is not None and not self.left_out and (self.lesson is None or self.lesson.is_trained)
+    def learned(self) -> Literal["yes", "no", "not known"]:
+        """Whether the version was trained on it."""
+        if self.version is None or self.left_out or (self.lesson is not None and not self.lesson.is_trained):
+            return "no"
+        return "not known" if self.unnamed or self.lesson is None else "yes"
 
 
 HOLDING = text("""
@@ -59,7 +62,8 @@ HOLDING = text("""
      where t.trajectory_id = any(:ids) order by d.id
 """)
 LEARNERS = text("""
-    select t.trajectory_id, t."group", t.score, coalesce(c.spoken, 0)::int as spoken, coalesce(c.cut, false) as cut
+    select t.trajectory_id, t."group", t.score, coalesce(c.spoken, 0)::int as spoken, coalesce(c.cut, false) as cut,
+           k.erased_at is not null as is_erased
       from rlfleet.dataset_trajectories t join rlfleet.trajectory_keys k using (trajectory_id)
       left join lateral (
            select sum(octet_length(o.token_ids) / 4) as spoken, bool_or(o.finish_reason = 'length') as cut
@@ -97,6 +101,8 @@ def _learned(session: Session, row: Any, groups: Collection[str]) -> tuple[Mappi
     rows = session.execute(LEARNERS, values).all()
     if len(rows) > MOST:
         return {}, f"an advantage of {config.objective} depends on all of more than {MOST:,} trajectories"
+    if needs_tokens(config) and any(one.is_erased for one in rows):
+        return {}, "some of its trajectories were erased"
     named = _named(row)
     learners = [
         Learner(one.trajectory_id, one.group, one.score, one.spoken, is_cut=one.cut)

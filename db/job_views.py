@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.job_states import State
 from db.jobs import Claim
-from db.session import transaction
+from db.session import transaction, within
 from db.waits import BLOCKERS, IN_VAIN
 from rl.records import utc
 
@@ -56,10 +56,10 @@ SUMMARY = f"""
 """  # noqa: S608 (of constants)
 
 
-def summary(job_id: int) -> Summary | None:
+def summary(job_id: int, session: Session | None = None) -> Summary | None:
     """What became of the job, or None if there is no such job."""
-    with transaction() as session:
-        row = session.execute(text(SUMMARY + " where j.id = :job_id"), {"job_id": job_id}).one_or_none()
+    with within(session) as mine:
+        row = mine.execute(text(SUMMARY + " where j.id = :job_id"), {"job_id": job_id}).one_or_none()
     return Summary(*row) if row else None
 
 
@@ -140,7 +140,7 @@ def carried_over(job_id: int) -> dict[str, Any]:
     """What the job's next attempt goes on from: ``resume`` (a saved state) and ``adjust`` (changes of the config)."""
     with transaction() as session:
         row = session.execute(
-            text("select resume, adjust, devices, interruptions from rlfleet.jobs where id = :job_id"),
+            text("select resume - 'curves', adjust, devices, interruptions from rlfleet.jobs where id = :job_id"),
             {"job_id": job_id},
         ).one()
     return {"resume": row[0], "adjust": row[1], "devices": int(row[2]), "interruptions": int(row[3])}
@@ -199,6 +199,19 @@ def events(job_id: int) -> list[dict[str, Any]]:
         ).all()
     names = ("from", "to", "fence", "attempt", "owner", "reason")
     return [dict(zip(names, row[:6], strict=True)) | {"at": utc(row[6])} for row in rows]
+
+
+def latest_training(session: Session, line_id: int) -> int | None:
+    """The newest training job on hours of the line that has not ended and does not wait in vain."""
+    found = session.execute(
+        text(f"""
+            select max(j.id) from rlfleet.jobs j
+             where j.kind = 'train' and j.line_id = :line_id and j.state in ('queued', 'running') and not {IN_VAIN}
+               and coalesce(j.inputs -> 'windows' ->> 0, '') not like 'run/%'
+        """),  # noqa: S608 (of a constant)
+        {"line_id": line_id},
+    ).scalar_one()
+    return None if found is None else int(found)
 
 
 def being_trained(session: Session, line_id: int) -> set[str]:

@@ -6,42 +6,49 @@ whole costs. What lies in the last hour or day is bounded by the windows that en
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import Executable, Result, text
 
 from db import counted
 from db.session import transaction
 from db.workers import PRESENT_SECONDS
 
-STATEMENT_SECONDS = 5.0
-"""The longest that Postgres works on one statement of a scrape."""
+SCRAPE_SECONDS = 8.0
+"""The longest that Postgres works on all statements of a scrape together."""
 
 JOBS: Final = (
     "select kind, queue, state, count(*) as jobs from rlfleet.jobs group by kind, queue, state order by 1, 2, 3"
 )
 READY: Final = """
-    select j.id, j.queue, j.kind, j.fence,
+    select j.queue, j.kind,
            greatest(j.run_at, (select max(d.finished_at) from rlfleet.jobs d where d.id = any(j.after))) as due_at
       from rlfleet.jobs j
      where j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
        and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
        and (cardinality(j.after) = 0 or not exists (
            select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded'))
+       and (j.kind <> 'train' or not exists (
+           select 1 from rlfleet.jobs r where r.line_id = j.line_id and r.kind = 'train' and r.state = 'running'))
 """
-# Of a job that was handed back, the queue was not idle before its last event.
 DUE: Final = f"""
     with ready as ({READY})
-    select queue, kind, count(*) as jobs, extract(epoch from now() - min(due_at)) as oldest_seconds,
-           extract(epoch from now() - greatest(min(due_at), max(
-               case when queue = 'gpu' and fence > 0 then (
-                   select e.at from rlfleet.job_events e where e.job_id = ready.id order by e.id desc limit 1) end),
-               case when queue = 'gpu' then (
-                   select max(f.finished_at) from rlfleet.jobs f where f.queue = 'gpu') end)) as idle_seconds
+    select queue, kind, count(*) as jobs, extract(epoch from now() - min(due_at)) as oldest_seconds
       from ready group by queue, kind order by 1, 2
 """  # noqa: S608 (of a constant)
+# Queue gpu was busy until a job of it ended, was handed back or taken back, and as long as its holder was heard of.
+BUSY: Final = """
+    select extract(epoch from now() - greatest(
+               max(finished_at),
+               max(case when state <> 'running' then null when lease_until < now() then heartbeat_at else now() end),
+               max(case when state in ('queued', 'running') and fence > 0 then (
+                   select e.at from rlfleet.job_events e where e.job_id = j.id and e.from_state = 'running'
+                    order by e.id desc limit 1) end))) as seconds_ago
+      from rlfleet.jobs j where queue = 'gpu'
+"""
 RUNNING: Final = """
     select kind, queue, count(*) as jobs,
            coalesce(extract(epoch from now() - min(heartbeat_at)), 0) as lag_seconds,
@@ -97,11 +104,13 @@ LATELY: Final = """
          where coalesce(w.ends_at, w.starts_at) > now() - interval '1 day' and w.state <> 'open'
     )
 """
-# A trajectory belongs to the version that answered its first call, "" where none of ours did.
+# A trajectory belongs to the version that answered its first call, "" where none of ours did. A reward that its source
+# does not know is stored as 0, and null in the details.
 REWARDS: Final = f"""
     with {LATELY}, fresh as materialized (
         select w.line, t.trajectory_id, t.at, t.reward from lately w join rlfleet.trajectories t on t.window_id = w.id
          where t.at > now() - interval '8 days' and t.created_at > now() - interval '1 hour'
+           and t.details -> 'reward' is distinct from 'null'
     )
     select f.line, coalesce(v.name, '') as version, count(*) as trajectories, avg(f.reward) as reward
       from fresh f left join lateral (
@@ -122,7 +131,8 @@ QUARANTINE: Final = """
 ALERTS: Final = """
     select name, count(*) filter (where sent_at is null) as waiting,
            count(*) filter (where created_at > now() - interval '1 day') as last_day,
-           coalesce(extract(epoch from now() - min(created_at) filter (where sent_at is null)), 0) as oldest_seconds
+           coalesce(extract(epoch from now() - min(created_at) filter (where sent_at is null and tries > 0)), 0)
+               as oldest_seconds
       from rlfleet.alerts group by name order by name
 """
 PAUSES: Final = "select kind from rlfleet.pauses order by kind"
@@ -131,6 +141,7 @@ REVISION: Final = "select version_num as revision from rlfleet.alembic_version"
 QUERIES: Final[Mapping[str, str]] = {
     "jobs": JOBS,
     "due": DUE,
+    "busy": BUSY,
     "running": RUNNING,
     "workers": WORKERS,
     "capacity": CAPACITY,
@@ -147,6 +158,8 @@ QUERIES: Final[Mapping[str, str]] = {
     "revision": REVISION,
 }
 
+LIMIT = text("select set_config('statement_timeout', :ms, true)")
+
 Row = Mapping[str, Any]
 
 
@@ -158,18 +171,22 @@ class Snapshot:
     counters: Mapping[tuple[str, str], float]
 
 
-def snapshot(patience: float = STATEMENT_SECONDS) -> Snapshot:
-    """Everything at one moment; no statement takes longer than ``patience`` seconds.
+def snapshot(patience: float = SCRAPE_SECONDS) -> Snapshot:
+    """Everything at one moment; all statements together take no longer than ``patience`` seconds.
 
     Raises:
-        DatabaseUnavailable: the database is away, or too busy for one of the statements.
+        DatabaseUnavailable: the database is away, or too busy.
     """
+    until = time.monotonic() + patience
     with transaction(patience + 1) as session:
         session.execute(text("set transaction isolation level repeatable read, read only"))
-        session.execute(
-            text("select set_config('statement_timeout', :ms, true)"), {"ms": str(max(1, round(patience * 1000)))}
-        )
+
+        def read(query: Executable, values: Mapping[str, Any] | None = None) -> Result[*tuple[Any, ...]]:
+            left = max(1, round((until - time.monotonic()) * 1000))
+            session.execute(LIMIT, {"ms": str(left)})
+            return session.execute(query, values)
+
         rows: dict[str, list[Row]] = {
-            name: [dict(row) for row in session.execute(text(query)).mappings()] for name, query in QUERIES.items()
+            name: [dict(row) for row in read(text(query)).mappings()] for name, query in QUERIES.items()
         }
-        return Snapshot(rows, counted.counters(session))
+        return Snapshot(rows, counted.counters(read))

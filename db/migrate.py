@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -46,11 +47,16 @@ def revision(patience: float = PATIENCE_SECONDS) -> Revision:
     Raises:
         DatabaseUnavailable: it does not answer within ``patience`` seconds.
     """
-    newest = ScriptDirectory.from_config(alembic_config()).get_current_head()
     with transaction(patience) as session:
         there = session.scalar(text("select to_regclass('rlfleet.alembic_version')"))
         current = session.scalar(text("select version_num from rlfleet.alembic_version")) if there else None
-    return Revision(current, str(newest))
+    return Revision(current, newest())
+
+
+@cache
+def newest() -> str:
+    """The newest revision that this code knows."""
+    return str(ScriptDirectory.from_config(alembic_config()).get_current_head())
 
 
 def migrate() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from db import lines
+from db import lines, releases
+from db.tables import Release
 
 A_PAGE = 30
 
@@ -47,6 +48,17 @@ def earlier(session: Session, line: str) -> list[str]:
         InvalidInput: there is no such line.
     """
     return list(session.scalars(EARLIER, {"line_id": lines.named(session, line).id}))
+
+
+def went_back(session: Session, line: str) -> str:
+    """Why a version must be named to go back further, in words; empty where none need be.
+
+    Raises:
+        InvalidInput: there is no such line.
+    """
+    live = (Release.line_id == lines.named(session, line).id) & Release.ended_at.is_(None)
+    stable = session.scalar(select(Release).where(live & (Release.stage == "stable")))
+    return releases.went_back(session, stable) if stable is not None else ""
 
 
 COUNT = text("select count(*) from rlfleet.releases where line_id = :line_id")

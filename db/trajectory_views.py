@@ -76,6 +76,15 @@ def choices(session: Session, line: str, most: int = 200) -> list[str]:
     return list(session.scalars(CHOICES, {"line_id": lines.named(session, line).id, "most": most}))
 
 
+def has_window(session: Session, line: str, window: str) -> bool:
+    """Whether the line has a window of that name.
+
+    Raises:
+        InvalidInput: there is no such line.
+    """
+    return bool(session.scalar(HAS_WINDOW, {"line_id": lines.named(session, line).id, "name": window}))
+
+
 def scenarios(session: Session, line: str, window: str, most: int = 500) -> list[str]:
     """The scenarios of the window, by code points.
 
@@ -86,8 +95,10 @@ def scenarios(session: Session, line: str, window: str, most: int = 500) -> list
     return list(session.scalars(SCENARIOS, {"window_id": row.id, "at": row.starts_at, "most": most}))
 
 
-def groups(session: Session, line: str, window: str, scenario: str | None = None, page: int = 1) -> Page:
-    """The window's groups by scenario, ``GROUPS_A_PAGE`` of them, or one alone.
+def groups(
+    session: Session, line: str, window: str, scenario: str | None = None, page: int = 1, first: str | None = None
+) -> Page:
+    """The window's groups by scenario, ``GROUPS_A_PAGE`` of them, or one alone; the trajectory ``first`` is never cut.
 
     Raises:
         InvalidInput, UnknownWindow: there is no such line or window.
@@ -100,7 +111,7 @@ def groups(session: Session, line: str, window: str, scenario: str | None = None
     names = [one.scenario_id for one in found]
     members: dict[str, Rows] = {name: [] for name in names}
     if names:
-        values = about | partitions.bounds(row.starts_at) | {"names": names, "most": MEMBERS_A_GROUP}
+        values = about | partitions.bounds(row.starts_at) | {"names": names, "most": MEMBERS_A_GROUP, "first": first}
         for member in _rows(session, MEMBERS, **values):
             members[member["scenario_id"]].append(member)
     return Page(
@@ -144,7 +155,8 @@ def one(session: Session, trajectory_id: str) -> Whole:
 
 def group_of(session: Session, whole: Whole) -> Group:
     """The trajectory's group, each member with what it said in its first turns, in ``said``."""
-    found = groups(session, whole.line, whole.window, whole.head["scenario_id"]).groups[0]
+    scenario = whole.head["scenario_id"]
+    found = groups(session, whole.line, whole.window, scenario, first=whole.trajectory_id).groups[0]
     row = windows.named(session, lines.named(session, whole.line).id, whole.window)
     values: dict[str, Any] = {"ids": [member["trajectory_id"] for member in found.members], "turns": TURNS_BESIDE}
     said: dict[str, Rows] = {}
@@ -165,6 +177,7 @@ def _rows(session: Session, statement: Any, **values: Any) -> Rows:
 
 
 VERSIONS = text("select name from rlfleet.versions where name = any(:names)")
+HAS_WINDOW = text("select exists (select 1 from rlfleet.windows where line_id = :line_id and name = :name)")
 CHOICES = text("""
     select w.name from rlfleet.windows w
      where w.line_id = :line_id and exists (select 1 from rlfleet.trajectory_keys k where k.window_id = w.id)
@@ -183,7 +196,8 @@ GROUPS = text(f"""
 """)
 MEMBERS = text("""
     with members as (
-        select t.*, row_number() over (partition by t.scenario_id order by t.trajectory_id collate "C") as place
+        select t.*, row_number() over (partition by t.scenario_id order by
+                   (t.trajectory_id = cast(:first as text)) desc, t.trajectory_id collate "C") as place
           from rlfleet.trajectories t
          where t.window_id = :window_id and t.at = :at and t.scenario_id = any(:names)
     )

@@ -19,13 +19,17 @@ A_PAGE = 25
 
 @dataclass(frozen=True)
 class Judged:
-    """What a checkpoint did on one task set. ``count`` None: no verdict is known. ``missing`` were asked for."""
+    """What a checkpoint did on one task set. ``count`` None: no verdict is known. ``missing`` were asked for.
+
+    Only results with the same ``key``, which is the digest of the task set, the judge and the prompt, compare.
+    """
 
     task_set: str
     split: str
     count: Count | None
     types: dict[str, Count]
     missing: int
+    key: tuple[str, str, str] = ("", "", "")
 
 
 @dataclass(frozen=True)
@@ -108,7 +112,7 @@ def judged_of(session: Session, hashes: Sequence[str]) -> dict[str, list[Judged]
     found = results.results(session, sorted(set(hashes)))
     sets = {row.task_set_hash: row.task_set for row in session.execute(SETS, {"hashes": list(hashes)})}
     return {
-        sha: [_judged(result, sets.get(key, {})) for key, result in sorted(by_set.items(), key=_order(sets))]
+        sha: [_judged(result, key, sets.get(key, {})) for key, result in sorted(by_set.items(), key=_order(sets))]
         for sha, by_set in found.items()
     }
 
@@ -119,7 +123,9 @@ def words_of(task_set: Mapping[str, Any]) -> str:
         samples = f", {task_set['samples']} samples each" if task_set.get("samples", 1) > 1 else ""
         seeds = f"{task_set.get('count')} scenarios from seed {task_set.get('first_seed', 0)}"
         return f"{environment} {task_set.get('split')}: {seeds}{samples}"
-    return f"logs {task_set.get('since', '')} to {task_set.get('until', '')}, {task_set.get('split', 'held out')}"
+    against = f", against {task_set['against']}" if task_set.get("against") else ""
+    said = f"logs {task_set.get('since', '')} to {task_set.get('until', '')}, {task_set.get('split', 'held out')}"
+    return said + against
 
 
 def _order(sets: Mapping[str, Mapping[str, Any]]) -> Any:
@@ -129,10 +135,11 @@ def _order(sets: Mapping[str, Mapping[str, Any]]) -> Any:
     return key
 
 
-def _judged(result: Result, task_set: Mapping[str, Any]) -> Judged:
+def _judged(result: Result, task_set_hash: str, task_set: Mapping[str, Any]) -> Judged:
     types = {name: Count.of(int(k), n) for name, (k, n) in result.types.items() if n}
     count = Count.of(result.k, result.n) if result.n else None
-    return Judged(words_of(task_set), str(task_set.get("split", "held_out")), count, types, result.missing)
+    key = (task_set_hash, result.judge, result.prompt_hash)
+    return Judged(words_of(task_set), str(task_set.get("split", "held_out")), count, types, result.missing, key)
 
 
 def _listed(row: dict[str, Any], judged: Sequence[Judged]) -> Listed:

@@ -140,6 +140,8 @@ def reconcile(
     from tasks.maintain import reconcile_once
     from worker.settings import settings
 
+    if as_json and not once:
+        raise InvalidInput("--json", True, "add --once: there would be an object for each pass, without an end")
     connect()
     while True:
         done = reconcile_once()

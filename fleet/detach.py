@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from fleet.home import holder, home_path, make_home
+from fleet.home import cannot_use, holder, home_path, make_home
+from fleet.processes import ROOT
 from fleet.summary import Summary, here
 from rl.errors import StartError
 
@@ -21,22 +22,29 @@ MEND_SECONDS = 30.0
 LOOK_SECONDS = 0.5
 TAIL_LINES = 20
 LOG = "up.log"
+COMMAND = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+from fleet.cli import main
+main()
+"""
+"""Packages of ours that are named like folders of where this is called from must not be theirs."""
 
 
 def start(environ: Mapping[str, str], tell: Callable[[str], None]) -> tuple[int, Summary]:
     """Start a fleet that outlives this process; its pid, and what it is once it is up. ``tell`` hears of progress.
 
     Raises:
-        StartError: a fleet runs here already, or it did not come up; with the end of its log. One that is there but
-            not all up goes on.
+        StartError: a fleet runs here already, its home cannot be used, or the fleet did not come up; with the end of
+            its log. One that is there but not all up goes on.
     """
     if pid := holder(environ):
         raise StartError(f"a fleet runs here (pid {pid}): `rlfleet status` says how it is, `rlfleet down` ends it")
-    log = _log(home_path(environ))
-    size = log.stat().st_size if log.exists() else 0
-    with open(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600), "ab") as output:
+    log, descriptor = _log(home_path(environ))
+    with open(descriptor, "ab") as output:
+        size = output.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "fleet", "up"],
+            [sys.executable, "-P", "-c", COMMAND, str(ROOT), "up"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -83,11 +91,15 @@ def _news(found: Summary, told: set[str]) -> Iterator[str]:
             yield words
 
 
-def _log(home: Path) -> Path:
-    make_home(home)
-    folder = home / "logs"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    return folder / LOG
+def _log(home: Path) -> tuple[Path, int]:
+    """The log, and a descriptor that appends to it."""
+    log = home / "logs" / LOG
+    try:
+        make_home(home)
+        log.parent.mkdir(mode=0o700, exist_ok=True)
+        return log, os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise cannot_use(home, error) from error
 
 
 def _tail(log: Path, start: int) -> str:

@@ -33,14 +33,15 @@ def doctor(as_json: AsJson = False) -> None:
 
 def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Every finding. A check that cannot be made is one that failed."""
-    from fleet.doctor import machine, secrets, servers, versions
+    from fleet.doctor import machine, secrets, servers, variables, versions
 
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
         "versions": versions.look,
+        "variables": lambda: variables.look(environ),
         "ports": lambda: machine.ports(environ),
         "disk": lambda: machine.disk(environ),
         "memory": lambda: [machine.memory()],
-        "devices": machine.devices,
+        "devices": lambda: machine.devices(environ),
         "sandbox": lambda: [machine.sandbox()],
         "servers": lambda: servers.look(environ),
         "secrets": lambda: secrets.look(environ),
@@ -54,8 +55,9 @@ def _made(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]
 
     try:
         yield from look()
-    except (OSError, RlfleetError) as error:
-        yield fail(name, f"could not be looked at: {error}", "correct what it names, and ask again")
+    except Exception as error:
+        said = str(error) if isinstance(error, OSError | RlfleetError) else type(error).__name__
+        yield fail(name, f"could not be looked at: {said}", "correct what it names, and ask again")
 
 
 def _show(found: Iterable[Finding]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -41,17 +42,23 @@ def ask(columns: str) -> list[list[str]]:
 def shown(workers: Sequence[Present], held: Sequence[Held], uuids: Mapping[str, str]) -> list[dict[str, Any]]:
     """Each device of the workers that are there: ``device``, ``worker``, ``doing``, ``uuid`` and ``memory``.
 
-    ``uuids`` has the GPUs of this machine by the names of their devices; of others neither is known.
+    ``uuids`` has the GPUs of this machine by the names of their devices; ``uuid`` and ``memory`` of those of other
+    machines are None.
     """
     taken, found = memory() if uuids else {}, []
     owners = [one for one in workers if one.device]
     for worker in owners:
         doing = _doing(worker, owners, held)
         for device in worker.device.split("+"):
-            uuid = uuids.get(device)
+            uuid = uuids.get(device) if is_here(worker) else None
             room = taken.get(uuid) if uuid else None
             found.append({"device": device, "worker": worker.name, "doing": doing, "uuid": uuid, "memory": room})
     return found
+
+
+def is_here(worker: Present) -> bool:
+    """Whether the worker runs on this machine; those of several machines may have the same name before the ``@``."""
+    return worker.name.partition("@")[2] == socket.gethostname()
 
 
 def _doing(worker: Present, owners: Sequence[Present], held: Sequence[Held]) -> str:
@@ -59,6 +66,8 @@ def _doing(worker: Present, owners: Sequence[Present], held: Sequence[Held]) -> 
     host = worker.name.partition("@")[2]
     of_host = [one for one in held if one.owner.rpartition(":")[0] == host]
     alone = sum(one.name.partition("@")[2] == host for one in owners) == 1
+    if of_host and not alone and not is_here(worker):
+        return "not known: several workers of its machine have devices"
     for job in of_host:
         if alone or _parent(int(job.owner.rpartition(":")[2])) == worker.pid:
             return f"{job.kind} job {job.job_id} of line {job.line}" + (f" ({job.stage})" if job.stage else "")

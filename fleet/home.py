@@ -4,7 +4,7 @@
 .lock              held by the supervisor and by everything it started; its text is the supervisor's pid
 endpoints.json     where the servers are, while they are up
 processes.json     what each process does, while a supervisor lives
-postgres.password  valkey.password
+postgres.password  valkey.password  flower.password  engine.key
 pg/<major>/        one Postgres cluster
 valkey/            the append-only file
 logs/<name>.log    output of each process

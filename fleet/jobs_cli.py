@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.noted import noted
 from fleet.terminal import AsJson, connect, say, tell
 from rl.errors import InvalidInput
 from rl.protocol import JOB_KINDS
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from db.job_views import Summary
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
@@ -93,9 +96,10 @@ def requeue_job(job_id: int, as_json: AsJson = False) -> None:
     from db import jobs
 
     connect()
-    _known(job_id)
-    if not jobs.requeue(job_id):
-        raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
+    with noted("requeue job", job_id) as session:
+        _known(job_id, session)
+        if not jobs.requeue(job_id, session):
+            raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
     later = _ring()
     tell(as_json, {"job_id": job_id, "state": "queued", "later": later.strip() or None}, f"job {job_id}: queued{later}")
 
@@ -106,8 +110,9 @@ def cancel_job(job_id: int, as_json: AsJson = False) -> None:
     from db import jobs
 
     connect()
-    before = _known(job_id).state
-    state = jobs.cancel(job_id)
+    with noted("cancel job", job_id) as session:
+        before = _known(job_id, session).state
+        state = jobs.cancel(job_id, session)
     if before in ("failed", "dead"):
         words = f"put aside, it was {before}; `rlfleet jobs requeue {job_id}` opens it again"
     elif before not in ("queued", "running"):
@@ -128,7 +133,8 @@ def pause_kind(
 
     connect()
     _check_kind(kind)
-    changed = pauses.pause(kind, reason)
+    with noted("pause", kind, reason=reason) as session:
+        changed = pauses.pause(kind, reason, session)
     words = f"{kind}: paused" if changed else f"{kind}: it was paused already"
     tell(as_json, {"kind": kind, "paused": True, "changed": changed}, words)
 
@@ -143,13 +149,14 @@ def resume_kind(
 
     connect()
     _check_kind(kind)
-    changed = pauses.resume(kind)
+    with noted("resume", kind) as session:
+        changed = pauses.resume(kind, session)
     later = _ring() if changed else ""
     words = f"{kind}: resumed{later}" if changed else f"{kind}: it was not paused"
     tell(as_json, {"kind": kind, "paused": False, "changed": changed, "later": later.strip() or None}, words)
 
 
-def _known(job_id: int) -> Summary:
+def _known(job_id: int, session: Session | None = None) -> Summary:
     """The job.
 
     Raises:
@@ -157,7 +164,7 @@ def _known(job_id: int) -> Summary:
     """
     from db import job_views
 
-    found = job_views.summary(job_id)
+    found = job_views.summary(job_id, session)
     if found is None:
         raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
     return found

@@ -25,13 +25,15 @@ Phase = Literal["starting", "up", "stopping"]
 class Known:
     """What the supervisor ``pid`` has written: where it stands, its processes in the order they were started.
 
-    ``devices`` has the UUID of each GPU by the name that its worker gives it.
+    ``devices`` has the UUID of each GPU by the name that its worker gives it; ``stop_seconds`` is what stopping all of
+    it takes at most.
     """
 
     pid: int
     phase: Phase
     processes: list[Status]
     devices: dict[str, str]
+    stop_seconds: float = 0.0
 
 
 class StatesFile:
@@ -42,6 +44,7 @@ class StatesFile:
         self._written = ""
         self.phase: Phase = "starting"
         self.devices: Mapping[str, str] = {}
+        self.stop_seconds = 0.0
 
     def write(self, processes: Sequence[Status]) -> None:
         """Write what changed since the last time."""
@@ -51,6 +54,7 @@ class StatesFile:
                 "pid": os.getpid(),
                 "phase": self.phase,
                 "devices": dict(self.devices),
+                "stop_seconds": self.stop_seconds,
                 "processes": [vars(one) | {"since": one.since.isoformat()} for one in processes],
             }
         )
@@ -79,7 +83,8 @@ def read_states(path: Path, supervisor: int) -> Known | None:
         return None
     if stored["pid"] != supervisor:
         return None
-    return Known(supervisor, stored["phase"], [_status(one) for one in stored["processes"]], stored["devices"])
+    processes = [_status(one) for one in stored["processes"]]
+    return Known(supervisor, stored["phase"], processes, stored["devices"], stored["stop_seconds"])
 
 
 def _status(stored: Mapping[str, Any]) -> Status:

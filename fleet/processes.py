@@ -141,7 +141,7 @@ def _gpus(number: int, device: str) -> list[tuple[str, str]]:
 
 def _beat(chosen: Plan, number: int) -> Process:
     schedule = chosen.state / f"beat-{number}.db"
-    return _celery(chosen, f"beat-{number}", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
+    return _celery(chosen, f"beat-{number}", "-q", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
 
 
 def _flower(chosen: Plan) -> Process:

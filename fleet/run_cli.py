@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from fleet.noted import noted
 from fleet.terminal import AsJson, connect, say, tell, wide_console
 
 if TYPE_CHECKING:
@@ -45,22 +46,21 @@ def resume(name: Name, as_json: AsJson = False) -> None:
     """Have a paused run play further rounds. The patience of its early stop counts anew from here."""
     from db import runs as of_runs
 
-    _change(name, of_runs.resume, "goes on", as_json)
+    _change(name, "resume run", of_runs.resume, "goes on", as_json)
 
 
 def finish(name: Name, as_json: AsJson = False) -> None:
     """Have a run open no further round, and decide on what was trained as if all rounds had been played."""
     from db import runs as of_runs
 
-    _change(name, of_runs.finish, "ends with what it has", as_json)
+    _change(name, "finish run", of_runs.finish, "ends with what it has", as_json)
 
 
-def _change(name: str, change: Callable[[Session, str], str], becomes: str, as_json: bool) -> None:
-    from db.session import transaction
+def _change(name: str, action: str, change: Callable[[Session, str], str], becomes: str, as_json: bool) -> None:
     from tasks.ring import advance
 
     connect()
-    with transaction() as session:
+    with noted(action, name) as session:
         line = change(session, name)
     rung = advance(line)
     tell(as_json, {"run": name, "line": line, "rung": rung}, f"run {name}: {becomes}; rang {len(rung)}")

@@ -24,6 +24,8 @@ ENGINE_SECONDS = 240.0
 CRASHED_SECONDS = 60.0
 """An engine that is not there so long after its child wrote a traceback will not come by itself."""
 TAIL_LINES = 15
+SERVERS_SECONDS = 60.0
+"""What both servers may take to stop."""
 
 
 class Fleet:
@@ -72,7 +74,9 @@ class Fleet:
         self._supervisor = Supervisor(self.home, self._note)
         self._steps.append(self._supervisor.stop)
         self._states.devices = self.plan.device_uuids()
-        self._supervisor.start(processes.processes(self.plan))
+        chosen = processes.processes(self.plan)
+        self._states.stop_seconds = sum(one.stop_timeout for one in chosen) + SERVERS_SECONDS
+        self._supervisor.start(chosen)
         self._states.phase = "up"
         self._note()
 
@@ -128,15 +132,18 @@ class Fleet:
     def _stop(self) -> None:
         from db.session import dispose
 
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second ctrl-C must not leave half of it running
+        # A second ctrl-C, or whoever else ends us meanwhile, must not leave half of it running.
+        previous = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             dispose()
-            if self._steps and hasattr(self, "_states"):
+            if self._steps and hasattr(self, "_servers"):
                 self._states.phase = "stopping"
+                self._note()
             while self._steps:
                 self._steps.pop()()
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for one, handler in previous.items():
+                signal.signal(one, handler)
 
 
 class ChildLogs:
@@ -171,4 +178,5 @@ class ChildLogs:
 
 
 def _leave(_: int, __: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(143)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fleet.home import Endpoints
+from fleet.gpus import is_here
+from fleet.home import Endpoints, is_alive
 from fleet.probes import Said, ask
 from fleet.process import State, Status
 from fleet.process_states import Known
@@ -24,6 +25,8 @@ START_SECONDS = 120.0
 ENGINE_SECONDS = 300.0
 """What loading the first model may take."""
 WORKER = "worker-"
+PAGES = {"gateway": "/health", "admin": "/ready", "flower": "/healthcheck"}
+"""Where each server says whether it is well."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,10 @@ class Reason:
 
 
 def of_processes(known: Known, logs: Path) -> Iterator[Reason]:
-    """What the supervisor knows: the phase, and processes that do not run."""
+    """What the supervisor knows: whether it is there itself, the phase, and processes that do not run."""
+    if not is_alive(known.pid):
+        words = f"the supervisor (pid {known.pid}) is gone, and what it has started ends"
+        yield Reason("degraded", f"{words}: wait for `rlfleet status` to say stopped, then `rlfleet up --detach`")
     if known.phase == "starting":
         yield Reason("starting", "the fleet is being started: ask again in a few seconds")
     if known.phase == "stopping":
@@ -52,7 +58,7 @@ def of_processes(known: Known, logs: Path) -> Iterator[Reason]:
 
 def of_workers(known: Known, workers: Iterable[Present], logs: Path) -> Iterator[Reason]:
     """Workers that run and have not announced themselves in the database, or fell silent."""
-    silent = {one.name.partition("@")[0]: one.silent_seconds for one in workers}
+    silent = {one.name.partition("@")[0]: one.silent_seconds for one in workers if is_here(one)}
     for one in known.processes:
         name = one.name.removeprefix(WORKER)
         if one.name.startswith(WORKER) and one.state is State.RUNNING and not _is_there(silent.get(name)):
@@ -63,9 +69,9 @@ def of_workers(known: Known, workers: Iterable[Present], logs: Path) -> Iterator
 def of_pages(known: Known, endpoints: Endpoints, logs: Path, look: Callable[[str], Said] = ask) -> Iterator[Reason]:
     """Servers of ours whose health page does not say yes."""
     running = {one.name: one for one in known.processes if one.state is State.RUNNING}
-    pages = {"gateway": (endpoints.gateway_url, "/health"), "admin": (endpoints.admin_url, "/ready")}
-    pages["flower"] = (endpoints.flower_url, "/healthcheck")
-    for name, (url, page) in pages.items():
+    urls = {"gateway": endpoints.gateway_url, "admin": endpoints.admin_url, "flower": endpoints.flower_url}
+    for name, page in PAGES.items():
+        url = urls[name]
         if name not in running or url is None:
             continue
         said = look(f"{url}{page}")
@@ -74,6 +80,16 @@ def of_pages(known: Known, endpoints: Endpoints, logs: Path, look: Callable[[str
             yield Reason(_patience(running[name], START_SECONDS), f"{name} does not answer at {url}: {remedy}")
         elif said.status != 200:
             yield _unwell(name, said, known, running[name], logs)
+
+
+def of_remote_pages(urls: Mapping[str, str | None], look: Callable[[str], Said] = ask) -> Iterator[Reason]:
+    """Servers that other machines supervise, as far as their addresses are known here."""
+    for name, page in PAGES.items():
+        if url := urls[name]:
+            status = look(f"{url.rstrip('/')}{page}").status
+            if status != 200:
+                words = f"{name} at {url} " + (f"answers {status}" if status else "does not answer")
+                yield Reason("degraded", f"{words}: look at it, or correct RLFLEET_{name.upper()}_URL")
 
 
 def of_remote(workers: Iterable[Present]) -> Iterator[Reason]:

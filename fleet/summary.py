@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 
 from fleet import gpus, standing, valkey
-from fleet.home import holder, home_path, read_endpoints
+from fleet.home import Endpoints, holder, home_path, read_endpoints
 from fleet.process import Status
 from fleet.process_states import Known, read_states
 from fleet.standing import Reason
@@ -25,6 +25,7 @@ SECONDS = 4.0
 NO_FLEET = (
     "no fleet runs here: `rlfleet up --detach` starts one; DATABASE_URL and REDIS_URL name one that runs elsewhere"
 )
+STALE = "of this shell names a fleet that is no more: open another shell, or unset it"
 NO_WORKER = (
     "no worker has announced itself in this database: start workers (docs/operations.md), or unset DATABASE_URL "
     "to look at the fleet of this machine"
@@ -84,9 +85,26 @@ def read(environ: Mapping[str, str]) -> Summary:
     """
     supervisor, endpoints = holder(environ), read_endpoints(home_path(environ))
     given = environ.get("DATABASE_URL")
-    if given and (supervisor is None or (endpoints is not None and endpoints.database_url != given)):
+    if not given or (supervisor is not None and (endpoints is None or endpoints.database_url == given)):
+        return here(environ)
+    if not (stale := _stale(environ, endpoints)):
         return _remote(environ)
-    return here(environ)
+    found = here(environ)
+    found.reasons += [Reason("degraded", f"{name} {STALE}") for name in stale]
+    return found
+
+
+def _stale(environ: Mapping[str, str], endpoints: Endpoints | None) -> list[str]:
+    """Variables with the URL of a server of this home that does not run; `rlfleet env` once printed them."""
+    now = {"DATABASE_URL": endpoints and endpoints.database_url, "REDIS_URL": endpoints and endpoints.redis_url}
+    files = {"DATABASE_URL": "postgres.password", "REDIS_URL": "valkey.password"}
+    home = home_path(environ)
+    found = []
+    for name, file in files.items():
+        given = environ.get(name)
+        if given and given != now[name] and (home / file).is_file() and (home / file).read_text() in given:
+            found.append(name)
+    return found
 
 
 def here(environ: Mapping[str, str]) -> Summary:
@@ -119,6 +137,7 @@ def _remote(environ: Mapping[str, str]) -> Summary:
         for one in workers
     ]
     found.process_reasons += standing.of_remote(workers)
+    found.reasons += [*standing.of_remote_pages(found.urls), *_of_beats(workers)]
     if found.has_rows and not workers:
         found.is_there = False
         found.reasons.insert(0, Reason("degraded", NO_WORKER))
@@ -147,6 +166,7 @@ def _fill(found: Summary, uuids: Mapping[str, str]) -> list[Present]:
     found.queues = [vars(one) for one in waiting]
     found.gpus = gpus.shown(present, held, uuids)
     for one in lines:
+        found.reasons += _of_controls(one)
         if one["stable"]:
             found.stable[one["line"]] = {"version": one["stable"], "share": one["share"]}
         if one["canary"]:
@@ -163,6 +183,26 @@ def _of_broker(url: str) -> Iterator[Reason]:
     except (OSError, ValueError, RedisError):
         remedy = "start it, or correct REDIS_URL; jobs wait in the database meanwhile"
         yield Reason("degraded", f"the broker does not answer, so that nothing is begun: {remedy}")
+
+
+def _of_beats(workers: Iterable[Present]) -> Iterator[Reason]:
+    """Of beats elsewhere nothing is known but the ticks that came."""
+    from db.workers import is_beat_silent
+    from tasks.maintain import BEAT
+
+    if any(workers) and is_beat_silent(*BEAT):
+        yield Reason("degraded", "no beat was heard for minutes: start one, or see why it ended in its log")
+
+
+def _of_controls(line: Mapping[str, Any]) -> Iterator[Reason]:
+    """What a person has set, and may have forgotten."""
+    name = line["line"]
+    if line["killed"]:
+        back = f"`rlfleet kill --off --line {name} --reason TEXT`"
+        yield Reason("degraded", f"line {name} is killed, so that the base model answers: {back}")
+    if line["pinned"]:
+        back = f"`rlfleet pin --clear --line {name} --reason TEXT`"
+        yield Reason("degraded", f"line {name} is pinned to {line['pinned']}: {back}")
 
 
 def _of_queues(queues: Iterable[Queue]) -> Iterator[Reason]:

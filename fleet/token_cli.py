@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fleet.noted import actor
 from fleet.terminal import AsJson, connect, errors, tell, wide_console
 from rl.errors import InvalidInput
 
@@ -75,4 +75,4 @@ def revoke(name: str, as_json: AsJson = False) -> None:
 
 
 def _me() -> str:
-    return f"{getpass.getuser()}@shell"
+    return f"{actor()}@shell"

@@ -16,6 +16,7 @@ from fleet.terminal import AsJson, connect, console, errors, say
 from rl.errors import StartError
 
 STOP_SECONDS = 120.0
+"""How long `rlfleet down` waits at least; longer where the processes have more time to stop."""
 FIRST_TOKEN = "rlfleet token create NAME"  # noqa: S105 - a command
 
 
@@ -69,18 +70,22 @@ def _tell(pid: int, home: str, urls: dict[str, Any], devices: list[str], *, as_j
 
 def down(as_json: AsJson = False) -> None:
     """Stop what `rlfleet up` started on this machine, and wait until nothing is left. Data stay."""
-    from fleet.home import holder
+    from fleet.home import holder, home_path
+    from fleet.process_states import read_states
 
     pid = holder(os.environ)
     if not pid:
         raise StartError("no fleet runs here; RLFLEET_HOME names another one")
-    with contextlib.suppress(ProcessLookupError):  # it was just about to end by itself
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
+    known = read_states(home_path(os.environ), pid)
+    if known is None or known.phase != "stopping":
+        with contextlib.suppress(ProcessLookupError):  # it was just about to end by itself
+            os.kill(pid, signal.SIGTERM)
+    seconds = max(STOP_SECONDS, known.stop_seconds if known else 0.0)
+    deadline = time.monotonic() + seconds
     while holder(os.environ) == pid or _runs(pid):
         if time.monotonic() > deadline:
-            remedy = "wait and run `rlfleet down` again; the logs folder of its home says what it waits for"
-            raise StartError(f"the fleet of process {pid} did not end within {STOP_SECONDS:.0f} s: {remedy}")
+            remedy = "run `rlfleet down` again to wait for it; the logs folder of its home says what it waits for"
+            raise StartError(f"the fleet of process {pid} did not end within {seconds:.0f} s: {remedy}")
         time.sleep(0.2)
     if as_json:
         typer.echo(json.dumps({"schema": 1, "stopped": pid}))

@@ -53,6 +53,13 @@ def needs_all(config: TrainConfig) -> bool:
     return isinstance(config, Grouped) and (_baseline(config) == "batch_normalised" or config.lone == "pooled")
 
 
+def needs_tokens(config: TrainConfig) -> bool:
+    """Whether an advantage depends on how much was said, and not on scores alone."""
+    if not isinstance(config, Grouped | Ppo):
+        return False
+    return config.overlong is not None or (isinstance(config, Grouped) and _baseline(config) == "batch_normalised")
+
+
 def lessons(config: TrainConfig, learners: Sequence[Learner]) -> list[Lesson]:
     """What each of ``learners`` teaches: all rows that the trainer could use of some groups, or of the dataset.
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import smtplib
 import ssl
+import time
 from datetime import datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from celery.utils.log import get_task_logger
@@ -16,12 +18,18 @@ from tasks.alert_remedies import remedy_of
 from tasks.settings import AlertSettings
 
 if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
+
     from db.alerts import Alert
 
 log = get_task_logger(__name__)
 
 TIMEOUT_SECONDS = 5.0
-"""For each answer of the mail server."""
+"""For each answer of the mail server but that to the text."""
+TEXT_SECONDS = 15.0
+"""Some servers look for spam before they answer to the text; one that is left then may have taken it."""
+TOTAL_SECONDS = 20.0
+"""For all answers together."""
 PORTS = {"smtp": 25, "smtps": 465}
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DETAIL_LENGTH = 2000
@@ -43,6 +51,9 @@ def mail(settings: AlertSettings, one: Alert) -> tuple[str | None, bool]:
     except (OSError, smtplib.SMTPException) as error:
         said = str(error) if isinstance(error, smtplib.SMTPNotSupportedError) else type(error).__name__
         return f"mail: no answer ({said}); is RLFLEET_SMTP_URL right and the server up?", False
+    except ValueError as error:  # of the URL, and not of this alert alone
+        remedy = "RLFLEET_SMTP_URL needs a valid name of a host, and an ASCII user and password"
+        return f"mail: it cannot be sent ({type(error).__name__}); {remedy}", False
     if refused:  # the others have it: a second copy for them would help nobody
         log.warning(
             "alert %s: the mail server refused %s of its recipients (%s)", one.alert_id, len(refused), _codes(refused)
@@ -60,12 +71,8 @@ def _send(settings: AlertSettings, made: EmailMessage) -> dict[str, tuple[int, b
     host, port = url.hostname or "", url.port or PORTS[url.scheme]
     context = ssl.create_default_context()
     is_tls = url.scheme == "smtps"
-    made_by = (
-        smtplib.SMTP_SSL(host, port, timeout=TIMEOUT_SECONDS, context=context)
-        if is_tls
-        else smtplib.SMTP(host, port, timeout=TIMEOUT_SECONDS)
-    )
-    with made_by as server:
+    server = _TlsSession(host, port, context=context) if is_tls else _Session(host, port)
+    try:
         server.ehlo()
         if not is_tls and server.has_extn("starttls"):
             server.starttls(context=context)
@@ -75,6 +82,38 @@ def _send(settings: AlertSettings, made: EmailMessage) -> dict[str, tuple[int, b
         if url.username:
             server.login(unquote(url.username), unquote(url.password or ""))
         return server.send_message(made, from_addr=settings.mail_from, to_addrs=settings.recipients)
+    finally:
+        with contextlib.suppress(OSError):  # whatever it says to that, a message that it took is taken
+            server.quit()
+        server.close()
+
+
+class _Session(smtplib.SMTP):
+    """Gives each answer its time, and all of them together theirs."""
+
+    def __init__(self, host: str, port: int, **options: Any) -> None:
+        self._until, self._patience = time.monotonic() + TOTAL_SECONDS, TIMEOUT_SECONDS
+        super().__init__(host, port, timeout=TIMEOUT_SECONDS, **options)
+
+    def getreply(self) -> tuple[int, bytes]:
+        left = self._until - time.monotonic()
+        if left <= 0:
+            self.close()
+            raise smtplib.SMTPServerDisconnected("it answered too slowly")
+        if self.sock is not None:
+            self.sock.settimeout(min(self._patience, left))
+        return super().getreply()
+
+    def data(self, msg: Buffer | str) -> tuple[int, bytes]:
+        self._patience = TEXT_SECONDS
+        try:
+            return super().data(msg)
+        finally:
+            self._patience = TIMEOUT_SECONDS
+
+
+class _TlsSession(_Session, smtplib.SMTP_SSL):
+    """The same under TLS from the first byte."""
 
 
 def message(settings: AlertSettings, one: Alert) -> EmailMessage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MOST = 120
@@ -13,10 +13,16 @@ NOT_DRAWN = {"eta_seconds", "prepared"}
 class Curves:
     """The metrics by step. ``rows`` is ``{"step": [...], "loss": [...], ...}``, null where a step did not say one."""
 
-    def __init__(self) -> None:
-        self._every = 1
-        self._seen = 0
-        self._steps: list[tuple[int, dict[str, float]]] = []
+    def __init__(self, earlier: Mapping[str, Sequence[Any]] | None = None, last: int = 0) -> None:
+        """``earlier`` are the ``rows`` of the attempt that this one goes on from, at step ``last``."""
+        steps = [int(step) for step in (earlier or {}).get("step", ()) if step <= last]
+        named = {name: points for name, points in (earlier or {}).items() if name != "step"}
+        self._steps: list[tuple[int, dict[str, float]]] = [
+            (step, {name: points[at] for name, points in named.items() if points[at] is not None})
+            for at, step in enumerate(steps)
+        ]
+        self._every = max(1, steps[1] - steps[0]) if len(steps) > 1 else 1
+        self._seen = len(steps) * self._every
 
     def add(self, step: int, metrics: Mapping[str, float]) -> None:
         """One more step; preparing, which is step 0, is none."""

@@ -233,34 +233,40 @@ def daily_training() -> list[int]:
 
 
 def train_when_ready(
-    line: str, *, by_itself: bool = False, force: bool = False, most: int | None = None
+    line: str,
+    *,
+    by_itself: bool = False,
+    force: bool = False,
+    most: int | None = None,
+    session: Session | None = None,
 ) -> tuple[list[int], Readiness | None]:
     """Ask for a version of all that waits on the line if that is enough. The job's id if so, and what it rests on.
 
     The readiness is None where nothing waits. ``by_itself`` leaves alone lines that train only when somebody asks.
     ``force`` asks also where it is not enough. With ``most``, whole windows, the oldest first, until they hold so many
-    trajectories.
+    trajectories. In the caller's transaction where a ``session`` is given. The job may have ended: it is not asked for
+    twice.
 
     Raises:
         InvalidInput: no such line.
         InvalidSettings: a threshold of the environment cannot be used.
     """
     from db import lines, planning, readiness
-    from db.session import transaction
+    from db.session import within
     from rl import planner
 
-    with transaction() as session:
-        row = lines.named(session, line)
-        state = planning.line_state(session, row)
-        waiting = waiting_windows(session, row, state)
+    with within(session) as mine:
+        row = lines.named(mine, line)
+        state = planning.line_state(mine, row)
+        waiting = waiting_windows(mine, row, state)
         if not waiting or state.config.train is None or (by_itself and not state.config.automatic):
             return [], None
-        found = readiness.readiness_of(session, row)
+        found = readiness.readiness_of(mine, row)
         if not found.ready and not force:
             log.info("line %s is not trained: %s", line, found.reason)
             return [], found
-        chosen = waiting if most is None else _oldest(session, row, waiting, most)
-        return [planning.request(session, row.id, planner.train(state, *chosen))], found
+        chosen = waiting if most is None else _oldest(mine, row, waiting, most)
+        return [planning.request(mine, row.id, planner.train(state, *chosen))], found
 
 
 def _oldest(session: Session, line: Line, waiting: Sequence[WindowState], most: int) -> list[WindowState]:

@@ -53,7 +53,8 @@ def _follow(
 ) -> tuple[dict[int, CheckpointWritten], Done | Failed]:
     written = _carried(command, lease)
     moved, progress, resume, pausing = time.monotonic(), None, None, False
-    curves = Curves()
+    earlier = (lease.claim.resume or {}) if command.resume else {}
+    curves = Curves(earlier.get("curves"), int(earlier.get("step", 0)))
     for event in child.train(command):
         now = time.monotonic()
         if event is not None:
@@ -67,7 +68,7 @@ def _follow(
         elif isinstance(event, CheckpointWritten):
             written[event.step] = event
         elif isinstance(event, StateSaved):
-            resume = _resume(event, written)
+            resume = _resume(event, written) | ({"curves": rows} if (rows := curves.rows()) else {})
             lease.renew(progress, resume)
         elif isinstance(event, Paused):
             raise Drained(f"the worker is going down after step {event.step}", resume)

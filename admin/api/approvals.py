@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from admin.access import Operator, Viewer
 from admin.acting import acting
-from admin.api.shapes import PROBLEMS, AnyLine, Body, LineName, Reason, VersionName
+from admin.api.meant import version_meant
+from admin.api.shapes import PROBLEMS, AnyLine, Body, LineOfVersion, Reason, VersionName
 from admin.errors import not_found
 from db import approvals, lines, version_summaries
 from db.approvals import Approval, Asked
@@ -55,10 +56,10 @@ def list_approvals(_: Viewer, line: AnyLine = None) -> Approvals:
 
 
 @router.post("/{version}/approve")
-def approve(version: VersionName, caller: Operator, line: LineName = "main") -> Said:
+def approve(version: VersionName, caller: Operator, line: LineOfVersion = None) -> Said:
     """Carry the newest decision about the version out. 400 where nothing waits, or what it rests on is not so now."""
-    with acting(caller, "approve", version), transaction() as session:
-        name = lines.full_name(session, version, line)
+    with acting(caller, "approve", version, line=line) as session:
+        name = version_meant(session, version, line)
         if version_summaries.summary(session, name) is None:
             raise not_found(f"version {name}", "GET /api/admin/approvals lists those that wait")
         found = approvals.approve(session, name, caller.actor)
@@ -66,10 +67,10 @@ def approve(version: VersionName, caller: Operator, line: LineName = "main") -> 
 
 
 @router.post("/{version}/refuse")
-def refuse(version: VersionName, body: Why, caller: Operator, line: LineName = "main") -> Said:
+def refuse(version: VersionName, body: Why, caller: Operator, line: LineOfVersion = None) -> Said:
     """Say no: the version is rejected."""
-    with acting(caller, "refuse", version, reason=body.reason), transaction() as session:
-        name = lines.full_name(session, version, line)
+    with acting(caller, "refuse", version, line=line, reason=body.reason) as session:
+        name = version_meant(session, version, line)
         if version_summaries.summary(session, name) is None:
             raise not_found(f"version {name}", "GET /api/admin/approvals lists those that wait")
         found = approvals.refuse(session, name, body.reason, caller.actor)

@@ -12,7 +12,7 @@ from admin import probes
 from admin.access import Viewer
 from admin.api.shapes import PROBLEMS, Problem
 from admin.probes import Broker, Disk, Process
-from db.session import transaction
+from db import migrate
 from db.workers import Present
 from rl.errors import DatabaseUnavailable
 
@@ -46,21 +46,30 @@ class Details(BaseModel):
 
 
 @router.get("/live")
-def live() -> Health:
+async def live() -> Health:
     """200 for as long as the process serves at all."""
     return Health(status="ok")
 
 
 @router.get("/ready", responses={503: {"model": Health}})
 def ready(response: Response) -> Health:
-    """200 when the database answers and has our tables, else 503."""
+    """200 when the database answers and has the tables that this version knows, else 503."""
     try:
-        with transaction(PATIENCE_SECONDS) as session:
-            session.connection().exec_driver_sql("select 1 from rlfleet.lines limit 1")
+        found = migrate.revision(PATIENCE_SECONDS)
     except DatabaseUnavailable:
-        response.status_code = 503
-        return Health(status="unavailable", reason="the database does not answer, or has no tables of ours")
+        return _unavailable(response, "the database does not answer")
+    if found.current is None:
+        return _unavailable(response, "the database has no tables of ours: `rlfleet migrate` makes them")
+    if not found.is_newest:
+        remedy = "`rlfleet migrate` brings an older one up to date"
+        words = f"the database is at revision {found.current}, this version needs {found.newest}: {remedy}"
+        return _unavailable(response, words)
     return Health(status="ok")
+
+
+def _unavailable(response: Response, reason: str) -> Health:
+    response.status_code = 503
+    return Health(status="unavailable", reason=reason)
 
 
 @router.get(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel
@@ -16,6 +16,9 @@ from db.job_states import State
 from db.job_views import Delivered, Summary
 from db.session import transaction
 from tasks import ring
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 router = APIRouter(prefix="/api/admin/jobs", tags=["jobs"], responses=PROBLEMS)
 Kind = Literal["collect", "score", "train", "evaluate", "decide"]
@@ -82,14 +85,13 @@ def show_job(job_id: RowId, _: Viewer) -> Job:
 @router.post("/{job_id}/requeue")
 def requeue(job_id: RowId, caller: Operator) -> Changed:
     """Give a failed, dead or cancelled job new attempts. 409 in any other state."""
-    with acting(caller, "requeue job", job_id):
-        before = _known(job_id)
-        if not jobs.requeue(job_id):
+    with acting(caller, "requeue job", job_id) as session:
+        before = _known(job_id, session)
+        if not jobs.requeue(job_id, session):
             raise Refused(
                 409, f"job {job_id} is {before.state}", "only a failed, dead or cancelled job can be queued again"
             )
-        remark = ring.ring_or_later()
-    return _changed(before, remark)
+    return _changed(before, ring.ring_or_later())
 
 
 @router.post("/{job_id}/cancel")
@@ -98,14 +100,14 @@ def cancel(job_id: RowId, caller: Operator) -> Changed:
 
     A job that is over stays as it is.
     """
-    with acting(caller, "cancel job", job_id):
-        before = _known(job_id)
-        jobs.cancel(job_id)
+    with acting(caller, "cancel job", job_id) as session:
+        before = _known(job_id, session)
+        jobs.cancel(job_id, session)
     return _changed(before)
 
 
-def _known(job_id: int) -> Summary:
-    found = job_views.summary(job_id)
+def _known(job_id: int, session: Session | None = None) -> Summary:
+    found = job_views.summary(job_id, session)
     if found is None:
         raise not_found(f"job {job_id}", "GET /api/admin/jobs lists them")
     return found

@@ -49,15 +49,14 @@ def list_pauses(_: Viewer) -> Pauses:
 @router.post("/{kind}/pause")
 def pause(kind: Kind, body: Why, caller: Operator) -> KindChanged:
     """Start no more jobs of the kind until it is resumed. Running ones go on."""
-    with acting(caller, "pause", kind, reason=body.reason):
-        changed = pauses.pause(kind, body.reason)
+    with acting(caller, "pause", kind, reason=body.reason) as session:
+        changed = pauses.pause(kind, body.reason, session)
     return KindChanged(kind=kind, paused=True, changed=changed)
 
 
 @router.post("/{kind}/resume")
 def resume(kind: Kind, caller: Operator) -> KindChanged:
     """Start jobs of the kind again. Dead ones stay dead: requeue them when their cause is gone."""
-    with acting(caller, "resume", kind):
-        changed = pauses.resume(kind)
-        remark = ring.ring_or_later()
-    return KindChanged(kind=kind, paused=False, changed=changed, remark=remark)
+    with acting(caller, "resume", kind) as session:
+        changed = pauses.resume(kind, session)
+    return KindChanged(kind=kind, paused=False, changed=changed, remark=ring.ring_or_later())

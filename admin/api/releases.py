@@ -9,7 +9,8 @@ from pydantic import BaseModel, Field
 
 from admin.access import Operator, Viewer
 from admin.acting import acting
-from admin.api.shapes import PROBLEMS, AnyLine, Body, LineName, LinePath, Reason, VersionWord
+from admin.api.meant import version_meant
+from admin.api.shapes import PROBLEMS, AnyLine, Body, LineName, LineOfVersion, LinePath, Reason, VersionWord
 from db import controls, deployments, lines, release_history, rollbacks, versions
 from db.released import by_line
 from db.session import transaction
@@ -146,16 +147,14 @@ def list_releases(_: Viewer, line: AnyLine = None) -> Releases:
 
 
 @router.post("/deploy")
-def deploy(body: Deploy, caller: Operator, line: LineName = "main") -> Deployed:
-    """Release a version by hand. The same again changes nothing."""
+def deploy(body: Deploy, caller: Operator, line: LineOfVersion = None) -> Deployed:
+    """Release a version by hand. The same again changes nothing. 400 for a version of another line."""
     share, how = body.rolloutPercentage, body.strategy
-    with (
-        acting(caller, "deploy", body.modelVersion, strategy=how, share=share, reason=body.reason),
-        transaction() as session,
-    ):
+    detail = {"line": line, "strategy": how, "share": share, "reason": body.reason}
+    with acting(caller, "deploy", body.modelVersion, **detail) as session:
         found = deployments.deploy(
             session,
-            lines.full_name(session, body.modelVersion, line),
+            version_meant(session, body.modelVersion, line),
             body.reason,
             caller.actor,
             strategy=how,
@@ -169,7 +168,7 @@ def deploy(body: Deploy, caller: Operator, line: LineName = "main") -> Deployed:
 @router.post("/rollback")
 def roll_back(body: Rollback, caller: Operator, line: LineName = "main") -> RolledBack:
     """End the canary, or go back to a version that was stable before. The version that is left is rejected."""
-    with acting(caller, "rollback", line, to=body.targetVersion, reason=body.reason), transaction() as session:
+    with acting(caller, "rollback", line, to=body.targetVersion, reason=body.reason) as session:
         to = body.targetVersion and lines.full_name(session, body.targetVersion, line)
         found = rollbacks.roll_back(session, line, to, body.reason, caller.actor)
     return RolledBack(**vars(found))
@@ -178,7 +177,7 @@ def roll_back(body: Rollback, caller: Operator, line: LineName = "main") -> Roll
 @router.post("/lines/{line}/pin")
 def pin(line: LinePath, body: Pin, caller: Operator) -> Pinned:
     """Let one version answer all agents of a line, whatever is released, until the pin is cleared."""
-    with acting(caller, "pin", line, version=body.version, reason=body.reason), transaction() as session:
+    with acting(caller, "pin", line, version=body.version, reason=body.reason) as session:
         line_id = lines.named(session, line).id
         name = body.version and lines.full_name(session, body.version, line)
         version_id = versions.named(session, name)[0].id if name else None
@@ -189,6 +188,6 @@ def pin(line: LinePath, body: Pin, caller: Operator) -> Pinned:
 @router.post("/lines/{line}/kill")
 def kill(line: LinePath, body: Kill, caller: Operator) -> Killed:
     """Take all versions of a line away from its agents at once, or give them back. Nothing else changes."""
-    with acting(caller, "kill" if body.on else "kill off", line, reason=body.reason), transaction() as session:
+    with acting(caller, "kill" if body.on else "kill off", line, reason=body.reason) as session:
         changed = controls.kill(session, lines.named(session, line).id, body.on, body.reason, caller.actor)
     return Killed(line=line, killed=body.on, changed=changed)

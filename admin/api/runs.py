@@ -107,17 +107,16 @@ def finish(run: RunName, caller: Operator) -> GoesOn:
 
 
 def _change(run: str, caller: Caller, action: str, change: Callable[..., str]) -> GoesOn:
-    with acting(caller, action, run):
-        with transaction() as session:
-            try:
-                lines.run_named(session, run)
-            except InvalidInput as error:
-                raise not_found(f"run {run}", error.remedy) from None
-            line = change(session, run)
+    with acting(caller, action, run) as session:
         try:
-            rang, remark = ring.advance(line), ""
-        except BrokerUnavailable as error:
-            rang, remark = [], str(error)
+            lines.run_named(session, run)
+        except InvalidInput as error:
+            raise not_found(f"run {run}", error.remedy) from None
+        line = change(session, run)
+    try:
+        rang, remark = ring.advance(line), ""
+    except BrokerUnavailable as error:
+        rang, remark = [], str(error)
     with transaction() as session:
         state = lines.run_named(session, run).state
     return GoesOn(run=run, state=state, rang=rang, remark=remark)

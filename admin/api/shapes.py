@@ -12,6 +12,10 @@ LARGEST_ID = 2**63 - 1
 LineWord = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 LineName = Annotated[LineWord, Query(description="the line of versions")]
 LinePath = Annotated[LineWord, Path(description="the line of versions")]
+LineOfVersion = Annotated[
+    LineWord | None,
+    Query(description="the version's line; left out: main for v1.0.3, for a whole name whichever it is of"),
+]
 AnyLine = Annotated[LineWord | None, Query(description="only of this line of versions; left out: of all")]
 VersionWord = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
 """A version's whole name, or ``v1.0.3`` of the line."""

@@ -9,13 +9,14 @@ from pydantic import BaseModel
 
 from admin.access import Operator, Viewer
 from admin.acting import acting
+from admin.api.meant import version_meant
 from admin.api.shapes import (
     PROBLEMS,
     AnyLine,
     Before,
     Body,
     Limit,
-    LineName,
+    LineOfVersion,
     Reason,
     VersionName,
     VersionWord,
@@ -83,10 +84,10 @@ def list_versions(
 
 
 @router.get("/versions/{version}")
-def show_version(version: VersionName, _: Viewer, line: LineName = "main") -> Version:
+def show_version(version: VersionName, _: Viewer, line: LineOfVersion = None) -> Version:
     """One version with its checkpoints, their evaluations, and what was decided about it."""
     with transaction() as session:
-        name = lines.full_name(session, version, line)
+        name = version_meant(session, version, line)
         found = version_summaries.summary(session, name)
         if found is None:
             raise _unknown(name)
@@ -99,10 +100,10 @@ def show_version(version: VersionName, _: Viewer, line: LineName = "main") -> Ve
 
 
 @router.post("/versions/{version}/reject")
-def reject(version: VersionName, body: Why, caller: Operator, line: LineName = "main") -> Rejected:
+def reject(version: VersionName, body: Why, caller: Operator, line: LineOfVersion = None) -> Rejected:
     """Give a candidate up: nothing waits for it, and it is never released. 400 for a version that was released."""
-    with acting(caller, "reject", version, reason=body.reason), transaction() as session:
-        name = lines.full_name(session, version, line)
+    with acting(caller, "reject", version, line=line, reason=body.reason) as session:
+        name = version_meant(session, version, line)
         if version_summaries.summary(session, name) is None:
             raise _unknown(name)
         found = rejecting.reject(session, name, body.reason, caller.actor)
@@ -113,11 +114,11 @@ def reject(version: VersionName, body: Why, caller: Operator, line: LineName = "
 def list_evaluations(
     version: Annotated[VersionWord, Query(description="such as babylon-agent-v1.0.3, or v1.0.3 of the line")],
     _: Viewer,
-    line: LineName = "main",
+    line: LineOfVersion = None,
 ) -> Evaluations:
     """Each checkpoint of the version on each set of scenarios: counts, 80 % intervals, and both by scenario type."""
     with transaction() as session:
-        name = lines.full_name(session, version, line)
+        name = version_meant(session, version, line)
         if version_summaries.summary(session, name) is None:
             raise _unknown(name)
         found = evaluation_counts.of_version(session, versions.named(session, name)[0])

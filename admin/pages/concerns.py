@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from admin.pages.formats import duration
 from db.alerts import Alert
+from db.approvals import Asked
 from db.job_views import Summary
 from db.pauses import Paused
 from db.queues import Queue
@@ -16,30 +17,26 @@ from db.workers import PRESENT_SECONDS, Present
 QUEUE_SECONDS = 900
 """A job that could begin and waits longer is worth a look."""
 WORDS = {
-    "approval_waiting": "a decision about {subject} waits for a person",
     "beat_silent": "no beat sends the schedule",
-    "canary_finished": "the canary {subject} is the stable version now",
     "canary_rolled_back": "the canary {subject} was rolled back",
     "canary_unwatched": "nobody looks at the canary {subject}",
     "canary_without_rewards": "the canary {subject} gets too few rewards to be judged",
     "capture_refused": "calls that the gateway kept could not be stored",
     "early_stop": "the run {subject} stopped early",
-    "kind_paused": "jobs of kind {subject} were paused",
     "message_rejected": "messages arrive that no task can be made of: {subject}",
-    "queue_old": "jobs in queue {subject} wait too long",
-    "worker_silent": "worker {subject} fell silent",
 }
 REMEDIES = {
-    "approval_waiting": "approve it or refuse it on the page of its version",
     "beat_silent": "start a beat: `rlfleet up` does",
     "canary_rolled_back": "see why on the page of its version, before another one is tried",
     "capture_refused": "look at the folder that the alert names; the gateway's log says why",
-    "kind_paused": "mend what the jobs died of, then `rlfleet jobs resume {subject}`",
     "message_rejected": "stop whoever sends them; `rlfleet status` shows an example",
-    "queue_old": "start workers for the queue, or wait for the backlog",
-    "worker_silent": "look at its machine and its log; `rlfleet up` starts it again",
 }
-OF_VERSIONS = {name for name in WORDS if name.startswith(("approval", "canary"))}
+TOLD_OF_ROWS = {"approval_waiting", "job_dead", "kind_paused", "queue_old", "worker_silent"}
+"""Alerts of what the rows say as well, which know when it is over."""
+GOOD = {"canary_finished"}
+ALERT_SECONDS = 7200
+"""An alert is told of for so long; what goes on is raised again every hour."""
+OF_VERSIONS = {name for name in WORDS if name.startswith("canary")}
 SHOWN = 8
 Tone = Literal["warn", "bad"]
 
@@ -93,17 +90,26 @@ def of_workers(workers: Iterable[Present], queues: Iterable[Queue]) -> Iterator[
 def of_candidates(candidates: Iterable[Mapping[str, Any]]) -> Iterator[Concern]:
     """Versions that wait for what does not come by itself: their words name the command that goes on."""
     for one in candidates:
-        for words in filter(lambda said: "`rlfleet" in said, one["waits"]):
+        for words in filter(lambda said: one["version"] is None or "`rlfleet" in said, one["waits"]):
             version = one["version"]
             path = f"/versions/{version}" if version else ""
             yield Concern("warn", f"{version or 'line ' + one['line']}: {words}", "", path)
 
 
-def of_alerts(waiting: Iterable[Alert]) -> Iterator[Concern]:
-    """Alerts that no receiver has taken, but for those of dead jobs, which are told of above."""
-    for one in waiting:
-        if one.name == "job_dead":
+def of_approvals(asked: Iterable[Asked]) -> Iterator[Concern]:
+    """Decisions that a person must approve or refuse."""
+    for one in asked:
+        words = f"a decision about {one.version} waits for a person: {one.reason}"
+        yield Concern("warn", words, "approve it or refuse it on the page of its version", f"/versions/{one.version}")
+
+
+def of_alerts(lately: Iterable[Alert]) -> Iterator[Concern]:
+    """Alerts of things that no row tells of, the newest of each name and subject."""
+    told: set[tuple[str, str]] = set()
+    for one in lately:
+        if one.name in TOLD_OF_ROWS | GOOD or (one.name, one.subject) in told:
             continue
+        told.add((one.name, one.subject))
         known = WORDS.get(one.name, f"{one.name}: {{subject}}").format(subject=one.subject)
         why = one.detail.get("reason") or one.detail.get("evidence")
         said = one.detail.get("remedy")

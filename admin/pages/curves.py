@@ -52,11 +52,13 @@ def moving(progress: Mapping[str, Any] | None, started_at: datetime | None, *, r
         return None
     is_training = "step" in progress
     done, total = int(progress["step"] if is_training else progress.get("done", 0)), int(progress["total"])
+    eta = (progress.get("metrics") or {}).get("eta_seconds")
     speed = progress.get("per_second")
+    if speed is None and eta and running:
+        speed = (total - done) / eta
     if speed is None and started_at is not None and running:
         passed = (datetime.now(UTC) - started_at).total_seconds()
         speed = done / passed if passed > 0 and done else None
-    eta = (progress.get("metrics") or {}).get("eta_seconds")
     if eta is None and speed:
         eta = (total - done) / speed
     return Moving(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -87,6 +88,11 @@ def code(words: str) -> Markup:
     return Markup(COMMAND.sub(r"<code>\1</code>", str(escape(words))))  # noqa: S704 - the words were escaped
 
 
+def pretty(value: Any, indent: int | None = 1) -> str:
+    """JSON to be read: as it was written, and not for a script."""
+    return json.dumps(value, ensure_ascii=False, indent=indent, default=str)
+
+
 FILTERS: dict[str, Any] = {
-    one.__name__: one for one in (tone, iso, moment, ago, duration, number, percent, sentence, code)
+    one.__name__: one for one in (tone, iso, moment, ago, duration, number, percent, sentence, code, pretty)
 }

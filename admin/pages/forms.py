@@ -5,19 +5,29 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends
-from starlette.datastructures import FormData
 from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from admin.access import Operator
 from admin.errors import Refused
 
-MOST_FIELDS = 20
+URLENCODED = "application/x-www-form-urlencoded"
+
+
+async def urlencoded(request: Request) -> dict[str, str]:
+    """The fields of a form as browsers send them by themselves; no body has none.
+
+    Raises:
+        Refused: 415, it is sent in another way, such as in a character set that the sender chose.
+    """
+    said = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if said not in ("", URLENCODED):
+        raise Refused(415, f"a form is not sent as {said:.100}", f"send it as {URLENCODED}")
+    return {name: value for name, value in (await request.form()).items() if isinstance(value, str)}
 
 
 async def _fields(request: Request, caller: Operator) -> dict[str, str]:
-    form: FormData = await request.form(max_files=0, max_fields=MOST_FIELDS)
-    given = {name: value for name, value in form.items() if isinstance(value, str)}
+    given = await urlencoded(request)
     if not caller.is_word(given.pop("word", "")):
         raise Refused(403, "this form is not from a page of yours, or you signed in again since", "load the page again")
     if any("\0" in value for value in given.values()):

@@ -17,7 +17,7 @@ from admin.logs import tail_of_child
 from admin.pages.curves import charts, moving
 from admin.pages.forms import Fields, back
 from admin.pages.rendering import page
-from db import job_pages, job_views, status
+from db import job_pages, job_views, pauses, status
 from db.job_states import State
 from db.session import transaction
 from rl.protocol import JOB_KINDS
@@ -97,20 +97,25 @@ def _values(request: Request, job_id: int) -> dict[str, Any]:
     if found is None or detail is None:
         raise not_found(f"job {job_id}", "the list of jobs has those there are")
     events = job_views.events(job_id)
+    is_queued = found.state == State.QUEUED
     return {
         "job": found,
         "detail": detail,
-        "seconds": _seconds(detail.times),
+        "seconds": None if is_queued else _seconds(detail.times),
+        "put_off": is_queued and detail.times.run_at > datetime.now(UTC),
+        "paused": next((one for one in pauses.paused() if one.kind == found.kind), None),
         "ended": found.state in ENDED,
         "may_requeue": found.state in IN_VAIN,
         "may_cancel": found.state in ("queued", "running", "failed", "dead") and not detail.cancel_requested,
-        "moving": moving(found.progress, detail.times.started_at, running=found.state == "running"),
+        "moving": None
+        if is_queued
+        else moving(found.progress, detail.times.started_at, running=found.state == "running"),
         "charts": charts(detail.curves),
         "metrics": _metrics(found.progress),
         "events": events,
         "deliveries": job_views.deliveries(job_id),
         "carried": job_views.carried_over(job_id),
-        "logs": _logs(request, detail) if found.state == "running" else {},
+        "logs": _logs(request, detail) if found.state in ("running", "failed", "dead") else {},
     }
 
 

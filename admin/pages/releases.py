@@ -98,7 +98,9 @@ def ask(request: Request, caller: Viewer, line: Name = "main") -> Response:
     with transaction() as session, sought("line"):
         (history,) = release_history.of_lines(session, line)
         earlier = release_views.earlier(session, line)
-    return page(request, "rollback.html", caller, line=line, says=_says(history, earlier), earlier=earlier)
+        done = "" if history.live("canary") else release_views.went_back(session, line)
+    says = _says(history, earlier)
+    return page(request, "rollback.html", caller, line=line, says=says, earlier=earlier, done=done if says else "")
 
 
 def _says(history: LineHistory, earlier: list[str]) -> str:
@@ -117,7 +119,7 @@ def _says(history: LineHistory, earlier: list[str]) -> str:
 def roll_back(caller: Operator, fields: Fields) -> Response:
     """End the canary, or go back; the version that is left is rejected."""
     line, to, reason = _line(fields), fields.get("to") or None, reason_of(fields)
-    with acting(caller, "rollback", line, to=to, reason=reason), transaction() as session:
+    with acting(caller, "rollback", line, to=to, reason=reason) as session:
         rollbacks.roll_back(session, line, to, reason, caller.actor)
     return back("/releases?" + urlencode({"line": line}))
 
@@ -130,7 +132,7 @@ def deploy(caller: Operator, fields: Fields) -> Response:
     if strategy is not None and strategy not in STRATEGIES:
         raise Refused(400, f"strategy cannot be {strategy!r:.40}", f"choose one of {', '.join(STRATEGIES)}")
     share = _share(fields.get("share", "").strip())
-    with acting(caller, "deploy", name, strategy=strategy, share=share, reason=reason), transaction() as session:
+    with acting(caller, "deploy", name, strategy=strategy, share=share, reason=reason) as session:
         deployments.deploy(
             session,
             name,

@@ -91,7 +91,7 @@ def finish(_: Fields, caller: Operator, name: InPath) -> Response:
 
 
 def _change(name: str, caller: Caller, action: str, change: Callable[..., str]) -> Response:
-    with acting(caller, action, name), transaction() as session:
+    with acting(caller, action, name) as session:
         line = change(session, name)
     try:
         ring.advance(line)

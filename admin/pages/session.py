@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from admin.access import COOKIE, Guard, Viewer
 from admin.errors import Refused
+from admin.pages.forms import urlencoded
 from admin.pages.rendering import page
 
 router = APIRouter()
@@ -24,11 +26,11 @@ def ask(request: Request, next: str = "/") -> Response:
 @router.post("/login")
 async def sign_in(request: Request) -> Response:
     """Keep the token in a cookie that no script can read."""
-    form = await request.form(max_files=0, max_fields=5)
-    token, to = str(form.get("token", "")).strip(), _own(str(form.get("next", "/")))
+    form = await urlencoded(request)
+    token, to = form.get("token", "").strip(), _own(form.get("next", "/"))
     guard: Guard = request.app.state.guard
     try:
-        guard.holder(token, request.client.host if request.client else "")
+        await run_in_threadpool(guard.holder, token, request.client.host if request.client else "")
     except Refused as error:
         return page(request, "login.html", None, error.status_code, next=to, error=error.detail)
     answer = RedirectResponse(to, 303)

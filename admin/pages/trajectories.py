@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -32,6 +33,7 @@ def listing(
     page_number: PageNumber = 1,
 ) -> Response:
     """The groups of a window beside each other."""
+    is_line_given = bool(line)
     line, names = line_or_first(line)
     found: Page | None = None
     held: dict[str, list[Frozen]] = {}
@@ -41,10 +43,14 @@ def listing(
     with transaction() as session, sought("window"):
         if line:
             choices = trajectory_views.choices(session, line)
-            window = window or (choices[0] if choices else "")
+            if not window or (is_line_given and not trajectory_views.has_window(session, line, window)):
+                # Another line was chosen in the form, which still names the window of the line before.
+                window = choices[0] if choices else ""
         if window:
             scenarios = trajectory_views.scenarios(session, line, window)
             found = trajectory_views.groups(session, line, window, scenario or None, page_number)
+            if scenario and not found.groups_of:
+                scenario, found = "", trajectory_views.groups(session, line, window, None, page_number)
             held = frozen_groups.holding(session, _ids(found.groups))
             ours = trajectory_views.versions_among(session, _models(found.groups))
     where = {"line": line, "window": window, "scenario": scenario}
@@ -55,7 +61,7 @@ def listing(
         "largest": _largest(held),
         "lines": names,
         "windows": choices if window in choices or not window else [window, *choices],
-        "scenarios": scenarios,
+        "scenarios": scenarios if scenario in scenarios or not scenario else [scenario, *scenarios],
         "pager": pager("/trajectories", where, page_number, found.groups_of if found else 0, GROUPS_A_PAGE),
         **where,
     }
@@ -80,12 +86,13 @@ def one(request: Request, caller: Viewer, trajectory_id: InPath, page_number: Pa
         "newest": {name: datasets[-1] for name, datasets in held.items() if datasets},
         "largest": _largest(held),
         "frozen": frozen,
-        "learned": list(dict.fromkeys(each.version for each in frozen if each.has_learned)),
+        "learned": list(dict.fromkeys(each.version for each in frozen if each.learned == "yes")),
+        "perhaps": list(dict.fromkeys(each.version for each in frozen if each.learned == "not known")),
         "exchanges": exchanges(whole.calls, page_number),
         "models": sorted(models),
         "ours": ours,
         "tokens": _tokens(whole),
-        "pager": pager(request.url.path, {}, page_number, len(whole.calls), CALLS_A_PAGE),
+        "pager": pager(f"/trajectories/{quote(trajectory_id)}", {}, page_number, len(whole.calls), CALLS_A_PAGE),
     }
     return page(request, "trajectory.html", caller, **values)
 

@@ -66,10 +66,10 @@ def one(request: Request, caller: Viewer, name: InPath) -> Response:
 
 def _pairs(own: version_views.Weighed | None, stable: version_views.Weighed | None) -> list[dict[str, Any]]:
     """What the version and the stable one did on the same task set: together, and by type of scenario."""
-    rivals = {each.task_set: each for each in (stable.judged if stable else ())}
+    rivals = {each.key: each for each in (stable.judged if stable else ())}
     found = []
     for mine in own.judged if own else ():
-        theirs = rivals.get(mine.task_set)
+        theirs = rivals.get(mine.key)
         types = sorted(mine.types.keys() | (theirs.types.keys() if theirs else set()))
         rows = [("all types", mine.count, theirs.count if theirs else None)]
         rows += [(name, mine.types.get(name), theirs.types.get(name) if theirs else None) for name in types]
@@ -80,7 +80,7 @@ def _pairs(own: version_views.Weighed | None, stable: version_views.Weighed | No
 @router.post("/versions/{name}/approve")
 def approve(_: Fields, caller: Operator, name: InPath) -> Response:
     """Say yes to the decision that waits."""
-    with acting(caller, "approve", name), transaction() as session:
+    with acting(caller, "approve", name) as session:
         approvals.approve(session, name, caller.actor)
     return back(f"/versions/{name}")
 
@@ -89,7 +89,7 @@ def approve(_: Fields, caller: Operator, name: InPath) -> Response:
 def refuse(caller: Operator, name: InPath, fields: Fields) -> Response:
     """Say no to it; the version is rejected."""
     reason = reason_of(fields)
-    with acting(caller, "refuse", name, reason=reason), transaction() as session:
+    with acting(caller, "refuse", name, reason=reason) as session:
         approvals.refuse(session, name, reason, caller.actor)
     return back(f"/versions/{name}")
 
@@ -98,7 +98,7 @@ def refuse(caller: Operator, name: InPath, fields: Fields) -> Response:
 def reject(caller: Operator, name: InPath, fields: Fields) -> Response:
     """Give a candidate up."""
     reason = reason_of(fields)
-    with acting(caller, "reject", name, reason=reason), transaction() as session:
+    with acting(caller, "reject", name, reason=reason) as session:
         rejecting.reject(session, name, reason, caller.actor)
     return back(f"/versions/{name}")
 

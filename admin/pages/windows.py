@@ -6,10 +6,12 @@ from typing import Annotated, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
+from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from admin.access import Viewer
+from admin.errors import refused_of
 from admin.pages.lookup import InPath, Name, line_or_first, sought
 from admin.pages.rendering import page
 from db import job_pages, lineage, lines, readiness, status, window_pages, windows
@@ -39,12 +41,15 @@ def listing(
 ) -> Response:
     """The line's windows by state, and the newest of them, 50 on a page."""
     chosen, names = line_or_first(line)
-    shown, ready, counts = [], None, {}
+    shown, ready, counts, problem = [], None, {}, ""
     if chosen:
         with sought("line"), transaction() as session:
             row = lines.named(session, chosen)
             shown = window_pages.listing(session, row.id, PAGE + 1, before, state or None)
-            ready = readiness.readiness_of(session, row)
+            try:
+                ready = readiness.readiness_of(session, row)
+            except ValidationError as error:
+                problem = refused_of(error).detail
         counts = next(one["windows"] for one in status.lines() if one["line"] == chosen)
     filters = {"line": chosen} | ({"state": state} if state else {})
     more = len(shown) > PAGE
@@ -54,6 +59,7 @@ def listing(
         caller,
         windows=shown[:PAGE],
         readiness=ready,
+        problem=problem,
         counts=counts,
         states=STATES,
         line=chosen,

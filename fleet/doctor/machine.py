@@ -72,8 +72,13 @@ def memory() -> Finding:
     return _room("memory", free, LEAST_MEMORY, ENOUGH_MEMORY, "free", remedy)
 
 
-def devices(python: str = sys.executable) -> Iterator[Finding]:
+def devices(environ: Mapping[str, str], python: str = sys.executable) -> Iterator[Finding]:
     """GPUs, and whether the build of torch can use them: a child process asks it, as it never enters this one."""
+    named = FleetSettings.read(environ).devices or ""
+    if named.strip() == "cpu":
+        yield ok("gpu", "none is used (RLFLEET_DEVICES=cpu)")
+        yield _torch(python, has_gpu=False)
+        return
     listed = gpus.ask("name,driver_version,memory.total")
     if listed:
         shown = ", ".join(f"{name} ({total} MiB, driver {driver})" for name, driver, total in listed)

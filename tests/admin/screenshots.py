@@ -24,7 +24,13 @@ __all__ = ["shown"]
 
 FOLDER = Path(os.environ.get("RLFLEET_PICTURES") or Path(__file__).parents[2] / "docs" / "pages")
 PAINTS = 5
-VIEWER = {"trajectory": "/trajectories/a1", "group": f"/trajectories?window={looked.HOUR}", "run": "/runs/demo"}
+VIEWER = {
+    "trajectory": "/trajectories/a1",
+    "trajectories": f"/trajectories?window={looked.HOUR}",
+    "runs": "/runs",
+    "run": "/runs/demo",
+    "error": "/jobs/999999",
+}
 """Of a fleet with conversations and a run, by the name of the picture."""
 
 
@@ -36,7 +42,8 @@ def test_every_page_is_drawn(shown: Shown) -> None:
             draw(reader, "login", "/login")
             reader.sign_in(shown.operator)
             for name, path in paths(shown.story).items():
-                draw(reader, name, path)
+                if name != "trajectories":
+                    draw(reader, name, path)
         with tab(browser, shown.url) as reader:
             reader.sign_in(shown.operator)
             for name, path in paths(shown.story).items():

@@ -72,7 +72,7 @@ def tell(state: Path) -> Story:
     running = _running(line, hours[12:18], host)
     queued = _queued(line, hours[18], running)
     with transaction() as session:
-        raise_alert(session, "approval_waiting", made[-1].name, {"reason": "better by 6 points, P better 0.93"})
+        raise_alert(session, "canary_without_rewards", made[-1].name, {"remedy": "log rewards of its agents"})
     (state / "logs").mkdir(parents=True, exist_ok=True)
     (state / "logs" / "child-gpu0.log").write_text(LOG.format(device="gpu0"))
     return Story(running, dead, queued, hours[3].text, hours[20].text, hours[1].text, made[-1].name)

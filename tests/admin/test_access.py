@@ -55,8 +55,9 @@ def test_a_revoked_token_is_nobodys(client: Client) -> None:
 def test_whoever_guesses_is_told_to_wait(client: Client) -> None:
     wrong, right = client("rlf_1_" + "b" * 43), client(token("uma", "viewer"))
     assert [wrong.get(STATUS).status_code for _ in range(11)] == [401] * 10 + [429]
-    answer = right.get(STATUS)
+    answer = wrong.get(STATUS)
     assert (answer.status_code, 1 <= int(answer.headers["retry-after"]) <= 6) == (429, True)
+    assert right.get("/api/admin/lines").status_code == 200, "somebody else behind the same address"
 
 
 def test_what_is_refused_is_in_the_audit(operator: httpx.Client) -> None:

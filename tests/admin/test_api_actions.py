@@ -61,8 +61,11 @@ def test_the_status_has_true_numbers(api: Api) -> None:
     line_with(Release(**GATE))
     line_id = rows.one("select id from rlfleet.lines")[0]
     with transaction() as session:
-        hour = (windows.database_now(session) - timedelta(hours=2)).strftime("%Y-%m-%dT%H:00")
-    rows.add_scored(line_id, hour, 1.0, 0.5, 0.0)
+        now = windows.database_now(session)
+        hours = [(now - timedelta(hours=ago)).strftime("%Y-%m-%dT%H:00") for ago in (2, 24, 25)]
+    # The hour of a day ago has ended since; the one before had not any more.
+    for hour, rewards in zip(hours, ([1.0], [0.5, 0.0], [1.0]), strict=True):
+        rows.add_scored(line_id, hour, *rewards)
     rows.add_scored(line_id, "2025-01-15T10:00", 1.0)
     candidate()
     assert api.get("training/status")["status"] == "degraded"  # there is no worker
@@ -78,8 +81,8 @@ def test_the_status_has_true_numbers(api: Api) -> None:
         },
         "readiness": {
             "ready": False,
-            "reason": "Need 96 more trajectories",
-            "stats": {"totalTrajectories": 4, "scenarioGroups": 1},
+            "reason": "Need 95 more trajectories",
+            "stats": {"totalTrajectories": 5, "scenarioGroups": 1},
         },
     }
     job = dispatch_one("train")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from db import lines
+from db import audit, lines
 from db.session import transaction
 from rl.config import Release
 from tests.admin.world import Api, audited
 from tests.db.judged import GATE, V0, V1, candidate, decide, line_with, live, to_decide
-from tests.db.trained import add_version, states
+from tests.db.trained import add_line, add_version, states
 from tests.tasks import rows
 
 
@@ -134,3 +134,24 @@ def test_counts_come_with_intervals(api: Api) -> None:
     shown = api.get("versions/v1.0.1")
     assert shown["evaluations"] == [found]
     assert [(one["step"], one["is_own"]) for one in shown["checkpoints"]] == [(1, True)]
+
+
+def test_a_version_of_another_line_is_not_taken_for_one_of_the_line(api: Api) -> None:
+    line_with(Release(**GATE, approval=True))
+    decide(to_decide(candidate()))
+    with transaction() as session:
+        add_line(session, "staging")
+    error = "line cannot be 'staging'"
+    for path, body in (
+        ("deploy", {"modelVersion": V1, "strategy": "immediate"}),
+        (f"approvals/{V1}/approve", {}),
+        (f"approvals/{V1}/refuse", {"reason": "no"}),
+        (f"versions/{V1}/reject", {"reason": "no"}),
+    ):
+        assert api.post(f"{path}?line=staging", 400, **body)["error"] == error
+        assert api.post(f"{path}?line=nosuch", 400, **body)["error"] == "line cannot be 'nosuch'"
+    assert live() == [("stable", V0, 100)]
+    with transaction() as session:
+        assert states(session)[V1] == "candidate"
+        assert {one.detail["line"] for one in audit.listing(session)} == {"staging", "nosuch"}
+    assert api.post("deploy?line=main", modelVersion="v1.0.1", strategy="immediate")["line"] == "main"

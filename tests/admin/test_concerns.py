@@ -4,6 +4,7 @@ from typing import Any
 
 from admin.pages import concerns
 from db.alerts import Alert
+from db.approvals import Asked
 from db.job_views import Summary
 from db.pauses import Paused
 from db.queues import Queue
@@ -48,14 +49,15 @@ def test_a_paused_kind_says_how_it_goes_on() -> None:
 def test_an_alert_brings_its_own_remedy_or_gets_ours() -> None:
     waiting = [
         alert("canary_without_rewards", "v2", remedy="log rewards under {braces}"),
-        alert("kind_paused", "score", reason="5 died"),
+        alert("early_stop", "run-1", reason="3 rounds without a better one"),
         alert("COLLAPSE", "v3", evidence="half of the answers are broken"),
-        alert("job_dead", "job 3"),
+        alert("COLLAPSE", "v3", evidence="an older one"),
+        *(alert(name, "told of by rows, or good") for name in (*concerns.TOLD_OF_ROWS, "canary_finished")),
     ]
     found = list(concerns.of_alerts(waiting))
     assert [(one.words, one.remedy, one.path) for one in found] == [
         ("the canary v2 gets too few rewards to be judged", "log rewards under {braces}", "/versions/v2"),
-        ("jobs of kind score were paused: 5 died", "mend what the jobs died of, then `rlfleet jobs resume score`", ""),
+        ("the run run-1 stopped early: 3 rounds without a better one", "", ""),
         ("COLLAPSE: v3: half of the answers are broken", "", ""),
     ]
 
@@ -64,3 +66,15 @@ def test_a_candidate_that_gets_on_by_itself_is_no_concern() -> None:
     waits = ["verdicts of v1 on held_out: job 3 is running", "verdicts: job 4 is dead; `rlfleet jobs requeue 4`"]
     found = list(concerns.of_candidates([{"line": "main", "version": "v1", "waits": waits}]))
     assert [one.words for one in found] == [f"v1: {waits[1]}"]
+
+
+def test_a_line_whose_config_is_not_understood_is_a_concern() -> None:
+    (one,) = concerns.of_candidates([{"line": "main", "version": None, "waits": ["the config is not understood"]}])
+    assert one.words == "line main: the config is not understood"
+
+
+def test_a_decision_waits_for_a_person_whoever_was_told() -> None:
+    asked = Asked(1, "main", "v2", "v1", "paired-margin", "better by 6 points", {}, "2025-01-15T10:00:00Z")
+    (one,) = concerns.of_approvals([asked])
+    assert one.words == "a decision about v2 waits for a person: better by 6 points"
+    assert (one.remedy, one.path) == ("approve it or refuse it on the page of its version", "/versions/v2")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Iterator
+from contextlib import suppress
 from http.cookies import SimpleCookie
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 import httpx
@@ -15,7 +18,7 @@ from starlette.responses import Response
 
 from admin.access import COOKIE
 from admin.pages.forms import Fields, back
-from db import pauses
+from db import pauses, tokens
 from tests.admin.conftest import token
 from tests.admin.world import Api, serving
 
@@ -166,3 +169,32 @@ def test_every_answer_forbids_frames_and_guessing(api: Api) -> None:
         assert "frame-ancestors 'none'" in headers["content-security-policy"]
         assert (headers["x-frame-options"], headers["x-content-type-options"]) == ("DENY", "nosniff")
         assert (headers["cache-control"], headers["referrer-policy"]) == ("no-store", "same-origin")
+
+
+def test_whose_the_token_is_is_not_asked_where_the_server_waits(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def holder_of(*given: Any) -> object:
+        with suppress(RuntimeError):
+            asyncio.get_running_loop()
+            asked.append(True)
+        asked.append(False)
+        return known(*given)
+
+    known = tokens.holder_of
+    monkeypatch.setattr(tokens, "holder_of", holder_of)
+    assert sign_in(api, api.operator_token).status_code == 303
+    assert asked == [False]
+    api.nobody.cookies.clear()
+
+
+@pytest.mark.parametrize("charset", ["unicode_escape", "punycode", "undefined"])
+def test_a_form_in_parts_is_not_read(api: Api, browser: httpx.Client, charset: str) -> None:
+    body = '--x\r\nContent-Disposition: form-data; name="next"\r\n\r\n/\\ud800\r\n--x--\r\n'
+    headers = {"Content-Type": f"multipart/form-data; boundary=x; charset={charset}"}
+    assert api.nobody.post("/login", content=body, headers=headers).status_code == 415
+    assert browser.post("/a-form", content=body, headers=headers).status_code == 415
+    answer = api.nobody.post(
+        "/login", content="next=/%ED%A0%80", headers={"Content-Type": f"application/x-www-form-urlencoded; {charset}"}
+    )
+    assert answer.status_code == 401

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,8 @@ def test_the_rules_cover_what_a_person_must_hear_of() -> None:
         assert rule["labels"]["severity"] in ("warning", "critical")
         assert set(rule["annotations"]) == {"summary", "action"}
         assert re.fullmatch(r"\d+[smh]", rule.get("for", "0s"))
+    (idle,) = (rule for rule in rules() if "gpu_idle" in rule["expr"])
+    assert idle["for"] == "2m", "a claim that is under way is no idle GPU"
     names = [rule["alert"] for rule in rules()]
     assert len(names) == len(set(names))
 
@@ -121,6 +124,23 @@ def test_prometheus_finds_its_rules_and_shows_a_token() -> None:
             if volume.startswith("./"):
                 assert (ROOT / volume.split(":")[0]).exists()
         assert set(service["secrets"]) <= set(overlay["secrets"])
+
+
+def test_the_secrets_are_files_that_the_containers_users_can_read_and_others_cannot(tmp_path: Path) -> None:
+    """Compose mounts them with the mode that they have, and neither server is root."""
+    page = (ROOT / "docs/monitoring.md").read_text()
+    (shown,) = [block for block in re.findall(r"```bash\n(.*?)```", page, re.DOTALL) if "docker/secrets" in block]
+    (tmp_path / "rlfleet").write_text("#!/bin/sh\necho token\n")
+    (tmp_path / "rlfleet").chmod(0o755)
+    (tmp_path / "docker").mkdir()
+    subprocess.run(
+        ["sh", "-euc", f"umask 077\n{shown}"], cwd=tmp_path, env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=True
+    )
+    overlay = yaml.safe_load((DOCKER / "monitoring.yml").read_text())
+    files = {tmp_path / one["file"] for one in overlay["secrets"].values()}
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o444}
+    assert {file.parent.stat().st_mode & 0o777 for file in files} == {0o700}
+    assert all(file.read_text().strip() for file in files)
 
 
 def test_the_page_says_what_each_metric_means() -> None:

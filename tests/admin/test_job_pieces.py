@@ -25,6 +25,13 @@ def test_progress_has_a_rate_and_the_time_left() -> None:
     assert (ended.per_second, ended.eta_seconds) == (None, None)
 
 
+def test_the_rate_after_a_resume_is_that_of_the_steps_since() -> None:
+    began = datetime.now(UTC) - timedelta(seconds=10)
+    found = moving({"step": 910, "total": 1000, "metrics": {"eta_seconds": 90.0}}, began, running=True)
+    assert found is not None
+    assert found.per_second == 1.0
+
+
 def test_without_a_total_there_is_no_progress() -> None:
     assert moving(None, None, running=True) is None
     assert moving({"stage": "train", "step": 0, "total": 0}, None, running=True) is None
@@ -44,6 +51,12 @@ def test_the_end_of_a_log_begins_with_a_whole_line(tmp_path: Path) -> None:
     said = tail_of_child(tmp_path, "gpu0+gpu1", 30)
     assert said is not None
     assert said.split("\n") == ["line 97", "line 98", "line 99", ""]
+
+
+def test_a_progress_bar_that_rewrites_its_line_has_an_end(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "child-cpu.log").write_bytes(b"start\n" + b"".join(b"\r%d of 99" % n for n in range(10, 99)))
+    assert tail_of_child(tmp_path, "cpu", 20) == "97 of 99\n98 of 99"
 
 
 def test_what_a_terminal_would_obey_is_left_out(tmp_path: Path) -> None:

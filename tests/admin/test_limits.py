@@ -65,15 +65,6 @@ def test_callers_have_buckets_of_their_own(clock: Clock) -> None:
     assert (taken(limit, "ann"), taken(limit, "ben"), taken(limit, "ann")) == (3, 3, 0)
 
 
-def test_a_look_counts_nothing(clock: Clock) -> None:
-    limit = Limit(1, 2, clock)
-    for _ in range(5):
-        limit.check("ann")
-    assert taken(limit) == 2
-    with pytest.raises(Refused, match="too many attempts"):
-        limit.check("ann")
-
-
 def test_a_slow_limit_lets_one_through(clock: Clock) -> None:
     assert taken(Limit(0.01, 0.1, clock)) == 1
 

@@ -100,6 +100,61 @@ def test_the_gpu_was_not_idle_before_its_job_was_handed_back(viewer: httpx.Clien
     assert (value(scrape(viewer), "rlfleet_gpu_idle_queued_seconds") or 0) < 60
 
 
+def busy_until(job_id: int, seconds: float) -> None:
+    """Everything that the job did so far was ``seconds`` ago."""
+    about = {"id": job_id, "ago": seconds}
+    rows(
+        "update rlfleet.job_events set at = now() - make_interval(secs => :ago) where job_id = :id returning 1", **about
+    )
+    rows(
+        "update rlfleet.jobs set heartbeat_at = now() - make_interval(secs => :ago), "
+        "finished_at = finished_at - make_interval(secs => :ago) where id = :id returning 1",
+        **about,
+    )
+
+
+@pytest.mark.parametrize("how", ["handed back", "failed and put off", "silent", "requeued"])
+def test_the_gpu_was_busy_with_another_job_until_lately(viewer: httpx.Client, how: str) -> None:
+    waits, other = (asked(add_line(name), kind="train", queue="gpu") for name in ("main", "other"))
+    rows("update rlfleet.jobs set run_at = now() - interval '1 hour' where id = :id returning 1", id=waits)
+    claim = claimed(other)
+    busy_until(other, 100)
+    if how == "silent":
+        rows("update rlfleet.jobs set lease_until = now() - interval '9 s' where id = :id returning 1", id=other)
+    elif how == "handed back":
+        jobs.release(claim, "the worker is going down", tomorrow=True)
+    else:
+        jobs.fail(claim, "Broken: a test", retry=how != "requeued")
+    if how == "requeued":
+        jobs.requeue(other)
+    busy_until(other, 100)
+    assert 100 <= (value(scrape(viewer), "rlfleet_gpu_idle_queued_seconds") or 0) < 160
+
+
+def test_a_line_trains_one_at_a_time(viewer: httpx.Client) -> None:
+    line, other = add_line(), add_line("other")
+    runs, _, third = (asked(one, kind="train", queue="gpu") for one in (line, line, other))
+    claim = claimed(runs)
+    due = {"queue": "gpu", "kind": "train"}
+    assert value(scrape(viewer), "rlfleet_queue_due_jobs", **due) == 1, "of the other line"
+    claimed(third)
+    assert value(scrape(viewer), "rlfleet_queue_due_jobs", **due) is None
+    jobs.release(claim, "the worker is going down")
+    assert value(scrape(viewer), "rlfleet_queue_due_jobs", **due) == 2
+
+
+def test_a_job_that_a_person_requeued_was_not_recovered(viewer: httpx.Client) -> None:
+    job_id = asked(add_line(), max_attempts=1)
+    claimed(job_id)
+    rows("update rlfleet.jobs set lease_until = now() - interval '1 s' where id = :id returning 1", id=job_id)
+    assert jobs.reap() == [job_id]
+    assert jobs.requeue(job_id)
+    claimed(job_id)
+    found = scrape(viewer)
+    assert value(found, "rlfleet_leases_lost_total", kind="score") == 1
+    assert value(found, "rlfleet_job_recovery_seconds_count", kind="score") == 0
+
+
 def test_counters_do_not_fall_when_their_rows_are_added_up_or_removed(viewer: httpx.Client) -> None:
     job_id = asked(add_line())
     claim = jobs.claim(job_id, "one", 60, "message 1")
@@ -209,6 +264,16 @@ def test_rewards_of_the_last_hour_by_version(viewer: httpx.Client) -> None:
     assert value(found, "rlfleet_trajectories_last_day", line="main") == 3
     assert value(found, "rlfleet_training_tokens_per_second", line="main", version=name) == 1234.5
     assert value(found, "rlfleet_windows", line="main", state="scored") == 1
+    rows(
+        """update rlfleet.trajectories set details = details || '{"reward": null}', reward = 0
+            where trajectory_id = :id or trajectory_id = :unnamed returning 1""",
+        id=f"{line_id}/{hour:%Y-%m-%dT%H:00}/1",
+        unnamed=f"{line_id}/{hour:%Y-%m-%dT%H:00}/0",
+    )
+    found = scrape(viewer)
+    assert value(found, "rlfleet_reward_mean_last_hour", line="main", version=name) == 1, "no reward is not 0"
+    assert value(found, "rlfleet_rewarded_trajectories_last_hour", line="main", version=name) == 1
+    assert value(found, "rlfleet_reward_mean_last_hour", line="main", version="") is None
 
 
 def test_alerts_that_wait(viewer: httpx.Client) -> None:
@@ -219,6 +284,10 @@ def test_alerts_that_wait(viewer: httpx.Client) -> None:
     rows("update rlfleet.alerts set created_at = now() - interval '2 hours' returning 1")
     found = scrape(viewer)
     assert value(found, "rlfleet_alerts_waiting", alert="COLLAPSE") == 1
+    assert value(found, "rlfleet_alert_oldest_waiting_seconds", alert="COLLAPSE") == 0, "no receiver was asked"
+    (tried,) = alerts.take_due(1)
+    alerts.failed(tried.alert_id, "it answered 500")
+    found = scrape(viewer)
     assert value(found, "rlfleet_alerts_waiting", alert="queue_old") == 0
     assert 7200 <= (value(found, "rlfleet_alert_oldest_waiting_seconds", alert="COLLAPSE") or 0) < 7300
     assert value(found, "rlfleet_alerts_last_day", alert="queue_old") == 1
@@ -253,6 +322,9 @@ def test_a_scrape_writes_nothing_and_is_bounded(fresh: str, monkeypatch: pytest.
     monkeypatch.setattr(rows_of, "QUERIES", slow)
     with pytest.raises(DatabaseUnavailable, match="statement timeout"):
         rows_of.snapshot(patience=0.05)
+    monkeypatch.setattr(rows_of, "QUERIES", {str(number): "select pg_sleep(0.2)" for number in range(10)})
+    with pytest.raises(DatabaseUnavailable, match="statement timeout"):
+        rows_of.snapshot(patience=0.5)
     monkeypatch.setattr(rows_of, "QUERIES", {"jobs": "delete from rlfleet.jobs returning 1"})
     with pytest.raises((DBAPIError, DatabaseUnavailable), match="read-only"):
         rows_of.snapshot()

@@ -48,7 +48,7 @@ def test_the_overview_says_whether_it_learns_is_healthy_and_what_is_live(reader:
     )
     assert re.search(r"Worker score-2@\S+ was last heard of 1\d min(?: \d+ s)? ago\. Look at its machine", said)
     assert f"Job {shown.story.dead} (score, line main) is dead: JudgeUnavailable" in said
-    assert "A decision about babylon-agent-v1.0.5 waits for a person: better by 6 points" in said
+    assert "The canary babylon-agent-v1.0.5 gets too few rewards to be judged. Log rewards of its agents." in said
     assert f"Job {shown.story.running} trains or is about to." in said
     assert "main babylon-agent-v1.0.4 100 % babylon-agent-v1.0.5 10 % 6" in said
     assert "shop none none 0 2 closed" in said

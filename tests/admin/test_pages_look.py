@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator
 from typing import get_args
 
@@ -70,6 +71,23 @@ def test_every_page_is_accessible_in_both_themes_and_asks_nobody_else(browser: B
         assert len(reader.requests) > 20
         assert reader.strangers == []
         assert reader.complaints == []
+        for theme in get_args(Theme):
+            reader.theme(theme)
+            expect(reader.open("/jobs/999999").get_by_role("heading", level=1)).to_have_text("There is no job 999999")
+            assert reader.findings() == [], theme
+
+
+def test_each_page_is_painted_within_a_second(browser: Browser, shown: Shown) -> None:
+    with tab(browser, shown.url) as reader:
+        reader.sign_in(shown.operator)
+        found: dict[str, float] = {}
+        for name, path in paths(shown.story).items():
+            times = []
+            for _ in range(5):
+                reader.open(path)
+                times.append(reader.first_paint())
+            found[name] = statistics.median(times)
+    assert {name: taken for name, taken in found.items() if taken >= 1000} == {}
 
 
 def test_no_page_is_wider_than_a_phone(browser: Browser, shown: Shown) -> None:
@@ -80,7 +98,25 @@ def test_no_page_is_wider_than_a_phone(browser: Browser, shown: Shown) -> None:
         for name, path in paths(shown.story).items():
             reader.open(path)
             wider[name] = reader.overflow()
+            assert reader.findings() == [], name
         assert wider == dict.fromkeys(paths(shown.story), 0)
+
+
+def test_a_log_in_use_goes_on_and_a_page_that_is_not_kept_up_says_so(browser: Browser, shown: Shown) -> None:
+    with tab(browser, shown.url) as reader:
+        reader.sign_in(shown.viewer)
+        page = reader.open(f"/jobs/{shown.story.running}")
+        log = page.locator("pre.log")
+        log.focus()
+        longer = page.request.get(f"{shown.url}/jobs/{shown.story.running}/live").text()
+        longer = longer.replace("step 37 of 60", "step 38 of 60")
+        page.route("**/live", lambda route: route.fulfill(body=longer, content_type="text/html"))
+        expect(log).to_contain_text("step 38 of 60")
+        expect(log).to_be_focused()
+        expect(page.locator("#stale")).to_be_hidden()
+        page.unroute("**/live")
+        page.route("**/live", lambda route: route.abort())
+        expect(page.locator("#stale")).to_be_visible(timeout=30_000)
 
 
 def test_the_first_tab_stop_leads_past_the_menu(browser: Browser, shown: Shown) -> None:

@@ -47,6 +47,13 @@ def _file(folder: Path, text: str) -> str:
     return str(path)
 
 
+def test_reconcile_without_an_end_is_not_one_object(fleet: CliRunner) -> None:
+    refused = fleet.invoke(cli.app, ["reconcile", "--json"])
+    assert isinstance(refused.exception, InvalidInput)
+    assert refused.stdout == ""
+    assert fleet.invoke(cli.app, ["reconcile", "--json", "--once"]).exit_code in (0, 1)
+
+
 def test_a_line_is_made_from_a_file_and_shown(fleet: CliRunner, tmp_path: Path) -> None:
     made = fleet.invoke(cli.app, ["line", "support", _file(tmp_path, LINE)])
     assert made.stdout == "line support: /srv/models/base, source jsonl:///srv/logs/agent.jsonl\n"

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from db import migrate
 from db.session import transaction
 from fleet import cli
-from fleet.doctor import machine, secrets, servers, versions
+from fleet.doctor import machine, secrets, servers, variables, versions
 from fleet.doctor.finding import Finding
+from fleet.doctor_cli import _made
 from fleet.home import Home
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_redis import broker, redis_url
@@ -108,15 +109,61 @@ def test_torch_is_asked_in_a_process_of_its_own(
         smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(machine, "TORCH", says)
-    found = list(machine.devices())
+    found = list(machine.devices({}))
     assert _levels(found) == {"gpu": "ok", "torch": level}
     assert words in _words(found, "torch")
+
+
+def test_a_driver_that_is_broken_does_not_matter_where_the_cpu_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\nexit 9\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(machine, "TORCH", """print('{"version": "2", "cuda": null, "devices": []}')""")
+    assert _levels(machine.devices({})) == {"gpu": "fail", "torch": "ok"}
+    assert _levels(machine.devices({"RLFLEET_DEVICES": "cpu"})) == {"gpu": "ok", "torch": "ok"}
+
+
+def test_variables_that_a_process_would_refuse_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = {"RLFLEET_LEASE_SECONDS": "soon", "RLFLEET_ADMIN_PORT": "high", "RLFLEET_GATEWAY_PORT": "0x"}
+    for name, value in wrong.items():
+        monkeypatch.setenv(name, value)
+    found = list(variables.look(os.environ))
+    assert {one.level for one in found} == {"fail"}
+    said = " ".join(one.words for one in found)
+    assert all(f"{name} = " in said for name in wrong)
+    for name in wrong:
+        monkeypatch.delenv(name)
+    assert _levels(variables.look(os.environ)) == {"variables": "ok"}
+
+
+def test_production_needs_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_ENV", "production")
+    for name in ("RLFLEET_GATEWAY_KEYS", "RLFLEET_ENGINE_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    levels = {"variables": "ok", "gateway keys": "fail", "engine key": "warn"}
+    assert _levels(variables.look(os.environ)) == levels
+    monkeypatch.setenv("RLFLEET_GATEWAY_KEYS", "hunter2,")
+    monkeypatch.setenv("RLFLEET_ENGINE_KEY", "hunter3")
+    found = list(variables.look(os.environ))
+    assert set(_levels(found).values()) == {"ok"}
+    assert "hunter" not in str(found)
+
+
+def test_a_check_that_breaks_is_a_finding() -> None:
+    def breaks() -> list[Finding]:
+        raise KeyError("pid of hunter2")
+
+    (found,) = _made("secrets", breaks)
+    assert (found.check, found.level, found.words) == ("secrets", "fail", "could not be looked at: KeyError")
 
 
 def test_servers_that_are_not_set_are_those_that_up_would_start(tmp_path: Path) -> None:
     environ = {"RLFLEET_HOME": str(tmp_path), "PATH": os.environ["PATH"]}
     found = list(servers.look(environ))
-    assert _levels(found) == {"database": "ok", "broker": "ok"}
+    assert _levels(found) == {"clock": "ok", "database": "ok", "broker": "ok"}
     assert "`rlfleet up` starts Valkey of its own" in _words(found, "broker")
 
 

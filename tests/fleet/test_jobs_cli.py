@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from db import alerts, dispatch, lines, pauses, rejections, workers
+from db import alerts, audit, dispatch, lines, pauses, rejections, workers
 from db.session import transaction
 from fleet import cli
 from rl.config import LineConfig
@@ -166,3 +166,18 @@ def test_without_a_broker_a_job_is_queued_again_all_the_same(fleet: CliRunner, c
     said = fleet.invoke(cli.app, ["jobs", "resume", "train"])
     assert said.exit_code == 0
     assert said.stdout.startswith("train: resumed\n")
+
+
+def test_what_is_done_to_jobs_is_in_the_audit(fleet: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "ann")
+    one = job()
+    shown(fleet, "jobs", "cancel", str(one))
+    shown(fleet, "jobs", "pause", "train", "--reason", "no device is free")
+    assert isinstance(fleet.invoke(cli.app, ["jobs", "requeue", "77"]).exception, InvalidInput)
+    with transaction() as session:
+        found = audit.listing(session)[::-1]
+    assert [(each.actor, each.action, each.subject, each.outcome) for each in found] == [
+        ("ann@shell", "cancel job", str(one), "done"),
+        ("ann@shell", "pause", "train", "done"),
+        ("ann@shell", "requeue job", "77", "refused"),
+    ]

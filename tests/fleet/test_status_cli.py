@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from redis import Redis
+from sqlalchemy import text
 from typer.testing import CliRunner
 
-from db import dispatch, jobs, lines, pauses, queues, workers
+from db import controls, dispatch, jobs, lines, pauses, queues, workers
 from db.queues import Held
 from db.session import transaction
 from db.workers import Present
@@ -33,6 +37,11 @@ from tests.db import trained
 __all__ = ["broker", "redis_url"]
 
 KEYS = ["schema", "status", "processes", "queues", "gpus", "stable", "canary", "urls", "reasons"]
+LOOKED_AROUND = text("""
+    insert into rlfleet.schedule_slots (name, slot_at)
+    select 'look-around', now() - make_interval(secs => 60 * n + 1) from generate_series(0, 4) n
+""")
+HERE = socket.gethostname()
 LONG_AGO = datetime(2025, 1, 15, tzinfo=UTC)
 
 
@@ -45,6 +54,28 @@ def remote(database: str, broker: Redis, monkeypatch: pytest.MonkeyPatch, tmp_pa
         monkeypatch.delenv(name, raising=False)
     with transaction() as session:
         empty(session)
+
+
+class Well(BaseHTTPRequestHandler):
+    """A health page that says yes."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def page() -> Iterator[str]:
+    """The address of a server that is well."""
+    with HTTPServer(("127.0.0.1", 0), Well) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
 
 
 def _status(code: int, *words: str) -> dict[str, Any]:
@@ -67,19 +98,25 @@ def test_no_fleet_is_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     assert (said.exit_code, said.stdout.splitlines()[0]) == (1, "status: stopped")
 
 
-def test_a_fleet_of_other_machines_is_known_by_its_rows(remote: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fleet_of_other_machines_is_known_by_its_rows(
+    remote: None, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     nobody = _status(1)
     assert nobody["status"] == "stopped"
     assert "no worker has announced itself" in nobody["reasons"][0]
     for name, device in {"collect@a": "", "score@a": "", "maint@a": "", "gpu0@b": "gpu0"}.items():
         workers.announce(name, [name.split("@")[0].rstrip("0")], 2, device, 7)
-    monkeypatch.setenv("RLFLEET_GATEWAY_URL", "http://gateway:8300")
+    monkeypatch.setenv("RLFLEET_GATEWAY_URL", "http://127.0.0.1:9")
+    assert _status(1)["reasons"] == [
+        "gateway at http://127.0.0.1:9 does not answer: look at it, or correct RLFLEET_GATEWAY_URL"
+    ]
+    monkeypatch.setenv("RLFLEET_GATEWAY_URL", page)
     found = _status(0)
     assert list(found) == KEYS
     assert (found["status"], found["reasons"]) == ("healthy", [])
     assert {"name": "gpu0@b", "pid": 7, "state": "running", "restarts": None} in found["processes"]
     assert found["gpus"] == [{"device": "gpu0", "worker": "gpu0@b", "doing": "serve", "uuid": None, "memory": None}]
-    assert found["urls"]["gateway"] == "http://gateway:8300"
+    assert found["urls"]["gateway"] == page
     assert {"ok", "jobs", "lines", "workers", "paused", "alerts"} <= _status(0, "--all").keys()
 
 
@@ -94,6 +131,8 @@ def test_what_hurts_is_named_with_its_remedy(remote: None) -> None:
             for kind, queue in {"collect": "collect", "score": "score", "train": "gpu"}.items()
         ]
         stable = version.name
+        controls.kill(session, line.id, True, "it burns", "ada")
+        controls.pin(session, line.id, version.id, "it burns", "ada")
     claim = jobs.claim(made[1], "a:1", 60)
     assert claim is not None
     jobs.fail(claim, "wrong input", retry=False)
@@ -110,7 +149,38 @@ def test_what_hurts_is_named_with_its_remedy(remote: None) -> None:
     words = "\n".join(found["reasons"])
     assert "1 jobs are due in queue collect and no worker serves it: start one" in words
     assert "1 jobs failed: `rlfleet jobs list --state failed` says why" in words
+    assert "line main is killed, so that the base model answers: `rlfleet kill --off --line main" in words
+    assert f"line main is pinned to {stable}: `rlfleet pin --clear --line main" in words
     assert "(the driver is replaced): `rlfleet jobs resume train`" in words
+
+
+def test_beats_elsewhere_are_known_by_their_ticks(remote: None) -> None:
+    workers.announce("score@a", ["score"], 1, "", 7)
+    with transaction() as session:
+        session.execute(LOOKED_AROUND)
+    assert "no beat was heard for minutes" in _status(1)["reasons"][0]
+
+
+def test_variables_of_a_fleet_that_is_no_more_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
+    with Home.open(os.environ) as home:
+        secret = home.secret("postgres.password")
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://rlfleet:{secret}@127.0.0.1:9/postgres")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    found = _status(1)
+    assert found["status"] == "stopped"
+    assert found["reasons"][1].startswith("DATABASE_URL of this shell names a fleet that is no more")
+    assert secret not in str(found)
+
+
+def test_a_fleet_without_its_supervisor_is_hurt(tmp_path: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    found = [one.words for one in standing.of_processes(Known(gone.pid, "up", [], {}), tmp_path)]
+    assert found == [
+        f"the supervisor (pid {gone.pid}) is gone, and what it has started ends: "
+        "wait for `rlfleet status` to say stopped, then `rlfleet up --detach`"
+    ]
 
 
 def test_servers_that_are_away_are_reasons(remote: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,9 +246,12 @@ def _running(name: str, *, seconds: float = 1000, restarts: int = 0) -> Status:
 
 def test_a_process_is_given_time_once(tmp_path: Path) -> None:
     known = _known(_running("worker-score", seconds=1), _running("worker-maint"), _running("worker-collect"))
-    there = Present("collect@a", ["collect"], 1, "", 7, "", 2.0)
-    silent = replace(there, name="maint@a", silent_seconds=75.0)
-    found = {one.words.split(":")[0]: one.level for one in standing.of_workers(known, [there, silent], tmp_path)}
+    there = Present(f"collect@{HERE}", ["collect"], 1, "", 7, "", 2.0)
+    silent = replace(there, name=f"maint@{HERE}", silent_seconds=75.0)
+    elsewhere = [replace(there, name="score@a"), replace(there, name="collect@a", silent_seconds=3000.0)]
+    found = {
+        one.words.split(":")[0]: one.level for one in standing.of_workers(known, [there, silent, *elsewhere], tmp_path)
+    }
     assert found == {
         "worker-score has not announced itself": "starting",
         "worker-maint was last heard of 75 s ago": "degraded",
@@ -231,13 +304,16 @@ def test_devices_say_what_is_done_on_them(tmp_path: Path, monkeypatch: pytest.Mo
     smi.write_text("#!/bin/sh\necho 'GPU-1, 1024, 143771'\necho 'GPU-2, 5, [N/A]'\n")
     smi.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    one = Present("gpu0@here", ["gpu"], 1, "gpu0", 7, "", 1.0)
-    other = replace(one, name="gpu0@there", device="gpu0")
-    held = [Held(12, "train", "main", "here:99", "train")]
-    found = gpus.shown([one, other, replace(one, name="score@here", device="")], held, {"gpu0": "GPU-1"})
-    assert [(each["worker"], each["doing"]) for each in found] == [
-        ("gpu0@here", "train job 12 of line main (train)"),
-        ("gpu0@there", "serve"),
+    one = Present(f"gpu0@{HERE}", ["gpu"], 1, "gpu0", 7, "", 1.0)
+    others = [replace(one, name=name) for name in ("gpu0@there", "gpu0@far", "gpu1@far")]
+    held = [Held(number, "train", "main", f"{host}:99", "train") for number, host in ((12, HERE), (13, "far"))]
+    found = gpus.shown([one, *others, replace(one, name=f"score@{HERE}", device="")], held, {"gpu0": "GPU-1"})
+    assert [(each["worker"], each["doing"], each["uuid"]) for each in found] == [
+        (f"gpu0@{HERE}", "train job 12 of line main (train)", "GPU-1"),
+        ("gpu0@there", "serve", None),
+        ("gpu0@far", "not known: several workers of its machine have devices", None),
+        ("gpu1@far", "not known: several workers of its machine have devices", None),
     ]
+    assert [each["memory"] for each in found[1:]] == [None, None, None]
     assert found[0]["memory"] == {"used_mib": 1024, "total_mib": 143771}
     assert gpus.memory() == {"GPU-1": {"used_mib": 1024, "total_mib": 143771}}

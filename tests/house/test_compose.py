@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,10 @@ def test_the_processes_are_started_from_modules_that_exist() -> None:
     assert {name for names in modules for name in names if name} == {"admin", "db.migrate", "gateway", "worker.app"}
     for name in ("admin/__main__.py", "db/migrate.py", "gateway/__main__.py", "worker/app.py"):
         assert (ROOT / name).exists(), name
+
+
+def test_everything_that_the_package_has_is_sent_to_the_builder() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"])
+    lines = (ROOT / ".dockerignore").read_text().split()
+    assert included <= {line.removeprefix("!") for line in lines if line.startswith("!")}

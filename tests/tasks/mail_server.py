@@ -29,7 +29,11 @@ class Mail:
 
 @dataclass
 class Conduct:
-    """``fault``: ``hang`` says nothing, ``close`` hangs up, a number is the answer to the message."""
+    """``fault``: ``hang`` says nothing, ``close`` hangs up, a number is the answer to the message.
+
+    ``slow`` are seconds before the answer to a command, by its verb; ``.`` is the end of the message. ``bye`` is the
+    answer to QUIT.
+    """
 
     fault: str | int | None = None
     context: ssl.SSLContext | None = None
@@ -37,6 +41,8 @@ class Conduct:
     implicit: bool = False
     login: str | None = None
     refused: set[str] = field(default_factory=set)
+    slow: dict[str, float] = field(default_factory=dict)
+    bye: str = "221 bye"
     got: list[Mail] = field(default_factory=list)
     sessions: int = 0
     over: threading.Event = field(default_factory=threading.Event)
@@ -65,6 +71,7 @@ class _Session(socketserver.StreamRequestHandler):
         sender, recipients = "", []
         while line := self.rfile.readline().decode().strip():
             verb, _, rest = line.partition(" ")
+            how.over.wait(how.slow.get(verb.upper(), 0))
             match verb.upper():
                 case "EHLO":
                     offers = ["STARTTLS"] * (how.starttls and not self.tls) + ["AUTH PLAIN"] * (how.login is not None)
@@ -87,6 +94,7 @@ class _Session(socketserver.StreamRequestHandler):
                 case "DATA":
                     self._say("354 go on")
                     content = b"".join(iter(self.rfile.readline, b".\r\n")).replace(b"\r\n", b"\n")
+                    how.over.wait(how.slow.get(".", 0))
                     if isinstance(how.fault, int):
                         self._say(f"{how.fault} not now")
                     else:
@@ -94,7 +102,7 @@ class _Session(socketserver.StreamRequestHandler):
                         how.got.append(Mail(sender, recipients, made, self.tls, self.login))
                         self._say("250 taken")
                 case "QUIT":
-                    self._say("221 bye")
+                    self._say(how.bye)
                     return
                 case _:
                     self._say("250 ok")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import ssl
 import sys
 from collections.abc import Callable, Iterator
@@ -158,6 +159,40 @@ def test_what_is_not_taken_is_sent_later(
     assert tasks.alert() == "sent 1", error()
     assert len(server.got) == 1
     assert "s3cret" not in caplog.text
+
+
+@pytest.mark.parametrize("how", [{"bye": "421 too late"}, {"slow": {"QUIT": 0.6}}, {"slow": {".": 0.6}}])
+def test_what_the_server_took_is_not_sent_again(
+    start: Start, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["tasks.alert_mail"], "TIMEOUT_SECONDS", 0.3)
+    server = start(**how)
+    raised()
+    assert (tasks.alert(), error()) == ("sent 1", None)
+    assert len(server.got) == 1
+
+
+def test_a_server_that_is_slow_every_time_is_left(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["tasks.alert_mail"], "TOTAL_SECONDS", 0.5)
+    server = start(slow={"EHLO": 0.2, "MAIL": 0.2, "RCPT": 0.2})
+    raised()
+    said = "mail: no answer (SMTPServerDisconnected); is RLFLEET_SMTP_URL right and the server up?"
+    assert (tasks.alert(), error()) == ("sent 0", said)
+    assert server.got == []
+
+
+@pytest.mark.parametrize(
+    "url", ["smtp://me:s3cr\u00e9t@127.0.0.1:{port}", "smtp://me:s3cr%C3%A9t@mail..example.org:{port}"]
+)
+def test_a_url_that_the_protocol_cannot_say(start: Start, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    start(login="me:s3cret")
+    port = os.environ["RLFLEET_SMTP_URL"].rpartition(":")[2]
+    monkeypatch.setenv("RLFLEET_SMTP_URL", url.format(port=port))
+    task_settings.alert_settings.cache_clear()
+    raised()
+    assert tasks.alert() == "sent 0"
+    assert (error() or "").startswith("mail: it cannot be sent (Unicode")
+    assert "s3cr" not in (error() or "")
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch, start: Start, closed_port: int) -> None:

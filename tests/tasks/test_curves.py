@@ -23,3 +23,16 @@ def test_a_long_training_is_thinned_evenly_and_reaches_its_end() -> None:
     assert steps[0] == 1
     assert {after - before for before, after in pairwise(steps)} == {128}
     assert steps[-1] > 10_000 - 128
+
+
+def test_what_was_drawn_before_a_resume_stays() -> None:
+    whole, before = Curves(), Curves()
+    for step in range(1, 301):
+        whole.add(step, {"loss": 1 / step})
+        if step <= 210:
+            before.add(step, {"loss": 1 / step})
+    after = Curves(before.rows(), 200)
+    for step in range(201, 301):
+        after.add(step, {"loss": 1 / step})
+    assert after.rows() == whole.rows()
+    assert Curves({}, 0).rows() == {}

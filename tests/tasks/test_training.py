@@ -126,7 +126,7 @@ def test_a_worker_that_goes_down_has_the_state_saved_and_hands_the_job_back(make
             supervise(child, "progress", "save-when-paused", lease=lease)
     finally:
         drain.reset()
-    assert caught.value.resume == {"path": "/out/state-4", "step": 4, "sha256": "1" * 64}
+    assert caught.value.resume == {"path": "/out/state-4", "step": 4, "sha256": "1" * 64, "curves": DRAWN}
     assert lease.saved == [caught.value.resume]
     assert not child.alive
 
@@ -134,7 +134,7 @@ def test_a_worker_that_goes_down_has_the_state_saved_and_hands_the_job_back(make
 def test_a_saved_state_is_written_down_while_training_goes_on(make_child: MakeChild) -> None:
     lease = Beats()
     supervise(make_child(), "progress", "state", "done", lease=lease)
-    assert lease.saved == [{"path": "/out/state-4", "step": 4, "sha256": "1" * 64}]
+    assert lease.saved == [{"path": "/out/state-4", "step": 4, "sha256": "1" * 64, "curves": DRAWN}]
 
 
 def checkpoint(step: int, path: Path, fence: int = 2) -> CheckpointWritten:
@@ -161,6 +161,18 @@ def test_checkpoints_of_the_attempt_before_are_handed_on_with_its_state(make_chi
         assert [one["step"] for one in lease.saved[0]["checkpoints"]] == [one.step for one in expected]
 
 
+def test_the_curves_go_on_where_the_attempt_before_ended(make_child: MakeChild) -> None:
+    drawn = {"step": [0, 2, 3], "loss": [0.9, 0.8, 0.7]}
+    claim = Claim(7, "train", 1, "main", {}, CONFIG, 3, 2, resume={"path": "/state", "step": 2, "curves": drawn})
+    for goes_on, steps in ((True, [0, 2]), (False, [])):
+        lease = Beats(claim=claim)
+        told = command("progress", "done").model_copy(update={"resume": "/state" if goes_on else None})
+        supervision.supervise(make_child(), told, lease, {})  # type: ignore[arg-type]
+        assert lease.told[-1]["curves"]["step"][: len(steps)] == steps
+        assert 3 not in lease.told[-1]["curves"]["step"], "the step after the saved state is done again"
+
+
+DRAWN = {"step": [1], "loss": [0.5]}
 CONFIG: dict[str, Any] = {"objective": "sft", "token_budget": 1024, "lora": {"rank": 8, "alpha": 16}}
 
 

@@ -10,6 +10,8 @@ from logging.config import dictConfig
 
 import pytest
 from celery.app.log import TaskFormatter
+from celery.signals import after_setup_logger
+from celery.utils.log import get_multiprocessing_logger
 
 from rl import logs
 from worker.logs import TaskFields, forget, shape
@@ -115,6 +117,21 @@ def test_each_setting_shapes_the_handlers_that_celery_made(monkeypatch: pytest.M
         shape(logger)
         assert type(logger.handlers[0].formatter) is formatter
     assert TaskFields().filter(record("outside a task"))
+
+
+def test_the_logger_of_the_pool_is_shaped_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    from worker.settings import settings
+
+    monkeypatch.setenv("RLFLEET_LOG", "json")
+    settings.cache_clear()
+    pool = get_multiprocessing_logger()
+    handler = logging.StreamHandler(sys.stderr)
+    pool.addHandler(handler)
+    try:
+        after_setup_logger.send(sender=None, logger=logging.getLogger("a test of the root"))
+        assert type(handler.formatter) is logs.JsonFormatter
+    finally:
+        pool.removeHandler(handler)
 
 
 def test_servers_log_json_too(capsys: pytest.CaptureFixture[str]) -> None:
