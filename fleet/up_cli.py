@@ -84,7 +84,7 @@ def down(as_json: AsJson = False) -> None:
     deadline = time.monotonic() + seconds
     while holder(os.environ) == pid or _runs(pid):
         if time.monotonic() > deadline:
-            remedy = "run `rlfleet down` again to wait for it; the logs folder of its home says what it waits for"
+            remedy = "wait and run `rlfleet down` again; the logs folder of its home says what it waits for"
             raise StartError(f"the fleet of process {pid} did not end within {seconds:.0f} s: {remedy}")
         time.sleep(0.2)
     if as_json:

@@ -10,10 +10,13 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import text
 
+from admin.pages import versions as versions_page
 from db import alerts, dispatch, erasure, lines, pauses, rollbacks, versions
 from db.session import transaction
+from db.version_views import Judged, Weighed
 from rl.config import LineConfig
 from rl.held_out import LoggedSet
+from rl.report import Count
 from tests.admin.looked import HOUR, NEXT, V1, V2, Site, add_window, episode, seen, site
 from tests.conftest_database import released
 from tests.db import chains
@@ -186,3 +189,14 @@ def test_an_answer_that_nobody_foresaw_is_guarded_too(shown: Site, monkeypatch: 
     answer = shown.viewer.get("/environments")
     assert (answer.status_code, answer.headers["Cache-Control"]) == (500, "no-store")
     assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+
+
+def test_only_results_of_the_same_set_judge_and_prompt_stand_side_by_side() -> None:
+    def weighed(label: str, *keys: str) -> Weighed:
+        judged = [
+            Judged("logs, held_out", "held_out", Count.of(n, 10), {}, 0, (key, "llm", "")) for n, key in enumerate(keys)
+        ]
+        return Weighed(label, 4, "f" * 64, "/a", "adapter", {}, None, True, judged)
+
+    pairs = versions_page._pairs(weighed("v2", "warm", "cold"), weighed("v1", "cold"))
+    assert [pair["rows"][0][2] for pair in pairs] == [None, Count.of(0, 10)]

@@ -39,10 +39,10 @@ def test_versions_are_listed_with_lineage_release_and_interval(shown: Site) -> N
     assert [row[0] for row in found.rows[1:]] == [V2, V1, V0]
     newest, second, first = found.rows[1:]
     # Beta(1 + 15, 1 + 5) holds 80 % between 0.603 and 0.842.
-    assert second[1:4] == ["ready", "stable 100 %", f"15/20 60.3 % to 84.2 % {SET}"]
-    assert second[5:7] == [V0, f"1: {HOUR}"]
-    assert (newest[1], newest[2], newest[5]) == ("candidate waits for approval", "no", V1)
-    assert (first[2], first[3][:5], first[5]) == ("no", "10/20", "the base model")
+    assert second[1:4] == [f"15/20 60.3 % to 84.2 % {SET}", "ready", "stable 100 %"]
+    assert second[4:6] == [V0, f"1: {HOUR}"]
+    assert (newest[2], newest[3], newest[4]) == ("candidate waits for approval", "no", V1)
+    assert (first[3], first[1][:5], first[4]) == ("no", "10/20", "the base model")
     labels = [one["aria-label"] for tag, one in found.tags if tag == "svg"]
     assert labels[1] == "15 of 20 right, 80 % interval 60.3\N{NO-BREAK SPACE}% to 84.2\N{NO-BREAK SPACE}%"
 

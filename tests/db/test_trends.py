@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from admin.pages import overview
 from db import job_pages, job_views, jobs, partitions, trajectories, trends, windows
 from db.session import transaction
 from rl.config import TaskSet
@@ -45,6 +46,7 @@ def test_trajectories_and_rewards_by_hour() -> None:
     assert len(found) == 5
     assert known == {first: (3, 0.25, 2), second: (1, None, 0), last: (1, 1.0, 1)}
     assert {one.reward for one in found if not one.trajectories} == {None}
+    assert overview._by_hour(found)["mean"] == 0.5, "of the three that have a reward"
 
 
 def test_versions_are_shown_on_the_sets_that_most_were_judged_on() -> None:

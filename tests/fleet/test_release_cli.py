@@ -222,7 +222,7 @@ def test_canary_places_and_rollbacks_are_explained_with_their_reasons(fleet: Cli
 def test_who_says_so_is_the_user(fleet: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
     assert noted.actor() == "ann"
     monkeypatch.setenv("USER", " ")
-    monkeypatch.setattr(noted.getpass, "getuser", lambda: "root")
+    monkeypatch.setattr("getpass.getuser", lambda: "root")
     assert noted.actor() == "root"
 
 

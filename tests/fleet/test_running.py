@@ -139,6 +139,6 @@ def test_down_tells_a_fleet_that_stops_nothing_more(tmp_path: Path, monkeypatch:
         assert stopping.stdout.readline() == "up\n"
         ran = CliRunner().invoke(app, ["down"])
         assert isinstance(ran.exception, StartError)
-        assert "did not end within 0 s: run `rlfleet down` again" in str(ran.exception)
+        assert "did not end within 0 s: wait and run `rlfleet down` again" in str(ran.exception)
         said, _ = stopping.communicate("end\n")
     assert said == ""

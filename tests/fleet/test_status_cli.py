@@ -161,28 +161,6 @@ def test_beats_elsewhere_are_known_by_their_ticks(remote: None) -> None:
     assert "no beat was heard for minutes" in _status(1)["reasons"][0]
 
 
-def test_variables_of_a_fleet_that_is_no_more_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
-    with Home.open(os.environ) as home:
-        secret = home.secret("postgres.password")
-    monkeypatch.setenv("DATABASE_URL", f"postgresql://rlfleet:{secret}@127.0.0.1:9/postgres")
-    monkeypatch.delenv("REDIS_URL", raising=False)
-    found = _status(1)
-    assert found["status"] == "stopped"
-    assert found["reasons"][1].startswith("DATABASE_URL of this shell names a fleet that is no more")
-    assert secret not in str(found)
-
-
-def test_a_fleet_without_its_supervisor_is_hurt(tmp_path: Path) -> None:
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    found = [one.words for one in standing.of_processes(Known(gone.pid, "up", [], {}), tmp_path)]
-    assert found == [
-        f"the supervisor (pid {gone.pid}) is gone, and what it has started ends: "
-        "wait for `rlfleet status` to say stopped, then `rlfleet up --detach`"
-    ]
-
-
 def test_servers_that_are_away_are_reasons(remote: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:9/0")
     workers.announce("score@a", ["score"], 1, "", 7)
