@@ -4,7 +4,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo all up down check test test-slow bench faults
+.PHONY: help install demo all up down check docs test test-slow bench faults
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,7 @@ demo: install  ## from an agent's logs to a released version, on this machine (S
 all: install  ## from demonstrations over SFT to PPO on eight environments (BASE=FOLDER|HUB_ID, or QUICK=1: minutes on a CPU; JSON=FILE FRESH=1)
 	@$(BIN)/rlfleet run pipelines/affine.toml $(if $(BASE),--base '$(BASE)') $(if $(QUICK),--quick) $(if $(FRESH),--fresh) $(if $(JSON),--json > '$(JSON).new' && mv '$(JSON).new' '$(JSON)')
 
-up: install  ## start Postgres, Valkey, workers, beat, Flower and the gateway on this machine
+up: install  ## start Postgres, Valkey, workers, beats, Flower, gateway and admin on this machine
 	@$(BIN)/rlfleet up
 
 down: install  ## stop what `make up` started, in order; data stay
@@ -38,6 +38,10 @@ check: install  ## lint, formatting, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
+
+docs: install  ## the site of docs/ in build/docs, with what follows from code written anew; a broken link fails it
+	@$(BIN)/python -m fleet.reference
+	@$(BIN)/python -m mkdocs build --strict --quiet
 
 test: install  ## the tests that take minutes together, in so many processes (WORKERS=2)
 	@$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile

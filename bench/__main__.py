@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PARTS = ("jobs", "collect", "train_ratio", "engine", "loop", "release", "gateway", "sandbox")
+PARTS = ("jobs", "collect", "train_ratio", "engine", "loop", "release", "gateway", "sandbox", "metrics")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

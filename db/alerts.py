@@ -26,7 +26,10 @@ LONGEST_BACK_OFF_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Alert:
-    """One alert; ``created_at`` is ISO 8601, and ``error`` says why the last try did not succeed."""
+    """One alert; ``created_at`` is ISO 8601, and ``error`` says why the last try did not succeed.
+
+    ``taken`` names the channels whose receiver has it: a try goes to the others alone.
+    """
 
     alert_id: int
     name: str
@@ -35,6 +38,7 @@ class Alert:
     created_at: str
     tries: int
     error: str | None
+    taken: tuple[str, ...] = ()
 
 
 def raise_alert(session: Session, name: str, subject: str, detail: Mapping[str, Any]) -> bool:
@@ -86,14 +90,17 @@ def any_due() -> bool:
 
 
 def take_due(limit: int) -> list[Alert]:
-    """The oldest alerts to be sent now, no one else's for ``HOLD_SECONDS``. Safe in any number of copies."""
+    """The oldest alerts to be sent now, no one else's for ``HOLD_SECONDS``. Safe in any number of copies.
+
+    Those that no channel has taken come first: a channel that is away does not hold up the others.
+    """
     with transaction() as session:
         rows = session.execute(
             text("""
                 update rlfleet.alerts set next_at = now() + make_interval(secs => :hold), tries = tries + 1
                  where id in (select id from rlfleet.alerts where sent_at is null and next_at <= now()
-                               order by next_at, id for update skip locked limit :limit)
-             returning id, name, subject, detail, created_at, tries, error
+                               order by cardinality(taken), next_at, id for update skip locked limit :limit)
+             returning id, name, subject, detail, created_at, tries, error, taken
             """),
             {"hold": HOLD_SECONDS, "limit": limit},
         ).all()
@@ -106,8 +113,20 @@ def settled(session: Session, name: str, subject: str) -> None:
     session.execute(text(over), {"name": name, "subject": subject})
 
 
+def took(alert_id: int, channel: str) -> None:
+    """The receiver of this channel has it, and is not sent it again."""
+    with transaction() as session:
+        session.execute(
+            text("""
+                update rlfleet.alerts set taken = array_append(taken, cast(:channel as text))
+                 where id = :id and not cast(:channel as text) = any(taken)
+            """),
+            {"id": alert_id, "channel": channel},
+        )
+
+
 def sent(alert_id: int) -> None:
-    """The receiver took it."""
+    """Every channel's receiver has it."""
     with transaction() as session:
         session.execute(
             text("update rlfleet.alerts set sent_at = now(), error = null where id = :id"),
@@ -134,7 +153,7 @@ def waiting(limit: int = 20) -> list[Alert]:
     with transaction() as session:
         rows = session.execute(
             text("""
-                select id, name, subject, detail, created_at, tries, error
+                select id, name, subject, detail, created_at, tries, error, taken
                   from rlfleet.alerts where sent_at is null order by id desc limit :limit
             """),
             {"limit": limit},
@@ -142,5 +161,19 @@ def waiting(limit: int = 20) -> list[Alert]:
     return [_alert(row) for row in rows]
 
 
+def lately(seconds: float) -> list[Alert]:
+    """The newest alert of each name and subject that was raised in the last ``seconds``, sent or not, newest first."""
+    with transaction() as session:
+        rows = session.execute(
+            text("""
+                select distinct on (name, subject) id, name, subject, detail, created_at, tries, error, taken
+                  from rlfleet.alerts where created_at > now() - make_interval(secs => :seconds)
+                 order by name, subject, id desc
+            """),
+            {"seconds": seconds},
+        ).all()
+    return sorted((_alert(row) for row in rows), key=lambda alert: -alert.alert_id)
+
+
 def _alert(row: Any) -> Alert:
-    return Alert(int(row[0]), row[1], row[2], row[3], utc(row[4]), int(row[5]), row[6])
+    return Alert(int(row[0]), row[1], row[2], row[3], utc(row[4]), int(row[5]), row[6], tuple(row[7]))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, aliased
 
 from db import alerts, promotions, releases, remedies, versions
 from db.decisions import ALERT, GIVEN, REFUSED, SUPERSEDED, WAITING
-from db.tables import Decision, Job, Version
+from db.tables import Decision, Job, Line, Version
 from rl.config import Release
 from rl.errors import InvalidInput
 from rl.records import utc
@@ -28,6 +29,37 @@ class Approval:
     at: str
     changed: bool
     stage: str | None = None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A decision that waits for a person's word; ``stable`` is what the version was compared with."""
+
+    decision_id: int
+    line: str
+    version: str
+    stable: str | None
+    policy: str
+    reason: str
+    evidence: dict[str, Any]
+    created_at: str
+
+
+def waiting(session: Session, line: str | None = None) -> list[Asked]:
+    """The decisions that wait, the oldest first, of all lines or one; not those about versions rejected since."""
+    stable = aliased(Version)
+    query = (
+        select(Decision, Line.name, Version.name, stable.name)
+        .join(Line, Line.id == Decision.line_id)
+        .join(Version, Version.id == Decision.version_id)
+        .outerjoin(stable, stable.id == Decision.stable_id)
+        .where(Decision.approval == WAITING, Version.state != "rejected")
+        .order_by(Decision.id)
+    )
+    return [
+        Asked(one.id, of, name, than, one.policy, one.reason, one.evidence, utc(one.created_at))
+        for one, of, name, than in session.execute(query if line is None else query.where(Line.name == line))
+    ]
 
 
 def approve(session: Session, name: str, actor: str) -> Approval:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from db.job_states import State
 from db.jobs import Claim
-from db.session import transaction
+from db.session import transaction, within
 from db.waits import BLOCKERS, IN_VAIN
 from rl.records import utc
 
@@ -50,16 +50,16 @@ SUMMARY = f"""
     select j.id, j.kind, l.name, j.state, j.attempt, j.fence, j.inputs, j.result, j.error,
            array(select d.id from rlfleet.jobs d
                   where d.id = any(j.after) and d.state <> 'succeeded' and j.state = 'queued' order by d.id),
-           j.progress,
+           j.progress - 'curves',
            (select coalesce(jsonb_object_agg(b.id, b.state order by b.id), '{{}}') from ({BLOCKERS}) b)
       from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id
 """  # noqa: S608 (of constants)
 
 
-def summary(job_id: int) -> Summary | None:
+def summary(job_id: int, session: Session | None = None) -> Summary | None:
     """What became of the job, or None if there is no such job."""
-    with transaction() as session:
-        row = session.execute(text(SUMMARY + " where j.id = :job_id"), {"job_id": job_id}).one_or_none()
+    with within(session) as mine:
+        row = mine.execute(text(SUMMARY + " where j.id = :job_id"), {"job_id": job_id}).one_or_none()
     return Summary(*row) if row else None
 
 
@@ -80,15 +80,22 @@ def result_of(claim: Claim) -> dict[str, Any] | None:
 
 
 def listing(
-    state: str | None = None, limit: int = 100, *, kind: str | None = None, line: str | None = None
+    state: str | None = None,
+    limit: int = 100,
+    *,
+    kind: str | None = None,
+    line: str | None = None,
+    before: int | None = None,
 ) -> list[Summary]:
-    """The newest jobs first, optionally of one state, kind and line."""
-    wanted = {"j.state": ("state", state), "j.kind": ("kind", kind), "l.name": ("line", line)}
-    where = " and ".join(f"{column} = :{name}" for column, (name, value) in wanted.items() if value is not None)
+    """The newest jobs first, optionally of one state, kind and line; ``before`` is the oldest id known already."""
+    columns = {"state": "j.state =", "kind": "j.kind =", "line": "l.name =", "before": "j.id <"}
+    wanted = {"state": state, "kind": kind, "line": line, "before": before}
+    given = {name: value for name, value in wanted.items() if value is not None}
+    where = " and ".join(f"{columns[name]} :{name}" for name in given)
     with transaction() as session:
         rows = session.execute(
             text(SUMMARY + (f" where {where}" if where else "") + " order by j.id desc limit :limit"),
-            {name: value for name, value in wanted.values() if value is not None} | {"limit": limit},
+            given | {"limit": limit},
         ).all()
     return [Summary(*row) for row in rows]
 
@@ -133,7 +140,7 @@ def carried_over(job_id: int) -> dict[str, Any]:
     """What the job's next attempt goes on from: ``resume`` (a saved state) and ``adjust`` (changes of the config)."""
     with transaction() as session:
         row = session.execute(
-            text("select resume, adjust, devices, interruptions from rlfleet.jobs where id = :job_id"),
+            text("select resume - 'curves', adjust, devices, interruptions from rlfleet.jobs where id = :job_id"),
             {"job_id": job_id},
         ).one()
     return {"resume": row[0], "adjust": row[1], "devices": int(row[2]), "interruptions": int(row[3])}
@@ -192,6 +199,19 @@ def events(job_id: int) -> list[dict[str, Any]]:
         ).all()
     names = ("from", "to", "fence", "attempt", "owner", "reason")
     return [dict(zip(names, row[:6], strict=True)) | {"at": utc(row[6])} for row in rows]
+
+
+def latest_training(session: Session, line_id: int) -> int | None:
+    """The newest training job on hours of the line that has not ended and does not wait in vain."""
+    found = session.execute(
+        text(f"""
+            select max(j.id) from rlfleet.jobs j
+             where j.kind = 'train' and j.line_id = :line_id and j.state in ('queued', 'running') and not {IN_VAIN}
+               and coalesce(j.inputs -> 'windows' ->> 0, '') not like 'run/%'
+        """),  # noqa: S608 (of a constant)
+        {"line_id": line_id},
+    ).scalar_one()
+    return None if found is None else int(found)
 
 
 def being_trained(session: Session, line_id: int) -> set[str]:

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from db.holding import hold
 from db.job_states import State
-from db.session import alone, prepared, transaction
+from db.session import alone, prepared, transaction, within
 from rl.errors import Cancelled, Fenced
 
 ANSWER_SECONDS = 10.0
@@ -57,7 +57,8 @@ CLAIM = """
     with held as (
         update rlfleet.jobs j
            set state = 'running', attempt = attempt + 1, fence = fence + 1, owner = $2::text, error = null,
-               lease_until = now() + make_interval(secs => $3::float8), started_at = now(), finished_at = null
+               lease_until = now() + make_interval(secs => $3::float8), heartbeat_at = now(), started_at = now(),
+               finished_at = null
           from rlfleet.lines l
          where j.id = $1::bigint and l.id = j.line_id and j.run_at <= now() and j.attempt < j.max_attempts
            and not j.cancel_requested and j.devices <= $4::int
@@ -124,7 +125,7 @@ def heartbeat(
         claim,
         """
         update rlfleet.jobs
-           set lease_until = now() + make_interval(secs => :lease),
+           set lease_until = now() + make_interval(secs => :lease), heartbeat_at = now(),
                progress = coalesce(cast(:progress as jsonb), progress),
                resume = coalesce(cast(:resume as jsonb), resume)
          where id = :job_id and fence = :fence and state = 'running'
@@ -256,32 +257,28 @@ def reap(limit: int = 100) -> list[int]:
         return [int(row[0]) for row in rows]
 
 
-def cancel(job_id: int) -> State | None:
+def cancel(job_id: int, session: Session | None = None) -> State | None:
     """Cancel a queued job, ask the holder of a running one to stop, put a failed or dead one aside. The state after."""
-    row = _row(
-        """
+    statement = """
         update rlfleet.jobs set cancel_requested = state in ('queued', 'running'),
                state = case when state in ('queued', 'failed', 'dead') then 'cancelled' else state end,
                error = case when state in ('failed', 'dead') then concat(state, ', put aside: ', error) else error end,
                finished_at = case when state = 'queued' then now() else finished_at end
          where id = :job_id returning state
-        """,
-        job_id=job_id,
-    )
+    """
+    row = _row(statement, session, job_id=job_id)
     return State(row[0]) if row else None
 
 
-def requeue(job_id: int) -> bool:
+def requeue(job_id: int, session: Session | None = None) -> bool:
     """Open new attempts, from the beginning, for a job that ended without success. False in any other state."""
-    row = _row(
-        """
+    statement = """
         update rlfleet.jobs
            set state = 'queued', attempt = 0, interruptions = 0, cancel_requested = false, run_at = now(),
                last_sent_at = null, finished_at = null, resume = null, adjust = null
          where id = :job_id and state in ('failed', 'dead', 'cancelled') returning 1
-        """,
-        job_id=job_id,
-    )
+    """
+    row = _row(statement, session, job_id=job_id)
     return row is not None
 
 
@@ -290,9 +287,9 @@ def _as_holder(claim: Claim, statement: str, **values: object) -> Row[Any] | Non
     return _row(statement, job_id=claim.job_id, fence=claim.fence, **values)
 
 
-def _row(statement: str, **values: object) -> Row[Any] | None:
-    with transaction(patience=ANSWER_SECONDS) as session:
-        return session.execute(text(statement), values).one_or_none()
+def _row(statement: str, session: Session | None = None, /, **values: object) -> Row[Any] | None:
+    with within(session, ANSWER_SECONDS) as mine:
+        return mine.execute(text(statement), values).one_or_none()
 
 
 def _json(value: Mapping[str, Any] | None) -> str | None:

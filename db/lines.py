@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
@@ -11,6 +13,8 @@ from rl.config import LineConfig, RunConfig
 from rl.errors import InvalidInput
 
 DEFAULT_LINE, DEFAULT_PREFIX = "main", "babylon-agent"
+SHORT = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+")
+"""A version's name within its line."""
 
 
 def put(session: Session, name: str, config: LineConfig) -> int:
@@ -61,6 +65,15 @@ def config_of(line: Line) -> LineConfig:
 def prefix_of(line: Line) -> str:
     """What the names of the line's versions start with."""
     return _prefix(line.name, config_of(line))
+
+
+def full_name(session: Session, version: str, line: str) -> str:
+    """The version's whole name, where it was given as ``v1.0.3`` of the line.
+
+    Raises:
+        InvalidInput: it was, and there is no such line.
+    """
+    return f"{prefix_of(named(session, line))}-{version}" if SHORT.fullmatch(version) else version
 
 
 def _prefix(name: str, config: LineConfig) -> str:

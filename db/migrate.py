@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from db.session import PATIENCE_SECONDS, transaction
 from rl.errors import DatabaseUnavailable
 
 LOCK_SECONDS = 10.0
@@ -23,6 +28,37 @@ def alembic_config() -> Config:
     return config
 
 
+@dataclass(frozen=True)
+class Revision:
+    """The schema's revision in the database, None without tables of ours, and the newest that this code knows."""
+
+    current: str | None
+    newest: str
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.current == self.newest
+
+
+def revision(patience: float = PATIENCE_SECONDS) -> Revision:
+    """Where the database stands.
+
+    Raises:
+        DatabaseUnavailable: it does not answer within ``patience`` seconds.
+    """
+    with transaction(patience) as session:
+        there = session.scalar(text("select to_regclass('rlfleet.alembic_version')"))
+        current = session.scalar(text("select version_num from rlfleet.alembic_version")) if there else None
+    return Revision(current, newest())
+
+
+@cache
+def newest() -> str:
+    """The newest revision that this code knows."""
+    return str(ScriptDirectory.from_config(alembic_config()).get_current_head())
+
+
 def migrate() -> None:
     """Upgrade to the newest revision; does nothing when it is there already.
 
@@ -35,7 +71,7 @@ def migrate() -> None:
         if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
             raise DatabaseUnavailable(
                 f"somebody holds a table for longer than {LOCK_SECONDS:g} s, such as a backup; nothing was changed: "
-                "run `python -m db.migrate` again when it is over"
+                "run `rlfleet migrate` again when it is over"
             ) from error
         raise DatabaseUnavailable(f"the database did not answer: {str(error.orig).strip().splitlines()[0]}") from error
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from db.alerts import record
-from db.session import transaction
+from db.session import transaction, within
 from rl.records import utc
 
 
@@ -56,10 +57,10 @@ def pause_failing_kinds(dead: int, minutes: int) -> list[str]:
     return paused
 
 
-def pause(kind: str, reason: str) -> bool:
+def pause(kind: str, reason: str, session: Session | None = None) -> bool:
     """Neither ring nor claim jobs of ``kind`` from now on. False when it was paused already."""
-    with transaction() as session:
-        row = session.execute(
+    with within(session) as mine:
+        row = mine.execute(
             text(
                 "insert into rlfleet.pauses (kind, reason) values (:kind, :reason) on conflict do nothing returning 1"
             ),
@@ -68,14 +69,14 @@ def pause(kind: str, reason: str) -> bool:
     return row is not None
 
 
-def resume(kind: str) -> bool:
+def resume(kind: str, session: Session | None = None) -> bool:
     """Ring and claim jobs of ``kind`` again; only deaths from now on count. False when it was not paused."""
-    with transaction() as session:
-        row = session.execute(
+    with within(session) as mine:
+        row = mine.execute(
             text("delete from rlfleet.pauses where kind = :kind returning 1"), {"kind": kind}
         ).one_or_none()
         if row is not None:
-            session.execute(
+            mine.execute(
                 text("""
                     insert into rlfleet.resumes (kind) values (:kind)
                         on conflict (kind) do update set resumed_at = now()

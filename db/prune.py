@@ -9,7 +9,7 @@ from typing import Final
 
 from sqlalchemy import text
 
-from db import erasure, leftovers, retention, weeks
+from db import counted, erasure, leftovers, retention, weeks
 from db.session import transaction
 
 BATCH = 10_000
@@ -24,7 +24,9 @@ OLD_ROWS: Final = {
     """),
     "deliveries": text("""
         delete from rlfleet.deliveries where ctid = any(array(
-            select ctid from rlfleet.deliveries where at < now() - interval '30 days' limit :batch))
+            select ctid from rlfleet.deliveries
+             where at < now() - interval '30 days'
+               and id <= (select up_to from rlfleet.counted where source = 'deliveries') limit :batch))
     """),
     "alerts": text("""
         delete from rlfleet.alerts where ctid = any(array(
@@ -43,7 +45,8 @@ OLD_ROWS: Final = {
 
 
 def old_rows() -> dict[str, int]:
-    """Remove slots after 7 days, deliveries after 30, the rest after 90; the numbers."""
+    """Remove slots after 7 days, deliveries after 30 and counted, the rest after 90; the numbers."""
+    counted.add_up()
     return {table: _in_batches(table) for table in OLD_ROWS}
 
 

@@ -112,8 +112,9 @@ def stats_of(session: Session, line_id: int, min_group_size: int | None = None, 
 def readiness_of(session: Session, line: Line, thresholds: Thresholds | None = None) -> Readiness:
     """Whether the line's logs are worth a training, with what the line trains with, and the freeze would use enough.
 
-    Not while the newest training failed on what waits, and nothing was scored since: it would fail again. Judged by
-    ``thresholds``; without them by those that the line sets, then by the environment's, then by the built-in ones.
+    Not while the newest training failed or died on what waits, or was cancelled, and nothing was scored since: it would
+    not be asked for again. Judged by ``thresholds``; without them by those that the line sets, then by the
+    environment's, then by the built-in ones.
 
     Raises:
         InvalidSettings: a threshold of the environment cannot be used.
@@ -149,11 +150,13 @@ def _unusable(
     return shortage(sizes, found.reasons, least, train["objective"])
 
 
+ENDED = {"failed": "failed on what waits", "dead": "died on what waits", "cancelled": "was cancelled"}
 FAILED = text("""
-    select j.id from rlfleet.jobs j
+    select j.id, j.state from rlfleet.jobs j
      where j.id = (select max(id) from rlfleet.jobs where kind = 'train' and line_id = :line_id
                       and coalesce(inputs -> 'windows' ->> 0, '') not like 'run/%')
-       and j.state = 'failed' and j.config = cast(:train as jsonb) and j.inputs -> 'windows' <@ cast(:names as jsonb)
+       and j.state in ('failed', 'dead', 'cancelled')
+       and j.config = cast(:train as jsonb) and j.inputs -> 'windows' <@ cast(:names as jsonb)
        and not exists (
            select 1 from rlfleet.trajectory_keys k join rlfleet.scores s on s.trajectory_id = k.trajectory_id
             where k.window_id = any(:ids) and s.created_at > j.finished_at)
@@ -162,7 +165,8 @@ FAILED = text("""
 
 def _failed(session: Session, line_id: int, waiting: Mapping[int, str], train: Mapping[str, Any]) -> str | None:
     values = {"train": json.dumps(dict(train)), "names": json.dumps(list(waiting.values())), "ids": list(waiting)}
-    job_id = session.execute(FAILED, values | {"line_id": line_id}).scalar()
-    if job_id is None:
+    found = session.execute(FAILED, values | {"line_id": line_id}).one_or_none()
+    if found is None:
         return None
-    return f"Need new scores, or `rlfleet jobs requeue {job_id}`: job {job_id} failed on what waits"
+    job_id, state = found
+    return f"Need new scores, or `rlfleet jobs requeue {job_id}`: job {job_id} {ENDED[state]}"

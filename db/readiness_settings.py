@@ -14,11 +14,31 @@ class TrainingSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_ignore_empty=True)
 
-    min_trajectories: int | None = Field(None, ge=1, validation_alias="TRAINING_MIN_TRAJECTORIES")
-    min_groups: int | None = Field(None, ge=0, validation_alias="TRAINING_MIN_GROUPS")
-    min_group_size: int | None = Field(None, ge=1, validation_alias="TRAINING_MIN_GROUP_SIZE")
-    min_quality: float | None = Field(None, ge=0, le=1, validation_alias="TRAINING_MIN_QUALITY")
-    min_hours_between: float | None = Field(None, ge=0, validation_alias="TRAINING_MIN_HOURS_BETWEEN")
+    min_trajectories: int | None = Field(
+        None,
+        ge=1,
+        validation_alias="TRAINING_MIN_TRAJECTORIES",
+        description="trajectories that are scored and not learned from yet",
+    )
+    min_groups: int | None = Field(
+        None,
+        ge=0,
+        validation_alias="TRAINING_MIN_GROUPS",
+        description="scenario groups of enough members, for objectives that compare",
+    )
+    min_group_size: int | None = Field(
+        None, ge=1, validation_alias="TRAINING_MIN_GROUP_SIZE", description="members that a group needs to count"
+    )
+    min_quality: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        validation_alias="TRAINING_MIN_QUALITY",
+        description="usable share of the rows of the last 7 days",
+    )
+    min_hours_between: float | None = Field(
+        None, ge=0, validation_alias="TRAINING_MIN_HOURS_BETWEEN", description="hours since the last training"
+    )
 
 
 def thresholds() -> Thresholds:

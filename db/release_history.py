@@ -9,6 +9,7 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from db import lines
+from db.released import LineReleases
 from db.tables import Line
 from db.watching import UNWATCHED_SECONDS
 from rl.live import Look
@@ -90,6 +91,30 @@ def of_lines(session: Session, name: str | None = None, most: int = MOST) -> lis
     """
     found = [lines.named(session, name)] if name else session.scalars(select(Line).order_by(Line.name)).all()
     return [_history(session, line, most) for line in found]
+
+
+def plain(one: LineHistory, now: LineReleases) -> dict[str, Any]:
+    """The line as JSON has it: who answers its agents ``now``, and what was before, the newest first."""
+    return {
+        "line": one.line,
+        "ok": one.ok,
+        "killed": now.killed,
+        "pinned": now.pinned.name if now.pinned else None,
+        "pin_counts": now.pinned is not None and now.pinned.state == "ready",
+        "stable": _release(one.live("stable")),
+        "canary": _release(one.live("canary")),
+        "waiting": list(one.waiting),
+        "history": [_release(past) for past in one.releases if past.ended is not None],
+    }
+
+
+def _release(past: Past | None) -> dict[str, Any] | None:
+    if past is None:
+        return None
+    return vars(past) | {
+        "plan": past.plan.model_dump(mode="json") if past.plan else None,
+        "look": past.look.model_dump(mode="json") if past.look else None,
+    }
 
 
 def _history(session: Session, line: Line, most: int) -> LineHistory:

@@ -208,12 +208,12 @@ def _earlier(session: Session, stable: Release, to: str | None) -> Release:
     if not others:
         base = f"{remedies.kill(session, stable.line_id)} takes the line's versions away from all agents"
         raise InvalidInput("to", to, f"no other version was stable before that still may be; {base}")
-    if went_back := _went_back(session, stable):
-        raise InvalidInput("to", to, f"{went_back}; to go further, name one of: {known}")
+    if done := went_back(session, stable):
+        raise InvalidInput("to", to, f"{done}; to go further, name one of: {known}")
     return next(release for release, version in rows if version.name == others[0])
 
 
-def _went_back(session: Session, stable: Release) -> str:
+def went_back(session: Session, stable: Release) -> str:
     """What was rolled back last, in words; empty where the line's last change was not a rollback."""
     if session.scalar(select(Decision.policy).where(Decision.id == stable.decision_id)) == ROLLBACK:
         return "the stable version is one that was gone back to"

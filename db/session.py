@@ -9,7 +9,7 @@ import select
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ import psycopg2
 from psycopg2 import extensions
 from sqlalchemy import Connection, CursorResult, Engine, Row, create_engine, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from db.settings import settings
@@ -28,20 +29,24 @@ PATIENCE_SECONDS = 60.0
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 2.0
 """A connection that was used within this time is taken to be alive."""
+POOL_SECONDS = 30.0
+"""The longest wait for a connection while all of this process's are in use, unless ``limit_pool_wait`` says less."""
 
 OUR_TABLE = re.compile(r'relation "(rlfleet\.[a-z_]+)" does not exist')
 """How Postgres says that a database is empty, or of an older revision."""
 
 _waiting = threading.local()
+_pool_seconds = [POOL_SECONDS]
 
 
 @lru_cache(maxsize=1)
-def _engine(pid: int, url: str) -> Engine:
+def _engine(pid: int, url: str, pool_seconds: float) -> Engine:
     extensions.set_wait_callback(_wait)
     made = create_engine(
         url,
         pool_size=5,
         max_overflow=10,
+        pool_timeout=pool_seconds,
         hide_parameters=True,  # errors end up in job rows, logs and alerts; conversations must not
         connect_args={
             "application_name": f"rlfleet-{pid}",
@@ -79,7 +84,14 @@ def _ask_whether_alive(connection: Any, record: Any, _: Any) -> None:
 
 def engine() -> Engine:
     """The engine of this process; a forked child gets its own, since sockets cannot be shared."""
-    return _engine(os.getpid(), settings().sqlalchemy_url)
+    return _engine(os.getpid(), settings().sqlalchemy_url, _pool_seconds[0])
+
+
+def limit_pool_wait(seconds: float) -> None:
+    """From now on nobody in this process waits longer for a connection: people are better told to ask again."""
+    if seconds != _pool_seconds[0]:
+        dispose()
+        _pool_seconds[0] = seconds
 
 
 @contextmanager
@@ -90,8 +102,9 @@ def transaction(patience: float = PATIENCE_SECONDS) -> Iterator[Session]:
     connections stay open.
 
     Raises:
-        DatabaseUnavailable: the server cannot be reached, went away, did not answer in time, or has no tables of ours.
-            Whether a commit that was under way has happened is not known then.
+        DatabaseUnavailable: the server cannot be reached, went away, did not answer in time, or has no tables of ours;
+            or all connections of this process are in use. Whether a commit that was under way has happened is not
+            known then.
     """
     with (
         _absence_named() as absence,
@@ -105,6 +118,11 @@ def transaction(patience: float = PATIENCE_SECONDS) -> Iterator[Session]:
             # A signal that interrupts a wait closes the connection, and the rollback's complaint would hide it.
             absence.first = error
             raise
+
+
+def within(session: Session | None, patience: float = PATIENCE_SECONDS) -> AbstractContextManager[Session]:
+    """The caller's ``session``, or a transaction of its own where there is none."""
+    return transaction(patience) if session is None else nullcontext(session)
 
 
 def alone(name: str, statement: str, patience: float = PATIENCE_SECONDS, **values: object) -> list[Row[Any]]:
@@ -129,6 +147,8 @@ def _absence_named() -> Iterator[_Absence]:
     absence = _Absence()
     try:
         yield absence
+    except PoolTimeout as error:
+        raise DatabaseUnavailable("all connections of this process to the database are in use") from error
     except DBAPIError as error:
         if absence.first is not None and not isinstance(absence.first, DBAPIError):
             raise absence.first from None

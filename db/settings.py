@@ -13,7 +13,11 @@ from rl.errors import InvalidSettings
 class DatabaseSettings(BaseSettings):
     """``DATABASE_URL``: a ``postgresql://`` or ``postgresql+psycopg2://`` URL."""
 
-    database_url: str = Field(validation_alias="DATABASE_URL", pattern=r"^postgres(ql)?(\+psycopg2)?://")
+    database_url: str = Field(
+        validation_alias="DATABASE_URL",
+        pattern=r"^postgres(ql)?(\+psycopg2)?://",
+        description="Postgres; `rlfleet up` starts one where it is unset",
+    )
 
     @property
     def sqlalchemy_url(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -135,3 +135,14 @@ def on_line(session: Session, line_id: int, names: Sequence[str] | None = None) 
 def database_now(session: Session) -> datetime:
     """The database's clock, which decides when an hour is over."""
     return session.execute(select(func.now())).scalar_one()
+
+
+def trajectories_in(session: Session, line_id: int, names: Sequence[str]) -> dict[str, int]:
+    """How many trajectories each of the line's windows holds, by name."""
+    query = text("""
+        select w.name, count(t.trajectory_id) from rlfleet.windows w
+          left join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
+         where w.line_id = :line_id and w.name = any(:names) group by w.name
+    """)
+    rows = session.execute(query, {"line_id": line_id, "names": list(names)})
+    return {str(row[0]): int(row[1]) for row in rows}

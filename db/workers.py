@@ -128,21 +128,26 @@ BEAT = text("""
 """)
 
 
-def alert_silent_beat(entry: str, looks: str, look_seconds: float, capacities: Mapping[str, int]) -> bool:
-    """Raise ``beat_silent`` when no slot of ``entry``, which only beat sends, was taken lately; whether it was raised.
+def is_beat_silent(entry: str, looks: str, look_seconds: float) -> bool:
+    """Whether no slot of ``entry``, which only beat sends, was taken lately.
 
-    Nothing is raised without workers, nor before they looked around for as long themselves: the slots ``looks``, one
-    each ``look_seconds``, say so.
+    It is not before somebody looked around for as long: the slots ``looks``, one each ``look_seconds``, say so.
     """
     most = int(BEAT_SECONDS // look_seconds) - 1
     values = {"entry": entry, "looks": looks, "most": most, "beat": BEAT_SECONDS}
     with transaction() as session:
-        silent = bool(session.execute(BEAT, values).one()[0])
-        return bool(
-            silent
-            and capacities
-            and raise_alert(session, "beat_silent", "beat", {"entry": entry, "silent_seconds": BEAT_SECONDS})
-        )
+        return bool(session.execute(BEAT, values).one()[0])
+
+
+def alert_silent_beat(entry: str, looks: str, look_seconds: float, capacities: Mapping[str, int]) -> bool:
+    """Raise ``beat_silent`` when no beat was heard lately (``is_beat_silent``); whether it was raised.
+
+    Nothing is raised without workers.
+    """
+    if not capacities or not is_beat_silent(entry, looks, look_seconds):
+        return False
+    with transaction() as session:
+        return bool(raise_alert(session, "beat_silent", "beat", {"entry": entry, "silent_seconds": BEAT_SECONDS}))
 
 
 OLD_QUEUES = text("""

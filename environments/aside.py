@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import AbstractAsyncContextManager, nullcontext
+from contextvars import copy_context
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -71,7 +72,7 @@ def _started(act: Callable[[], T]) -> Future[T]:
         else:
             future.set_result(result)
 
-    threading.Thread(target=run, name="environment", daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(run,), name="environment", daemon=True).start()
     return future
 
 

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
-import shlex
-import signal
 import time
 from pathlib import Path
 from typing import Annotated
@@ -14,14 +10,19 @@ from typing import Annotated
 import typer
 
 from fleet.assess_cli import assess
+from fleet.audit_cli import audit
+from fleet.doctor_cli import doctor
 from fleet.environments_cli import environments
+from fleet.evaluate_cli import evaluate
 from fleet.explain_cli import explain
 from fleet.forget_cli import forget
+from fleet.gc_cli import gc
 from fleet.import_openrlhf_cli import import_openrlhf
 from fleet.jobs_cli import jobs_app
 from fleet.line_cli import line as line_command
 from fleet.lint_reward_cli import lint_reward
 from fleet.memory_cli import memory
+from fleet.migrate_cli import migrate
 from fleet.pipeline_cli import run
 from fleet.play_cli import play
 from fleet.release_cli import approve, deploy, kill, pin, reject, rollback
@@ -29,26 +30,38 @@ from fleet.releases_cli import releases
 from fleet.report_cli import report
 from fleet.run_cli import finish, resume, runs
 from fleet.select_cli import select
-from fleet.terminal import STOPPED, AsJson, connect, console, errors, said_on_stop
+from fleet.status_cli import status
+from fleet.terminal import STOPPED, AsJson, connect, console, errors, said_on_stop, tell
+from fleet.token_cli import token_app
 from fleet.train_cli import train
+from fleet.up_cli import down, env, up
+from fleet.versions_cli import versions
 from fleet.windows_cli import windows
-from rl.errors import InvalidInput, RlfleetError, StartError
+from rl.errors import InvalidInput, RlfleetError
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
+app.add_typer(token_app, name="token")
 COMMANDS = (
     approve,
     assess,
+    audit,
     deploy,
+    doctor,
+    down,
+    env,
     environments,
+    evaluate,
     explain,
     finish,
     forget,
+    gc,
     import_openrlhf,
     kill,
     line_command,
     lint_reward,
     memory,
+    migrate,
     pin,
     play,
     reject,
@@ -59,13 +72,14 @@ COMMANDS = (
     run,
     runs,
     select,
+    status,
     train,
+    up,
+    versions,
     windows,
 )
 for command in COMMANDS:
     app.command()(command)
-
-STOP_SECONDS = 120.0
 
 Line = Annotated[str, typer.Option(help="the line of versions")]
 
@@ -80,6 +94,26 @@ def main() -> None:
     except RlfleetError as error:
         errors.print(f"rlfleet: {error}", highlight=False, markup=False, soft_wrap=True)
         raise SystemExit(1) from None
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib import metadata
+
+        try:
+            typer.echo(f"rlfleet {metadata.version('rlfleet')}")
+        except metadata.PackageNotFoundError:
+            typer.echo("rlfleet, not installed: a checkout")
+        raise typer.Exit
+
+
+@app.callback()
+def shared(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version, and end")
+    ] = False,
+) -> None:
+    """Keep the language model behind agents learning from what they do."""
 
 
 @app.command()
@@ -98,64 +132,27 @@ def demo(
 
 
 @app.command()
-def up() -> None:
-    """Start what is missing: servers, workers, two beats, Flower, gateway. Ctrl-C stops all of it in order."""
-    from fleet.running import Fleet
-
-    with Fleet(os.environ) as fleet:
-        fleet.start()
-        for line in fleet.plan.lines():
-            console.print(f"device    {line}", highlight=False)
-        console.print(f"gateway   {fleet.plan.gateway_url}/v1\nflower    {fleet.plan.flower_url}", highlight=False)
-        console.print(f'home      {fleet.home.path}\nshell     eval "$(rlfleet env)"', highlight=False)
-        while True:
-            fleet.poll()
-            time.sleep(0.2)
-
-
-@app.command()
-def down() -> None:
-    """Stop what `rlfleet up` started on this machine. Data stay."""
-    from fleet.home import holder
-
-    pid = holder(os.environ)
-    if not pid:
-        raise StartError("no fleet runs here; RLFLEET_HOME names another one")
-    with contextlib.suppress(ProcessLookupError):  # it was just about to end by itself
-        os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while holder(os.environ) == pid:
-        if time.monotonic() > deadline:
-            remedy = "wait and run `rlfleet down` again; the logs folder of its home says what it waits for"
-            raise StartError(f"the fleet of process {pid} did not end within {STOP_SECONDS:.0f} s: {remedy}")
-        time.sleep(0.2)
-    console.print(f"stopped (pid {pid})")
-
-
-@app.command()
-def env() -> None:
-    """Print what another shell needs to reach the fleet: eval "$(rlfleet env)"."""
-    connect()
-    for name in ("DATABASE_URL", "REDIS_URL"):
-        typer.echo(f"export {name}={shlex.quote(os.environ[name])}")
-
-
-@app.command()
-def reconcile(once: Annotated[bool, typer.Option("--once", help="one pass, then exit")] = False) -> None:
+def reconcile(
+    once: Annotated[bool, typer.Option("--once", help="one pass, then exit")] = False,
+    as_json: AsJson = False,
+) -> None:
     """Take back what nobody holds, ask for what is missing, ring what is due; for ever, or once."""
     from tasks.maintain import reconcile_once
     from worker.settings import settings
 
+    if as_json and not once:
+        raise InvalidInput("--json", True, "add --once: there would be an object for each pass, without an end")
     connect()
     while True:
-        console.print(reconcile_once())
+        done = reconcile_once()
+        tell(as_json, {"done": done}, done)
         if once:
             return
         time.sleep(settings().tick_seconds)
 
 
 @app.command()
-def backup(folder: Path) -> None:
+def backup(folder: Path, as_json: AsJson = False) -> None:
     """Write every row and every folder of weights that rows name to a new FOLDER. The fleet may go on meanwhile."""
     from fleet import backup as backups
 
@@ -164,17 +161,20 @@ def backup(folder: Path) -> None:
         made = backups.backup(target, root)
     for path in made.missing:
         errors.print(f"rlfleet: rows name {path}, and no folder is there any more", highlight=False, markup=False)
-    console.print(f"{target}: {made.rows} rows, {len(made.artifacts)} folders", highlight=False, markup=False)
+    counts = {"rows": made.rows, "folders": len(made.artifacts)}
+    words = f"{target}: {made.rows} rows, {len(made.artifacts)} folders"
+    tell(as_json, {"folder": str(target), **counts, "missing": list(made.missing)}, words)
 
 
 @app.command()
-def restore(folder: Path) -> None:
+def restore(folder: Path, as_json: AsJson = False) -> None:
     """Fill an empty database from a backup, and put the folders of weights back."""
     from fleet import backup as backups
 
     with backups.database(os.environ, create=True) as root:
         done = backups.restore(folder.resolve(), root)
-    console.print(f"restored {done.rows} rows and {len(done.artifacts)} folders; `rlfleet up` goes on from there")
+    words = f"restored {done.rows} rows and {len(done.artifacts)} folders; `rlfleet up` goes on from there"
+    tell(as_json, {"rows": done.rows, "folders": len(done.artifacts)}, words)
 
 
 @app.command()
@@ -188,17 +188,3 @@ def reproduce(
     from fleet.reproduce_cli import run
 
     raise typer.Exit(run(version, line, keep, as_json=as_json))
-
-
-@app.command()
-def status(as_json: AsJson = False) -> None:
-    """Lines, jobs, workers, pauses, rejections, alerts. Exit code 1 when a job failed or died, or a kind is paused."""
-    from fleet import status as fleet_status
-
-    connect()
-    state = fleet_status.read()
-    if as_json:
-        typer.echo(json.dumps(state))
-    else:
-        fleet_status.show(state)
-    raise typer.Exit(0 if state["ok"] else 1)

@@ -3,7 +3,8 @@
 ```
 .lock              held by the supervisor and by everything it started; its text is the supervisor's pid
 endpoints.json     where the servers are, while they are up
-postgres.password  valkey.password
+processes.json     what each process does, while a supervisor lives
+postgres.password  valkey.password  flower.password  engine.key
 pg/<major>/        one Postgres cluster
 valkey/            the append-only file
 logs/<name>.log    output of each process
@@ -21,7 +22,7 @@ import os
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Self
 
@@ -39,12 +40,15 @@ ROOTS_HOME = Path("/var/lib/rlfleet")
 class Endpoints:
     """Where the servers are. Both URLs carry a password, so neither is shown by ``repr``.
 
-    ``gateway_url`` is where agents are answered, without ``/v1``; None where only the servers run.
+    ``gateway_url`` is where agents are answered, without ``/v1``, ``admin_url`` and ``flower_url`` what people look at;
+    None where only the servers run.
     """
 
     database_url: str = field(repr=False)
     redis_url: str = field(repr=False)
     gateway_url: str | None = None
+    admin_url: str | None = None
+    flower_url: str | None = None
 
 
 def home_path(environ: Mapping[str, str]) -> Path:
@@ -62,9 +66,9 @@ def read_endpoints(path: Path) -> Endpoints | None:
     except FileNotFoundError:
         return None
     pid = stored["pid"]
-    if pid != _held_by(path) or not _is_alive(pid):
+    if pid != _held_by(path) or not is_alive(pid):
         return None
-    return Endpoints(stored["database_url"], stored["redis_url"], stored.get("gateway_url"))
+    return Endpoints(**{one.name: stored.get(one.name) for one in fields(Endpoints)})
 
 
 def holder(environ: Mapping[str, str]) -> int | None:
@@ -226,7 +230,7 @@ def _create(path: Path, mode: int) -> None:
 def _lock(path: Path, descriptor: int, deadline: float) -> None:
     while not _try_lock(descriptor):
         holder = _holder(descriptor)
-        if holder and _is_alive(holder):
+        if holder and is_alive(holder):
             raise StartError(
                 f"{path} is held by the fleet of process {holder}, whose servers {path / 'endpoints.json'} names: "
                 f"use those, or end it with `kill {holder}`, or set RLFLEET_HOME to another folder"
@@ -273,7 +277,8 @@ def _holder(descriptor: int) -> int:
     return int(text) if text.isdigit() else 0
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is a process ``pid``."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

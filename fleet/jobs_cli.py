@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fleet.terminal import AsJson, connect, say
-from rl.errors import BrokerUnavailable, InvalidInput
+from fleet.noted import noted
+from fleet.terminal import AsJson, connect, say, tell
+from rl.errors import InvalidInput
 from rl.protocol import JOB_KINDS
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from db.job_views import Summary
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
@@ -88,62 +91,72 @@ def find_job(
 
 
 @jobs_app.command("requeue")
-def requeue_job(job_id: int) -> None:
+def requeue_job(job_id: int, as_json: AsJson = False) -> None:
     """Give a failed, dead or cancelled job new attempts."""
     from db import jobs
 
     connect()
-    _known(job_id)
-    if not jobs.requeue(job_id):
-        raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
-    say(f"job {job_id}: queued")
-    _ring()
+    with noted("requeue job", job_id) as session:
+        _known(job_id, session)
+        if not jobs.requeue(job_id, session):
+            raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
+    later = _ring()
+    tell(as_json, {"job_id": job_id, "state": "queued", "later": later.strip() or None}, f"job {job_id}: queued{later}")
 
 
 @jobs_app.command("cancel")
-def cancel_job(job_id: int) -> None:
+def cancel_job(job_id: int, as_json: AsJson = False) -> None:
     """Cancel a queued job at once; ask the worker of a running one to stop; put a failed or dead one aside."""
     from db import jobs
 
     connect()
-    before = _known(job_id).state
-    state = jobs.cancel(job_id)
+    with noted("cancel job", job_id) as session:
+        before = _known(job_id, session).state
+        state = jobs.cancel(job_id, session)
     if before in ("failed", "dead"):
-        say(f"job {job_id}: put aside, it was {before}; `rlfleet jobs requeue {job_id}` opens it again")
+        words = f"put aside, it was {before}; `rlfleet jobs requeue {job_id}` opens it again"
     elif before not in ("queued", "running"):
-        say(f"job {job_id}: it was over already ({before})")
+        words = f"it was over already ({before})"
     else:
-        say(f"job {job_id}: {state}{', asked to stop' if state == 'running' else ''}")
+        words = f"{state}{', asked to stop' if state == 'running' else ''}"
+    tell(as_json, {"job_id": job_id, "before": before, "state": state}, f"job {job_id}: {words}")
 
 
 @jobs_app.command("pause")
 def pause_kind(
     kind: Annotated[str, typer.Argument(help=", ".join(JOB_KINDS))],
     reason: Annotated[str, typer.Option(help="why; `rlfleet status` shows it")],
+    as_json: AsJson = False,
 ) -> None:
     """Start no more jobs of a kind until it is resumed. Running ones go on."""
     from db import pauses
 
     connect()
     _check_kind(kind)
-    say(f"{kind}: paused" if pauses.pause(kind, reason) else f"{kind}: it was paused already")
+    with noted("pause", kind, reason=reason) as session:
+        changed = pauses.pause(kind, reason, session)
+    words = f"{kind}: paused" if changed else f"{kind}: it was paused already"
+    tell(as_json, {"kind": kind, "paused": True, "changed": changed}, words)
 
 
 @jobs_app.command("resume")
-def resume_kind(kind: Annotated[str, typer.Argument(help=", ".join(JOB_KINDS))]) -> None:
+def resume_kind(
+    kind: Annotated[str, typer.Argument(help=", ".join(JOB_KINDS))],
+    as_json: AsJson = False,
+) -> None:
     """Start jobs of a paused kind again. Dead ones stay dead: requeue them when their cause is gone."""
     from db import pauses
 
     connect()
     _check_kind(kind)
-    if not pauses.resume(kind):
-        say(f"{kind}: it was not paused")
-        return
-    say(f"{kind}: resumed")
-    _ring()
+    with noted("resume", kind) as session:
+        changed = pauses.resume(kind, session)
+    later = _ring() if changed else ""
+    words = f"{kind}: resumed{later}" if changed else f"{kind}: it was not paused"
+    tell(as_json, {"kind": kind, "paused": False, "changed": changed, "later": later.strip() or None}, words)
 
 
-def _known(job_id: int) -> Summary:
+def _known(job_id: int, session: Session | None = None) -> Summary:
     """The job.
 
     Raises:
@@ -151,20 +164,18 @@ def _known(job_id: int) -> Summary:
     """
     from db import job_views
 
-    found = job_views.summary(job_id)
+    found = job_views.summary(job_id, session)
     if found is None:
         raise InvalidInput("job", job_id, "no such job; `rlfleet jobs list` shows them")
     return found
 
 
-def _ring() -> None:
+def _ring() -> str:
     """Ring what is due. The rows are changed already: without a broker that is said, and not an error."""
-    from tasks.ring import ring
+    from tasks.ring import ring_or_later
 
-    try:
-        ring()
-    except BrokerUnavailable as error:
-        say(f"it is rung when the broker is back: {error}")
+    later = ring_or_later()
+    return f"\nit is rung when the broker is back: {later}" if later else ""
 
 
 def _check_kind(kind: str) -> None:

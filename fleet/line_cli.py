@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
-from fleet.terminal import connect, errors, say
+from fleet.terminal import AsJson, connect, errors, tell
 from rl.errors import InvalidInput, InvalidSettings
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ FILES = frozenset({"jsonl", "parquet", "requests"})
 def line(
     name: Annotated[str, typer.Argument(help="a-z, 0-9, _ and -, up to 64 of them")],
     file: Annotated[Path, typer.Argument(help="TOML: base model, source of logs, how to train, ...")],
+    as_json: AsJson = False,
 ) -> None:
     """Create or change a line from a TOML file: base model, source of logs, how to train, what to validate on."""
     from db import lines
@@ -42,9 +43,11 @@ def line(
         if not NAME.fullmatch(name) and name not in others:
             raise InvalidInput("line", name, "begin with a-z or 0-9 and go on with these, _ or -, 64 in all at most")
         lines.put(session, name, config)
-    say(f"line {name}: {config.base_model}, source {config.source or 'none'}")
     same = sorted(other for other, url in others.items() if other != name and url is not None and url == config.source)
-    for words in (*_warnings(config), *_shared(same)):
+    warnings = [*_warnings(config), *_shared(same)]
+    found = {"line": name, "base_model": config.base_model, "source": config.source, "warnings": warnings}
+    tell(as_json, found, f"line {name}: {config.base_model}, source {config.source or 'none'}")
+    for words in warnings:
         errors.print(f"rlfleet: line {name}: {words}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fleet.home import Endpoints, Home
+from fleet.ports import free_port, is_free
 from fleet.process import Process
 from fleet.settings import FleetSettings
 from rl.errors import StartError
 
+ADMIN_PORT = 8400
 STOP_SLACK_SECONDS = 15.0
 """What a worker or the gateway needs besides its drain before its process group is killed."""
 
@@ -34,10 +36,15 @@ class Plan:
     flower_url: str
     state: Path
     drain_seconds: float = 30.0
+    admin_url: str = f"http://127.0.0.1:{ADMIN_PORT}"
 
     def lines(self) -> list[str]:
         """The device plan, for people."""
         return [f"{device or 'cpu'}=serve+train" for device in self.devices]
+
+    def device_uuids(self) -> dict[str, str]:
+        """The UUID of each GPU, by the name that its worker gives it; nothing of a CPU."""
+        return {name: uuid for number, device in enumerate(self.devices) for name, uuid in _gpus(number, device)}
 
 
 def devices(environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -63,15 +70,17 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         StartError: a port is taken.
     """
     here = FleetSettings.read(environ)
-    for name, port in (("RLFLEET_GATEWAY_PORT", here.gateway_port), ("RLFLEET_FLOWER_PORT", here.flower_port)):
-        _check_free(name, port)
-    gateway = f"http://127.0.0.1:{here.gateway_port}"
+    ports = {"gateway": here.gateway_port, "flower": here.flower_port, "admin": _admin_port(here)}
+    for name, port in ports.items():
+        _check_free(f"RLFLEET_{name.upper()}_PORT", port)
+    gateway, flower, admin = (f"http://127.0.0.1:{port}" for port in ports.values())
     shared = dict(environ) | {
         "DATABASE_URL": endpoints.database_url,
         "REDIS_URL": endpoints.redis_url,
         "RLFLEET_STATE": str(home.path),
         "RLFLEET_ARTIFACTS": environ.get("RLFLEET_ARTIFACTS") or str(home.path / "artifacts"),
         "RLFLEET_GATEWAY_URL": gateway,
+        "RLFLEET_FLOWER_URL": flower,
         "RLFLEET_GATEWAY_KEY": own_key(environ),
         "RLFLEET_DEVICE": "",  # only GPU workers have one; an exported one would reach the others too
         "RLFLEET_ENGINE_KEY": home.secret("engine.key"),
@@ -80,8 +89,12 @@ def plan(home: Home, endpoints: Endpoints, environ: Mapping[str, str]) -> Plan:
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    flower = f"http://127.0.0.1:{here.flower_port}"
-    return Plan(shared, devices(environ), gateway, flower, home.path, here.drain_seconds)
+    return Plan(shared, devices(environ), gateway, flower, home.path, here.drain_seconds, admin)
+
+
+def _admin_port(here: FleetSettings) -> int:
+    """The one that is set; else the usual one, or a free one: people read where it is, and no program is told of it."""
+    return here.admin_port or (ADMIN_PORT if is_free(ADMIN_PORT) else free_port())
 
 
 def own_key(environ: Mapping[str, str]) -> str:
@@ -91,12 +104,12 @@ def own_key(environ: Mapping[str, str]) -> str:
 
 
 def processes(chosen: Plan) -> list[Process]:
-    """CPU workers, a GPU worker for each device, two beats, Flower and the gateway, in the order of starting."""
+    """CPU workers, a GPU worker for each device, two beats, Flower, gateway and admin, in the order of starting."""
     gpu = [_gpu_worker(chosen, number, device) for number, device in enumerate(chosen.devices)]
     # Pool processes of CPU work are replaced now and then, because libraries leak; a GPU worker's owns the child.
     cpu = [_worker(chosen, queue, queue, "--max-tasks-per-child=1000") for queue in ("collect", "score", "maint")]
     beats = [_beat(chosen, number) for number in (1, 2)]
-    return [*gpu, _gateway(chosen), *cpu, *beats, _flower(chosen)]
+    return [*gpu, _gateway(chosen), *cpu, *beats, _flower(chosen), _admin(chosen)]
 
 
 def _celery(chosen: Plan, name: str, *words: str, env: Mapping[str, str] | None = None) -> Process:
@@ -115,21 +128,27 @@ def _worker(chosen: Plan, name: str, queue: str, *flags: str, env: Mapping[str, 
 def _gpu_worker(chosen: Plan, number: int, device: str) -> Process:
     if device == "cpu":
         return _worker(chosen, f"gpu{number}", "gpu", env={"RLFLEET_DEVICE": device})
-    uuids = device.split("+")
-    names = [f"gpu{number}"] if len(uuids) == 1 else [f"gpu{number}.{place}" for place in range(len(uuids))]
+    names, uuids = zip(*_gpus(number, device), strict=True)
     own = {"RLFLEET_DEVICE": "+".join(names), "CUDA_VISIBLE_DEVICES": ",".join(uuids)}
     return _worker(chosen, f"gpu{number}", "gpu", env=own)
 
 
+def _gpus(number: int, device: str) -> list[tuple[str, str]]:
+    """Name and UUID of the GPUs of worker ``number``."""
+    uuids = [] if device == "cpu" else device.split("+")
+    return [(f"gpu{number}" if len(uuids) == 1 else f"gpu{number}.{place}", uuid) for place, uuid in enumerate(uuids)]
+
+
 def _beat(chosen: Plan, number: int) -> Process:
     schedule = chosen.state / f"beat-{number}.db"
-    return _celery(chosen, f"beat-{number}", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
+    return _celery(chosen, f"beat-{number}", "-q", "beat", "-s", str(schedule), "--pidfile=", "-l", "INFO")
 
 
 def _flower(chosen: Plan) -> Process:
     port = chosen.flower_url.rsplit(":", 1)[1]
     words = ["flower", "--address=127.0.0.1", f"--port={port}", "--persistent=True"]
-    return _celery(chosen, "flower", *words, f"--db={chosen.state / 'flower.db'}", "--state_save_interval=60000")
+    words += [f"--db={chosen.state / 'flower.db'}", "--state_save_interval=60000"]
+    return _celery(chosen, "flower", *words, f"--read_only={FleetSettings.read(chosen.environ).flower_read_only}")
 
 
 def _gateway(chosen: Plan) -> Process:
@@ -137,6 +156,12 @@ def _gateway(chosen: Plan) -> Process:
     stop_timeout = FleetSettings.read(chosen.environ).gateway_drain_seconds + STOP_SLACK_SECONDS
     argv = [sys.executable, "-m", "gateway"]
     return Process("gateway", argv, dict(chosen.environ) | where, stop_timeout=stop_timeout, cwd=ROOT)
+
+
+def _admin(chosen: Plan) -> Process:
+    where = {"RLFLEET_ADMIN_HOST": "127.0.0.1", "RLFLEET_ADMIN_PORT": chosen.admin_url.rsplit(":", 1)[1]}
+    # Nothing waits for it: settings that it refuses must not keep the fleet from working.
+    return Process("admin", [sys.executable, "-m", "admin"], dict(chosen.environ) | where, cwd=ROOT)
 
 
 def is_well(url: str) -> Callable[[], bool]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
-import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from fleet.noted import actor, noted
 from fleet.terminal import BASE_ANSWERS, AsJson, connect, errors, say
 from rl.errors import InvalidInput
 
@@ -40,13 +38,13 @@ def deploy(
 ) -> None:
     """Release a version, by hand. Exit code 0 when it has what was asked for, whether or not it had before."""
     from db import deployments
-    from db.session import transaction
 
     if strategy is not None and strategy not in STRATEGIES:
         raise InvalidInput("strategy", strategy, f"give one of {', '.join(STRATEGIES)}")
     _check(reason)
     connect()
-    with transaction() as session:
+    detail = {"line": line, "strategy": strategy, "share": share, "reason": reason}
+    with noted("deploy", version, **detail) as session:
         found = deployments.deploy(
             session,
             _full(session, version, line),
@@ -71,28 +69,19 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """End the canary, or go back to the version that was stable before. The version that is left is rejected."""
-    from db import lines, releases
-    from db.session import transaction
+    from db import rollbacks
 
     _check(reason)
     connect()
-    with transaction() as session:
-        line_id = lines.named(session, line).id
-        releases.lock(session, line_id)
-        before = [one.version for one in releases.live(session, line)]
-        releases.roll_back(session, line_id, to and _full(session, to, line), reason, actor())
-        (stable,) = releases.live(session, line)
-        pinned = releases.by_line(session)[line].pinned
-    left = [name for name in before if name != stable.version]
-    still = pinned.name if pinned is not None and pinned.state == "ready" else None
-    found: dict[str, Any] = {"line": line, "stable": stable.version, "share": stable.share, "left": left}
-    found |= {"changed": bool(left), "pinned": still}
-    words = f"{stable.version} is the stable version of line {line} for {stable.share} % of its agents"
-    words += _before(bool(left)) + (f"; left: {', '.join(left)}" if left else "")
+    with noted("rollback", line, to=to, reason=reason) as session:
+        made = rollbacks.roll_back(session, line, to and _full(session, to, line), reason, actor())
+    still = made.pinned
+    words = f"{made.stable} is the stable version of line {line} for {made.share} % of its agents"
+    words += _before(made.changed) + (f"; left: {', '.join(made.left)}" if made.left else "")
     if still:
         words += f"; but the pin on {still} holds, and that one answers all agents: "
         words += f"see `rlfleet pin --clear --line {line} --reason TEXT`"
-    _tell(as_json, found, words)
+    _tell(as_json, asdict(made), words)
 
 
 def approve(
@@ -104,12 +93,11 @@ def approve(
 ) -> None:
     """Say yes, or no, to a decision that waits for a person. Saying the same again changes nothing."""
     from db import approvals
-    from db.session import transaction
 
     if refuse:
         _check(reason)
     connect()
-    with transaction() as session:
+    with noted("refuse" if refuse else "approve", version, line=line, reason=reason or None) as session:
         name = _full(session, version, line)
         if refuse:
             found = approvals.refuse(session, name, reason, actor())
@@ -123,11 +111,10 @@ def approve(
 def reject(version: Named, reason: Reason, line: Line = "main", as_json: AsJson = False) -> None:
     """Give a candidate up, such as one that cannot be evaluated: nothing waits for it, and it is never released."""
     from db import rejecting
-    from db.session import transaction
 
     _check(reason)
     connect()
-    with transaction() as session:
+    with noted("reject", version, line=line, reason=reason) as session:
         found = rejecting.reject(session, _full(session, version, line), reason, actor())
     words = f"{found.version} is rejected{_before(found.changed)} ({found.reason})"
     _tell(as_json, asdict(found), words)
@@ -142,13 +129,12 @@ def pin(
 ) -> None:
     """Let one version answer all agents of a line, whatever is released, until the pin is cleared."""
     from db import controls, lines, versions
-    from db.session import transaction
 
     if (version is None) != clear:
         raise InvalidInput("version", version, "name a version to pin, or give --clear")
     _check(reason)
     connect()
-    with transaction() as session:
+    with noted("pin", line, version=version, reason=reason) as session:
         line_id = lines.named(session, line).id
         name = _full(session, version, line) if version else None
         version_id = versions.named(session, name)[0].id if name else None
@@ -165,24 +151,13 @@ def kill(
 ) -> None:
     """Take all versions of a line away from its agents at once, or give them back. Nothing else changes."""
     from db import controls, lines
-    from db.session import transaction
 
     _check(reason)
     connect()
-    with transaction() as session:
+    with noted("kill" if on else "kill off", line, reason=reason) as session:
         changed = controls.kill(session, lines.named(session, line).id, on, reason, actor())
     words = BASE_ANSWERS if on else "the releases say who answers"
     _tell(as_json, {"line": line, "killed": on, "changed": changed}, f"line {line}: {words}{_before(changed)}")
-
-
-def actor() -> str:
-    """Who says so: ``USER``, or the user that this process runs as."""
-    if name := os.environ.get("USER", "").strip():
-        return name
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container without a passwd entry
-        return f"uid {os.getuid()}"
 
 
 def _check(reason: str) -> None:
@@ -194,8 +169,7 @@ def _full(session: Session, name: str, line: str) -> str:
     """The version's whole name, where it was given as ``v1.0.3`` of the line."""
     from db import lines
 
-    short = re.fullmatch(r"v\d+\.\d+\.\d+", name) is not None
-    return f"{lines.prefix_of(lines.named(session, line))}-{name}" if short else name
+    return lines.full_name(session, name, line)
 
 
 def _before(changed: bool) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,7 @@ from fleet.terminal import BASE_ANSWERS, AsJson, connect, say
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from db.release_history import LineHistory, Past
+    from db.release_history import LineHistory
     from db.released import LineReleases
     from rl.live import Look
     from rl.sequential import Evidence
@@ -34,35 +34,14 @@ def releases(
         now = by_line(session)
     ok = all(one.ok for one in found)
     if as_json:
-        typer.echo(json.dumps({"schema": 1, "ok": ok, "lines": [_plain(one, now[one.line]) for one in found]}))
+        typer.echo(
+            json.dumps({"schema": 1, "ok": ok, "lines": [release_history.plain(one, now[one.line]) for one in found]})
+        )
     else:
         for one in found:
             for words in _lines(one, now[one.line]):
                 say(words)
     raise typer.Exit(0 if ok else 1)
-
-
-def _plain(one: LineHistory, now: LineReleases) -> dict[str, Any]:
-    return {
-        "line": one.line,
-        "ok": one.ok,
-        "killed": now.killed,
-        "pinned": now.pinned.name if now.pinned else None,
-        "pin_counts": now.pinned is not None and now.pinned.state == "ready",
-        "stable": _release(one.live("stable")),
-        "canary": _release(one.live("canary")),
-        "waiting": list(one.waiting),
-        "history": [_release(past) for past in one.releases if past.ended is not None],
-    }
-
-
-def _release(past: Past | None) -> dict[str, Any] | None:
-    if past is None:
-        return None
-    return vars(past) | {
-        "plan": past.plan.model_dump(mode="json") if past.plan else None,
-        "look": past.look.model_dump(mode="json") if past.look else None,
-    }
 
 
 def _lines(one: LineHistory, now: LineReleases) -> Iterator[str]:

@@ -9,7 +9,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from fleet.terminal import AsJson, connect, say, wide_console
+from fleet.noted import noted
+from fleet.terminal import AsJson, connect, say, tell, wide_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,28 +42,28 @@ def runs(
     raise typer.Exit(0 if ok else 1)
 
 
-def resume(name: Name) -> None:
+def resume(name: Name, as_json: AsJson = False) -> None:
     """Have a paused run play further rounds. The patience of its early stop counts anew from here."""
     from db import runs as of_runs
 
-    _change(name, of_runs.resume, "goes on")
+    _change(name, "resume run", of_runs.resume, "goes on", as_json)
 
 
-def finish(name: Name) -> None:
+def finish(name: Name, as_json: AsJson = False) -> None:
     """Have a run open no further round, and decide on what was trained as if all rounds had been played."""
     from db import runs as of_runs
 
-    _change(name, of_runs.finish, "ends with what it has")
+    _change(name, "finish run", of_runs.finish, "ends with what it has", as_json)
 
 
-def _change(name: str, change: Callable[[Session, str], str], becomes: str) -> None:
-    from db.session import transaction
+def _change(name: str, action: str, change: Callable[[Session, str], str], becomes: str, as_json: bool) -> None:
     from tasks.ring import advance
 
     connect()
-    with transaction() as session:
+    with noted(action, name) as session:
         line = change(session, name)
-    say(f"run {name}: {becomes}; rang {len(advance(line))}")
+    rung = advance(line)
+    tell(as_json, {"run": name, "line": line, "rung": rung}, f"run {name}: {becomes}; rang {len(rung)}")
 
 
 def _needs_a_person(one: dict[str, Any]) -> bool:

@@ -14,6 +14,7 @@ from typing import Self
 from fleet import processes
 from fleet.home import Home
 from fleet.process import Status
+from fleet.process_states import StatesFile
 from fleet.servers import Servers
 from fleet.supervisor import Supervisor
 from rl.errors import StartError
@@ -23,6 +24,8 @@ ENGINE_SECONDS = 240.0
 CRASHED_SECONDS = 60.0
 """An engine that is not there so long after its child wrote a traceback will not come by itself."""
 TAIL_LINES = 15
+SERVERS_SECONDS = 60.0
+"""What both servers may take to stop."""
 
 
 class Fleet:
@@ -35,6 +38,7 @@ class Fleet:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._given = environ
         self._steps: list[Callable[[], None]] = []
+        self._supervisor: Supervisor | None = None
 
     def __enter__(self) -> Self:
         signal.signal(signal.SIGTERM, _leave)
@@ -42,14 +46,18 @@ class Fleet:
         try:
             self.home = Home.open(self._given)
             self._steps.append(self.home.close)
-            self._servers = Servers(self.home, self._given)
+            self._states = StatesFile(self.home)
+            self._steps.append(self._states.remove)
+            self._servers = Servers(self.home, self._given, self._note)
             self._steps.append(self._servers.stop)
             endpoints = self._servers.start(announced=False)
             self.plan = processes.plan(self.home, endpoints, self._given)
             os.environ.update(self.plan.environ)
             self._migrate()
             # Others join as soon as they find this file: by then the tables must be there.
-            self._servers.announce(replace(endpoints, gateway_url=self.plan.gateway_url))
+            plan = self.plan
+            urls = {"gateway_url": plan.gateway_url, "admin_url": plan.admin_url, "flower_url": plan.flower_url}
+            self._servers.announce(replace(endpoints, **urls))
         except BaseException:
             self._stop()
             raise
@@ -63,14 +71,19 @@ class Fleet:
     def start(self) -> None:
         """Start every process of the plan. Returns when all are started; ``wait`` waits for what they become."""
         self._children = ChildLogs(self.home.logs)
-        self._supervisor = Supervisor(self.home)
+        self._supervisor = Supervisor(self.home, self._note)
         self._steps.append(self._supervisor.stop)
-        self._supervisor.start(processes.processes(self.plan))
+        self._states.devices = self.plan.device_uuids()
+        chosen = processes.processes(self.plan)
+        self._states.stop_seconds = sum(one.stop_timeout for one in chosen) + SERVERS_SECONDS
+        self._supervisor.start(chosen)
+        self._states.phase = "up"
+        self._note()
 
     def poll(self) -> None:
         """Restart what has ended; call it a few times a second."""
         self._servers.poll()
-        if hasattr(self, "_supervisor"):
+        if self._supervisor:
             self._supervisor.poll()
 
     def wait(self, until: Callable[[], bool], what: str, seconds: float) -> None:
@@ -106,7 +119,10 @@ class Fleet:
 
     def status(self) -> list[Status]:
         """The processes that ``start`` started."""
-        return self._supervisor.status()
+        return self._supervisor.status() if self._supervisor else []
+
+    def _note(self) -> None:
+        self._states.write([*self._servers.status(), *self.status()])
 
     def _migrate(self) -> None:
         from db.migrate import migrate
@@ -116,13 +132,18 @@ class Fleet:
     def _stop(self) -> None:
         from db.session import dispose
 
-        previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second ctrl-C must not leave half of it running
+        # A second ctrl-C, or whoever else ends us meanwhile, must not leave half of it running.
+        previous = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             dispose()
+            if self._steps and hasattr(self, "_servers"):
+                self._states.phase = "stopping"
+                self._note()
             while self._steps:
                 self._steps.pop()()
         finally:
-            signal.signal(signal.SIGINT, previous)
+            for one, handler in previous.items():
+                signal.signal(one, handler)
 
 
 class ChildLogs:
@@ -157,4 +178,5 @@ class ChildLogs:
 
 
 def _leave(_: int, __: FrameType | None) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise SystemExit(143)

@@ -21,12 +21,12 @@ PORT_ATTEMPTS = 5
 class Servers:
     """Runs what neither ``DATABASE_URL`` nor ``REDIS_URL`` names, from ``start`` until ``stop``.
 
-    Call ``poll`` often: it starts a server again that died, on the same port. A variable that cannot be used
-    raises ``InvalidSettings`` at once.
+    Call ``poll`` often: it starts a server again that died, on the same port. ``changed`` is called when one has
+    another state. A variable that cannot be used raises ``InvalidSettings`` at once.
     """
 
-    def __init__(self, home: Home, environ: Mapping[str, str]) -> None:
-        self._home = home
+    def __init__(self, home: Home, environ: Mapping[str, str], changed: Callable[[], None] = lambda: None) -> None:
+        self._home, self._changed = home, changed
         self._settings = ServerSettings.read(environ)
         self._supervisor: Supervisor | None = None
 
@@ -41,7 +41,7 @@ class Servers:
             external.check_postgres(self._settings.database_url)
         if self._settings.redis_url:
             external.check_redis(self._settings.redis_url)
-        self._supervisor = Supervisor(self._home)
+        self._supervisor = Supervisor(self._home, self._changed)
         try:
             endpoints = self._start(self._supervisor)
             if announced:

@@ -48,4 +48,16 @@ class FleetSettings(ServerSettings):
     drain_seconds: float = Field(30, alias="RLFLEET_DRAIN_SECONDS", gt=0)
     gateway_port: int = Field(8300, alias="RLFLEET_GATEWAY_PORT", ge=1, le=65535)
     gateway_drain_seconds: float = Field(20, alias="RLFLEET_GATEWAY_DRAIN_SECONDS", ge=0)
-    flower_port: int = Field(5555, alias="RLFLEET_FLOWER_PORT", ge=1, le=65535)
+    flower_port: int = Field(
+        5555, alias="RLFLEET_FLOWER_PORT", ge=1, le=65535, description="port on 127.0.0.1 where people find Flower"
+    )
+    flower_read_only: bool = Field(
+        True, alias="RLFLEET_FLOWER_READ_ONLY", description="Flower shows, and refuses to change or send anything"
+    )
+    admin_port: int | None = Field(
+        None,
+        alias="RLFLEET_ADMIN_PORT",
+        ge=1,
+        le=65535,
+        description="of the admin server; unset: 8400, or any free one where that is taken",
+    )

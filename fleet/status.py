@@ -10,24 +10,10 @@ from fleet.terminal import BASE_ANSWERS, say, wide_console
 
 
 def read() -> dict[str, Any]:
-    """The state by the rows. ``ok`` is false while a job failed or is dead, or a kind is paused."""
-    from db import alerts, job_views, pauses, rejections, status, wanted, workers
-    from db.session import transaction
+    """The state by the rows; see ``db.fleet_state``."""
+    from db import fleet_state
 
-    counts, paused = job_views.counts(), pauses.paused()
-    with transaction() as session:
-        candidates = wanted.candidates(session)
-    return {
-        "schema": 1,
-        "ok": counts["failed"] + counts["dead"] == 0 and not paused,
-        "jobs": counts,
-        "lines": status.lines(),
-        "candidates": candidates,
-        "paused": [vars(one) for one in paused],
-        "workers": [vars(one) for one in workers.listing()],
-        "rejections": [vars(one) for one in rejections.listing()],
-        "alerts": [vars(one) for one in alerts.waiting()],
-    }
+    return fleet_state.read()
 
 
 def show(state: dict[str, Any]) -> None:

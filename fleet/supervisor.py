@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from fleet.home import Home
 from fleet.process import Child, Process, State, Status
@@ -25,14 +25,16 @@ POLL_SECONDS = 0.05
 class Supervisor:
     """The processes of one fleet. Nothing that it starts outlives it, not even when it is killed.
 
-    Use it from the main thread, and create it before other threads run: it forks a watchdog.
+    Use it from the main thread, and create it before other threads run: it forks a watchdog. ``changed`` is called
+    whenever a process has another state.
     """
 
-    def __init__(self, home: Home) -> None:
+    def __init__(self, home: Home, changed: Callable[[], None] = lambda: None) -> None:
         self._home = home
         self._watchdog = Watchdog()
         self._children: list[Child] = []
         self._failures: dict[str, int] = {}
+        self._changed = changed
 
     def start(self, processes: Sequence[Process]) -> None:
         """Start each process once the one before it is ready.
@@ -48,7 +50,9 @@ class Supervisor:
                 child = Child(process, self._home, self._watchdog)
                 self._children.append(child)
                 child.start()
+                self._changed()
                 _wait_until_ready(child)
+                self._changed()
         except BaseException:
             self._stop(self._children[before:])
             del self._children[before:]
@@ -57,10 +61,13 @@ class Supervisor:
     def poll(self) -> None:
         """Look at each process once, and start again what is due. Never waits."""
         for child in self._children:
+            before = child.state
             if child.state in (State.STARTING, State.RUNNING):
                 self._look_at(child)
             elif child.state is State.WAITING and time.monotonic() - child.entered >= self._wait_of(child):
                 self._start_again(child)
+            if child.state is not before:
+                self._changed()
 
     def status(self) -> list[Status]:
         """The processes, in the order they were started."""
@@ -71,10 +78,10 @@ class Supervisor:
         self._stop(self._children)
         self._watchdog.close()
 
-    @staticmethod
-    def _stop(children: Sequence[Child]) -> None:
+    def _stop(self, children: Sequence[Child]) -> None:
         for child in reversed(children):
             child.stop()
+            self._changed()
 
     def _look_at(self, child: Child) -> None:
         if child.is_ready() and time.monotonic() - child.entered >= STEADY_SECONDS:

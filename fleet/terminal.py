@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated
 
@@ -32,6 +33,14 @@ AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout"
 def say(words: object) -> None:
     """Print one line as it is: nothing in it is markup, and it is not broken."""
     console.print(str(words), highlight=False, markup=False, soft_wrap=True)
+
+
+def tell(as_json: bool, found: Mapping[str, object], words: object) -> None:
+    """Print what was found as one JSON object, or in words."""
+    if as_json:
+        typer.echo(json.dumps({"schema": 1, **found}))
+    else:
+        say(words)
 
 
 def wide_console() -> Console:

@@ -13,6 +13,7 @@ import uvicorn
 from db import settings as database
 from gateway.settings import problems, settings
 from rl.errors import InvalidSettings
+from rl.logs import uvicorn_config
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections: whoever closes second loses a request to a closed socket."""
@@ -29,6 +30,7 @@ def main() -> None:
         host=where.gateway_host,
         port=where.gateway_port,
         access_log=False,
+        log_config=uvicorn_config(where.log),
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(where.drain_seconds),
     )

@@ -28,6 +28,7 @@ from gateway.repeated import repeated
 from gateway.routing import BASE, Route, Rules
 from gateway.settings import Capture, GatewaySettings
 from gateway.upstream import Upstream
+from rl.logs import about
 
 Looking = asyncio.Future[Answered | None]
 """What was answered under the call's id before, once it is known."""
@@ -103,6 +104,7 @@ class Completions:
     async def _given(self, caller: Caller, asked: ChatRequest) -> Given | Answered:
         """The answer; or what was answered under the call's id before, which is looked up beside the engine's work."""
         route = await self._route(asked.model, caller)
+        about(line=route.line)
         if not caller.names_call:
             return await self._complete(caller, route, asked, None)
         looking = asyncio.ensure_future(self.recording.answered(caller))

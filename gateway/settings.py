@@ -34,6 +34,9 @@ class GatewaySettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, allow_inf_nan=False)
 
     env: Literal["development", "production", "test"] = Field("development", validation_alias="RLFLEET_ENV")
+    log: Literal["text", "json"] = Field(
+        "text", validation_alias="RLFLEET_LOG", description="how its log is written; json: one object a line"
+    )
     gateway_host: str = Field(
         "127.0.0.1", validation_alias="RLFLEET_GATEWAY_HOST", description="address to listen on, for the launcher"
     )

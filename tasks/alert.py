@@ -1,8 +1,9 @@
-"""Alerts go out: each row of ``alerts`` is posted to a webhook until the receiver takes it, at least once."""
+"""Alerts go out: each row of ``alerts`` is posted and mailed until each receiver has taken it, at least once."""
 
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from celery.utils.log import get_task_logger
@@ -19,39 +20,64 @@ log = get_task_logger(__name__)
 TIMEOUT_SECONDS = 5.0
 MOST = 20
 """Alerts sent by one message: the queue is shared with the reconciler."""
+BUDGET_SECONDS = 20.0
+"""No try begins later than this: one takes its time where a receiver does, and the task has a limit."""
 TEXT_LENGTH = 300
 
 
 @app.task(name="rlfleet.alert", time_limit=60)
 def alert(period_seconds: int = 0) -> str:
-    """Post the alerts that are due. With a period, only the first of that tick does.
+    """Send the alerts that are due. With a period, only the first of that tick does.
 
-    Stops at the first try that gets no answer at all: the receiver is away, and the others would wait for it too.
+    Each channel has its own success: an alert goes again to those alone that did not take it. A channel that gives no
+    answer at all is not tried again by this message: its receiver is away, and the other alerts would wait for it too.
     """
     from db import alerts
     from db.slots import take_slot
 
     settings = alert_settings()
-    if settings.webhook is None:
-        return "RLFLEET_ALERT_WEBHOOK is not set: alerts stay in the table, and `rlfleet status` shows them"
+    if not settings.channels:
+        return (
+            "RLFLEET_ALERT_WEBHOOK is not set, nor is RLFLEET_SMTP_URL: alerts stay in the table, and "
+            "`rlfleet status` shows them"
+        )
     if period_seconds and not take_slot("alert", period_seconds):
         return "alert: this tick is taken"
-    sent = 0
+    sent, until = 0, time.monotonic() + BUDGET_SECONDS
+    away: dict[str, str] = {}
     for _ in range(MOST):
-        taken = alerts.take_due(1)
+        taken = alerts.take_due(1) if len(away) < len(settings.channels) and time.monotonic() < until else []
         if not taken:
             break
-        error, answered = _post(settings, taken[0])
-        if error is None:
-            crash_point("before-sent", "alert")
+        errors = _send(settings, taken[0], away)
+        if errors:
+            alerts.failed(taken[0].alert_id, "; ".join(errors))
+        else:
             alerts.sent(taken[0].alert_id)
             sent += 1
-            continue
-        alerts.failed(taken[0].alert_id, error)
-        log.warning("alert %s was not taken by the webhook, try %s: %s", taken[0].alert_id, taken[0].tries, error)
-        if not answered:
-            break
     return f"sent {sent}"
+
+
+def _send(settings: AlertSettings, one: Alert, away: dict[str, str]) -> list[str]:
+    """Why the alert is not with every receiver; ``away`` gets the channels that gave no answer, with the error."""
+    from db import alerts
+    from tasks.alert_mail import mail
+
+    errors = []
+    for channel in settings.channels:
+        if channel in one.taken:
+            continue
+        send = _post if channel == "webhook" else mail
+        error, answered = (away[channel], True) if channel in away else send(settings, one)
+        if error is None:
+            crash_point("before-sent", "alert")
+            alerts.took(one.alert_id, channel)
+            continue
+        errors.append(error)
+        if not answered:
+            away[channel] = error
+        log.warning("alert %s was not taken by the %s, try %s: %s", one.alert_id, channel, one.tries, error)
+    return errors
 
 
 def _post(settings: AlertSettings, one: Alert) -> tuple[str | None, bool]:

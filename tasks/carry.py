@@ -26,6 +26,7 @@ from rl.errors import (
     Tomorrow,
     TransientError,
 )
+from rl.logs import about
 from worker.crash import crash_point
 from worker.drain import draining
 from worker.settings import settings
@@ -139,6 +140,7 @@ def carry_out(job_id: int, work: Work, *, leaves: bool = False) -> str:
     claim = jobs.claim(job_id, owner(), here.lease_seconds, message_id(), here.device_count)
     if claim is None:
         return str(job_views.summary(job_id) or f"job {job_id}: no such job")
+    about(job=claim.job_id, fence=claim.fence, window=_window_of(claim), line=claim.line)
     crash_point("after-claim", claim.kind)
     try:
         result = _attempt(claim, work, Lease(claim, here.lease_seconds, leaves=leaves))
@@ -148,6 +150,12 @@ def carry_out(job_id: int, work: Work, *, leaves: bool = False) -> str:
     _what_is_next(claim.line)
     crash_point("before-ack", claim.kind)
     return str(job_views.summary(job_id) if result is None else job_views.succeeded(claim, result))
+
+
+def _window_of(claim: Claim) -> str | None:
+    """The window that the job is about, or the first and the last of several."""
+    windows = claim.inputs.get("windows") or [claim.inputs.get("window")]
+    return windows[0] if len(windows) == 1 else f"{windows[0]}..{windows[-1]}"
 
 
 def message_id() -> str | None:

@@ -7,6 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -96,7 +97,7 @@ async def _in_time(read: Callable[[], T]) -> T:
         with suppress(RuntimeError):  # nobody waits any more, and the loop is closed
             loop.call_soon_threadsafe(settle, result, error)
 
-    threading.Thread(target=run, name="read", daemon=True).start()
+    threading.Thread(target=copy_context().run, args=(run,), name="read", daemon=True).start()
     try:
         async with asyncio.timeout(READ_SECONDS):
             return await ended

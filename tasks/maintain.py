@@ -15,6 +15,9 @@ from worker.settings import settings
 log = get_task_logger(__name__)
 
 LOOK_SECONDS = 60
+LOOK_AROUND = "look-around"
+BEAT = ("collect", LOOK_AROUND, LOOK_SECONDS)
+"""By what it is known whether a beat rings: an entry that only beat sends, and who would miss it, how often."""
 ALERT_EXPIRY_SECONDS = 30
 DAY_SECONDS = 86_400
 UNWATCHED_SECONDS = 180
@@ -71,7 +74,7 @@ def reconcile_once() -> str:
     _watch_if_beat_did_not()
     rung = advance(again=True)
     _look_around(limits.queue_seconds if limits else None)
-    if limits and limits.webhook is not None:
+    if limits and limits.channels:
         _ring_alerts()
     also = f", paused {', '.join(paused)}" if paused else ""
     return f"took back {len(reaped)}, rang {len(rung)}{also}"
@@ -114,14 +117,14 @@ def _look_around(queue_seconds: float | None) -> None:
     from db import slots, watching, workers
     from db.session import transaction
 
-    ago = slots.age_seconds("look-around")
-    if not slots.take_slot("look-around", LOOK_SECONDS):
+    ago = slots.age_seconds(LOOK_AROUND)
+    if not slots.take_slot(LOOK_AROUND, LOOK_SECONDS):
         return
     # Whoever looks around was away too, most likely with the broker: the others get a minute to say that they are back.
     if ago is None or ago <= 2 * LOOK_SECONDS:
         workers.alert_silent()
     capacities = workers.capacity()
-    workers.alert_silent_beat("collect", "look-around", LOOK_SECONDS, capacities)
+    workers.alert_silent_beat(*BEAT, capacities)
     if queue_seconds is not None:
         workers.alert_old_queues(queue_seconds, capacities)
     with transaction() as session:

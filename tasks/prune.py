@@ -113,6 +113,13 @@ def remove_folders(artifacts: Path, deadline: float) -> tuple[int, bool]:
     return removed, True
 
 
+def would_remove(artifacts: Path) -> list[Path]:
+    """What ``remove_folders`` would remove now; nothing changes."""
+    found = list(_attempts(artifacts / "jobs"))
+    chunks = (found[start : start + CHUNK] for start in range(0, len(found), CHUNK))
+    return [path for chunk in chunks for path in _unneeded(chunk, forgets=False)]
+
+
 def _remove_if_empty(job: Path) -> None:
     """Remove the folder of a job unless something lies in it; a new attempt may make its own at this moment."""
     try:
@@ -139,14 +146,18 @@ def _attempts(jobs: Path) -> Iterator[Found]:
                 yield Found(int(job.name), int(match[1]), path)
 
 
-def _unneeded(attempts: list[Found]) -> list[Path]:
-    """What may be removed of these attempts: whole folders, checkpoints, saved states, temporaries."""
-    from db import checkpoints, erasure
+def _unneeded(attempts: list[Found], *, forgets: bool = True) -> list[Path]:
+    """What may be removed of these attempts: whole folders, checkpoints, saved states, temporaries.
+
+    Rows forget the states that may go, unless this only looks.
+    """
+    from db import checkpoints, erasure, prunable
     from db import prune as rows
 
     ids = sorted({one.job_id for one in attempts})
     textless = erasure.without_files(ids)
-    over, idle, without_state = rows.ended(ids), rows.not_running(ids), rows.forget_states(ids)
+    over, idle = rows.ended(ids), rows.not_running(ids)
+    without_state = rows.forget_states(ids) if forgets else prunable.without_state(ids)
     named, given_up, steps = rows.named_folders(), checkpoints.removed_folders(ids), rows.steps_named(ids)
     paths: list[Path] = []
     for one in attempts:

@@ -232,30 +232,54 @@ def daily_training() -> list[int]:
     return asked
 
 
-def train_when_ready(line: str, *, by_itself: bool = False) -> tuple[list[int], Readiness | None]:
+def train_when_ready(
+    line: str,
+    *,
+    by_itself: bool = False,
+    force: bool = False,
+    most: int | None = None,
+    session: Session | None = None,
+) -> tuple[list[int], Readiness | None]:
     """Ask for a version of all that waits on the line if that is enough. The job's id if so, and what it rests on.
 
     The readiness is None where nothing waits. ``by_itself`` leaves alone lines that train only when somebody asks.
+    ``force`` asks also where it is not enough. With ``most``, whole windows, the oldest first, until they hold so many
+    trajectories. In the caller's transaction where a ``session`` is given. The job may have ended: it is not asked for
+    twice.
 
     Raises:
         InvalidInput: no such line.
         InvalidSettings: a threshold of the environment cannot be used.
     """
     from db import lines, planning, readiness
-    from db.session import transaction
+    from db.session import within
     from rl import planner
 
-    with transaction() as session:
-        row = lines.named(session, line)
-        state = planning.line_state(session, row)
-        waiting = waiting_windows(session, row, state)
+    with within(session) as mine:
+        row = lines.named(mine, line)
+        state = planning.line_state(mine, row)
+        waiting = waiting_windows(mine, row, state)
         if not waiting or state.config.train is None or (by_itself and not state.config.automatic):
             return [], None
-        found = readiness.readiness_of(session, row)
-        if not found.ready:
+        found = readiness.readiness_of(mine, row)
+        if not found.ready and not force:
             log.info("line %s is not trained: %s", line, found.reason)
             return [], found
-        return [planning.request(session, row.id, planner.train(state, *waiting))], found
+        chosen = waiting if most is None else _oldest(mine, row, waiting, most)
+        return [planning.request(mine, row.id, planner.train(state, *chosen))], found
+
+
+def _oldest(session: Session, line: Line, waiting: Sequence[WindowState], most: int) -> list[WindowState]:
+    """The first of the windows, until they hold ``most`` trajectories."""
+    from db import windows
+
+    held = windows.trajectories_in(session, line.id, [one.name for one in waiting])
+    chosen: list[WindowState] = []
+    for one in sorted(waiting, key=lambda window: window.name):
+        if chosen and sum(held[other.name] for other in chosen) >= most:
+            break
+        chosen.append(one)
+    return chosen
 
 
 def waiting_windows(session: Session, line: Line, state: LineState) -> list[WindowState]:

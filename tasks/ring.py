@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from celery.utils.log import get_task_logger
 
-from rl.errors import PermanentError
+from rl.errors import BrokerUnavailable, PermanentError
 from rl.protocol import QUEUES
 from worker.app import app
 from worker.crash import crash_point
@@ -63,7 +63,6 @@ def ring(*, again: bool = False) -> list[int]:
         BrokerUnavailable: the broker is away; the jobs stay due.
     """
     from db import dispatch
-    from rl.errors import BrokerUnavailable
 
     due = dispatch.due(settings().resend_seconds, waiting=waiting() if again else None)
     if due:
@@ -84,6 +83,15 @@ def ring(*, again: bool = False) -> list[int]:
     if due:
         crash_point("after-send")
     return [job_id for job_id, _ in due if job_id not in unknown]
+
+
+def ring_or_later() -> str:
+    """``ring``; where the broker is away, why: the reconciler rings once it is back. Empty where all were rung."""
+    try:
+        ring()
+    except BrokerUnavailable as error:
+        return str(error)
+    return ""
 
 
 def waiting() -> dict[str, int]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rl import errors, memory
 from rl.errors import ChildLost, Drained, InvalidInput, OutOfMemory, PermanentError, RlfleetError, TransientError
 from rl.protocol import CheckpointWritten, Done, Failed, Paused, Progress, StateSaved, TrainCommand
+from tasks.curves import Curves
 from worker.drain import draining
 from worker.settings import settings
 
@@ -52,6 +53,8 @@ def _follow(
 ) -> tuple[dict[int, CheckpointWritten], Done | Failed]:
     written = _carried(command, lease)
     moved, progress, resume, pausing = time.monotonic(), None, None, False
+    earlier = (lease.claim.resume or {}) if command.resume else {}
+    curves = Curves(earlier.get("curves"), int(earlier.get("step", 0)))
     for event in child.train(command):
         now = time.monotonic()
         if event is not None:
@@ -59,11 +62,13 @@ def _follow(
         if now - moved > settings().stall_seconds:
             raise ChildLost(f"no progress for {settings().stall_seconds:.0f} s; see {child.log}")
         if isinstance(event, Progress):
+            curves.add(event.step, event.metrics)
             progress = {**about, "step": event.step, "total": event.total, "metrics": event.metrics}
+            progress |= {"curves": rows} if (rows := curves.rows()) else {}
         elif isinstance(event, CheckpointWritten):
             written[event.step] = event
         elif isinstance(event, StateSaved):
-            resume = _resume(event, written)
+            resume = _resume(event, written) | ({"curves": rows} if (rows := curves.rows()) else {})
             lease.renew(progress, resume)
         elif isinstance(event, Paused):
             raise Drained(f"the worker is going down after step {event.step}", resume)

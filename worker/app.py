@@ -2,6 +2,7 @@
 
 from celery import Celery
 
+from worker import logs  # noqa: F401 - it connects to the signals of Celery's loggers
 from worker.task import FleetTask
 
 app = Celery("rlfleet", task_cls=FleetTask, config_source="worker.config")

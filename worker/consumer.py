@@ -17,6 +17,7 @@ from celery.worker import consumer, loops
 
 from worker import drain
 from worker.signals import going_down
+from worker.stopping import between_events
 
 log = get_logger(__name__)
 
@@ -32,6 +33,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self._is_idle = False
         if self.controller is not None:
             self.controller.wait_for_soft_shutdown = self._begin_to_stop
 
@@ -43,8 +45,18 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         drain.begin()
         going_down.send(sender=self, hostname=self.hostname)
         seconds = self.app.conf.worker_soft_shutdown_timeout
-        if not drain.wait_until_idle(seconds):
+        self._is_idle = drain.wait_until_idle(seconds)
+        if not self._is_idle:
             log.warning("a task did not end within the %s s of the soft shutdown, and is told to hand back", seconds)
+
+    def cancel_active_requests(self) -> None:
+        """End the tasks that did not end by themselves.
+
+        What Celery counts as active when all have ended is a result on its way: its process, ended in the middle of
+        writing it, would leave half a message, and the main process would wait for the other half for ever.
+        """
+        if not self._is_idle:
+            super().cancel_active_requests()
 
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """Reject the message: it is gone, and only counted."""
@@ -69,9 +81,12 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
     def loop(self, *args: Any) -> None:
         """Celery's event loop; an entry that is no message costs a reconnection, not the worker."""
-        run = loops.asynloop if self.hub else loops.synloop
         try:
-            run(*args)
+            if self.hub:
+                with between_events(self.hub):
+                    loops.asynloop(*args)
+            else:
+                loops.synloop(*args)
         except UNREADABLE as error:
             if self._is_of_the_broker(error):
                 raise

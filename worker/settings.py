@@ -16,13 +16,21 @@ from rl.errors import InvalidSettings
 class BrokerSettings(BaseSettings):
     """What anybody who enqueues needs."""
 
-    redis_url: str = Field(validation_alias="REDIS_URL", pattern=r"^rediss?://")
+    redis_url: str = Field(
+        validation_alias="REDIS_URL",
+        pattern=r"^rediss?://",
+        description="Redis or Valkey; `rlfleet up` starts one where it is unset",
+    )
 
 
 class WorkerSettings(BaseSettings):
     """What a worker needs besides the broker."""
 
-    env: Literal["development", "production", "test"] = Field("development", validation_alias="RLFLEET_ENV")
+    env: Literal["development", "production", "test"] = Field(
+        "development",
+        validation_alias="RLFLEET_ENV",
+        description="production refuses insecure settings; test allows those that are for tests only",
+    )
     artifacts: Path = Field(
         Path(".state/artifacts"), validation_alias="RLFLEET_ARTIFACTS", description="folder of datasets and checkpoints"
     )
@@ -47,6 +55,9 @@ class WorkerSettings(BaseSettings):
     gateway_url: str = Field("http://127.0.0.1:8300", validation_alias="RLFLEET_GATEWAY_URL")
     gateway_key: str = Field("", validation_alias="RLFLEET_GATEWAY_KEY")
     engine_key: str = Field("", validation_alias="RLFLEET_ENGINE_KEY")
+    log: Literal["text", "json"] = Field(
+        "text", validation_alias="RLFLEET_LOG", description="json: one object a line, with job, fence, window and line"
+    )
     crash_at: str | None = Field(None, validation_alias="RLFLEET_CRASH_AT", description="tests only: worker/crash.py")
     child: str = Field("gpu.child", validation_alias="RLFLEET_CHILD", description="tests only: the child's module")
 

@@ -55,6 +55,7 @@ def _fleet(console: Console) -> Iterator[Fleet]:
         "RLFLEET_HOME": str(folder / "home"),
         "RLFLEET_GATEWAY_PORT": str(free_port()),
         "RLFLEET_FLOWER_PORT": str(free_port()),
+        "RLFLEET_ADMIN_PORT": str(free_port()),
         "RLFLEET_DEVICES": os.environ.get("RLFLEET_DEVICES") or "cpu",
     }
     for name in os.environ.keys() - environ.keys():

@@ -108,7 +108,7 @@ def _carried_out(file: Path, home: Path) -> Found | None:
 
 def _environ(home: Path) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    ports = {"RLFLEET_GATEWAY_PORT": str(free_port()), "RLFLEET_FLOWER_PORT": str(free_port())}
+    ports = {f"RLFLEET_{name}_PORT": str(free_port()) for name in ("GATEWAY", "FLOWER", "ADMIN")}
     return kept | ports | {"RLFLEET_HOME": str(home), "RLFLEET_DEVICES": "cpu"}
 
 

@@ -60,7 +60,7 @@ def _row(one: Found) -> str:
     results = [_counts(one["results"][stage]) for stage in STAGES]
     gain = {True: "yes", False: "no", None: "-"}[one["gains"]["rl"]]
     took = f"{sum(one['seconds'].values()):.0f} s"
-    name = f"[{one['pipeline']}](../pipelines/small/{one['pipeline']}.toml)"
+    name = f"`{one['pipeline']}`"
     environment = one["environment"]
     cells = [
         name,

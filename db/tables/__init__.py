@@ -1,9 +1,10 @@
 """The tables, all in the schema ``rlfleet`` so that they can live beside a user's own."""
 
 from db.tables.base import SCHEMA, Base
-from db.tables.fleet import Alert, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Worker
+from db.tables.fleet import Alert, Counted, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Total, Worker
 from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
+from db.tables.people import Audit, Token
 from db.tables.trajectories import (
     Call,
     CallFailure,
@@ -34,12 +35,14 @@ from db.tables.versions import (
 __all__ = [
     "SCHEMA",
     "Alert",
+    "Audit",
     "Base",
     "Call",
     "CallFailure",
     "CallKey",
     "Checkpoint",
     "Control",
+    "Counted",
     "Dataset",
     "DatasetTrajectory",
     "DatasetWindow",
@@ -62,6 +65,8 @@ __all__ = [
     "Run",
     "ScheduleSlot",
     "Score",
+    "Token",
+    "Total",
     "Trajectory",
     "TrajectoryKey",
     "Turn",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, Index, Integer, text
+from sqlalchemy import CheckConstraint, Double, Index, Integer, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -94,7 +94,10 @@ class Resume(Base):
 
 
 class Alert(Base):
-    """Something a person should hear of; sent by webhook until the receiver takes it."""
+    """Something a person should hear of; sent by each channel until its receiver takes it.
+
+    ``taken`` names the channels whose receiver has it, and ``sent_at`` is when the last of them took it.
+    """
 
     __tablename__ = "alerts"
     __table_args__ = (Index("ix_alerts_due", "next_at", postgresql_where=text("sent_at is null")),)
@@ -106,5 +109,25 @@ class Alert(Base):
     created_at: Mapped[CreatedAt]
     next_at: Mapped[Moment] = mapped_column(server_default=text("now()"))
     tries: Mapped[int] = mapped_column(Integer, server_default="0")
+    taken: Mapped[list[str]] = mapped_column(ARRAY(TEXT), server_default="{}")
     sent_at: Mapped[Moment | None]
     error: Mapped[str | None]
+
+
+class Counted(Base):
+    """Rows of ``source`` with an id up to this one are in ``totals``, so that they may be removed."""
+
+    __tablename__ = "counted"
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    up_to: Mapped[int]
+
+
+class Total(Base):
+    """How often something happened to jobs of a kind, in rows that were counted; a sum of seconds is one too."""
+
+    __tablename__ = "totals"
+
+    counter: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float] = mapped_column(Double)

@@ -19,7 +19,8 @@ class Job(Base):
 
     ``fence`` grows on every claim and is checked by every write of the holder. ``after`` lists jobs that
     must have succeeded first. ``devices`` is how many one worker must have. ``resume`` says where a state of
-    this job was saved, and ``adjust`` what an attempt changed in the config because memory ran out.
+    this job was saved, and ``adjust`` what an attempt changed in the config because memory ran out. ``heartbeat_at`` is
+    when a holder last claimed it or renewed its lease.
     """
 
     __tablename__ = "jobs"
@@ -57,6 +58,7 @@ class Job(Base):
     fence: Mapped[int] = mapped_column(server_default="0")
     owner: Mapped[str | None]
     lease_until: Mapped[Moment | None]
+    heartbeat_at: Mapped[Moment | None]
     run_at: Mapped[Moment] = mapped_column(server_default=text("now()"))
     last_sent_at: Mapped[Moment | None]
     sends: Mapped[int] = mapped_column(Integer, server_default="0")

@@ -40,6 +40,7 @@ def test_all_parts_run_in_order(started: Callable[[dict[str, int]], Started], tm
     assert all(words[-1] == "--quick" for words in said)
     report = json.loads((tmp_path / "all.json").read_bytes())
     assert (report["schema"], report["quick"], report["passed"]) == (1, True, True)
+    assert report["metrics"] == {"from": "bench.metrics"}
     assert report["engine"] == {"from": "bench.engine"}
 
 

@@ -175,7 +175,7 @@ def test_the_page_counts_the_gains() -> None:
     text = page.text(found, "results.png")
     assert "RL is above SFT in 1 of 3. Measured on 2 cores, Linux on x86_64, no GPU." in text
     row = (
-        "| [webshop](../pipelines/small/webshop.toml) | webshop-small | shopping | 3/300, 1.0% (0.6% to 2.2%) "
+        "| `webshop` | webshop-small | shopping | 3/300, 1.0% (0.6% to 2.2%) "
         "| 150/300, 50.0% (46.3% to 53.7%) | 200/300, 66.7% (63.0% to 70.0%) | yes | 3 (+1.4) | 12 | 161 s |"
     )
     assert row in text.splitlines()

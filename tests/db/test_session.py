@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
@@ -158,3 +158,19 @@ def test_an_error_does_not_tell_what_a_statement_was_given(database: str) -> Non
             {"said": "what an agent said"},
         )
     assert "what an agent said" not in str(caught.value)
+
+
+def test_a_wait_for_a_connection_has_an_end_and_a_name(database: str) -> None:
+    db_session.limit_pool_wait(0.05)
+    try:
+        with ExitStack() as stack:
+            for _ in range(15):
+                stack.enter_context(db_session.engine().connect())
+            with pytest.raises(DatabaseUnavailable, match="all connections of this process"), transaction() as session:
+                session.execute(text("select 1"))
+            with pytest.raises(DatabaseUnavailable, match="all connections of this process"):
+                db_session.alone("one", "select 1")
+    finally:
+        db_session.limit_pool_wait(db_session.POOL_SECONDS)
+    with transaction() as session:
+        assert session.scalar(text("select 1")) == 1

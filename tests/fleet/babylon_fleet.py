@@ -132,6 +132,7 @@ def running(owner: str, reader: str, expected: Expected, seed: int) -> Iterator[
         "RLFLEET_HOME": str(folder / "home"),
         "RLFLEET_GATEWAY_PORT": str(_free_port()),
         "RLFLEET_FLOWER_PORT": str(_free_port()),
+        "RLFLEET_ADMIN_PORT": str(_free_port()),
         "RLFLEET_TICK_SECONDS": "1",
     }
     _forget()

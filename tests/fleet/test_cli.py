@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from fleet import cli
+from fleet import cli, up_cli
 from rl.errors import InvalidInput, InvalidSettings, StartError
 from tasks.judge_settings import URL, judge_settings
 from tests.conftest_database import *  # noqa: F403
@@ -47,10 +47,17 @@ def _file(folder: Path, text: str) -> str:
     return str(path)
 
 
+def test_reconcile_without_an_end_is_not_one_object(fleet: CliRunner) -> None:
+    refused = fleet.invoke(cli.app, ["reconcile", "--json"])
+    assert isinstance(refused.exception, InvalidInput)
+    assert refused.stdout == ""
+    assert fleet.invoke(cli.app, ["reconcile", "--json", "--once"]).exit_code in (0, 1)
+
+
 def test_a_line_is_made_from_a_file_and_shown(fleet: CliRunner, tmp_path: Path) -> None:
     made = fleet.invoke(cli.app, ["line", "support", _file(tmp_path, LINE)])
     assert made.stdout == "line support: /srv/models/base, source jsonl:///srv/logs/agent.jsonl\n"
-    shown = json.loads(fleet.invoke(cli.app, ["status", "--json"]).stdout)
+    shown = json.loads(fleet.invoke(cli.app, ["status", "--json", "--all"]).stdout)
     assert (shown["schema"], shown["ok"]) == (1, True)
     empty = {"line": "support", "windows": {}, "versions": 0, "stable": None, "share": 0}
     traffic = {"canary": None, "canary_share": 0, "killed": False, "pinned": None}
@@ -207,7 +214,7 @@ def test_down_waits_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 def test_down_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
-    monkeypatch.setattr(cli, "STOP_SECONDS", 0.2)
+    monkeypatch.setattr(up_cli, "STOP_SECONDS", 0.2)
     with _held(tmp_path, 10) as fleet:
         down = CliRunner().invoke(cli.app, ["down"])
         assert isinstance(down.exception, StartError)
@@ -218,6 +225,6 @@ def test_without_a_fleet_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch, tm
     for name in ("DATABASE_URL", "REDIS_URL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
-    refused = CliRunner().invoke(cli.app, ["status"])
+    refused = CliRunner().invoke(cli.app, ["windows"])
     assert isinstance(refused.exception, StartError)
     assert "rlfleet up" in str(refused.exception)

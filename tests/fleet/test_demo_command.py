@@ -31,6 +31,7 @@ def environ() -> Iterator[dict[str, str]]:
         "RLFLEET_HOME": str(folder / "home"),
         "RLFLEET_GATEWAY_PORT": str(_free_port()),
         "RLFLEET_FLOWER_PORT": str(_free_port()),
+        "RLFLEET_ADMIN_PORT": str(_free_port()),
     }
     shutil.rmtree(folder, ignore_errors=True)
 

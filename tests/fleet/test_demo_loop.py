@@ -40,6 +40,7 @@ def story() -> Iterator[Story]:
         "RLFLEET_HOME": str(folder / "home"),
         "RLFLEET_GATEWAY_PORT": str(_free_port()),
         "RLFLEET_FLOWER_PORT": str(_free_port()),
+        "RLFLEET_ADMIN_PORT": str(_free_port()),
         "RLFLEET_LEASE_SECONDS": "6",
         "RLFLEET_TICK_SECONDS": "1",
     }

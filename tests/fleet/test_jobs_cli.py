@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
-from db import alerts, dispatch, lines, pauses, rejections, workers
+from db import alerts, audit, dispatch, lines, pauses, rejections, workers
 from db.session import transaction
 from fleet import cli
 from rl.config import LineConfig
@@ -116,10 +116,10 @@ def test_a_job_is_shown_with_what_it_goes_on_from(fleet: CliRunner) -> None:
 
 
 def test_a_paused_kind_is_shown_until_it_is_resumed(fleet: CliRunner) -> None:
-    assert shown(fleet, "status")["paused"] == []
+    assert shown(fleet, "status", "--all", code=1)["paused"] == []
     paused = fleet.invoke(cli.app, ["jobs", "pause", "train", "--reason", "moving [the] disks"])
     assert (paused.exit_code, paused.stdout) == (0, "train: paused\n")
-    (one,) = shown(fleet, "status", code=1)["paused"]
+    (one,) = shown(fleet, "status", "--all", code=1)["paused"]
     assert (one["kind"], one["reason"]) == ("train", "moving [the] disks")
     said = fleet.invoke(cli.app, ["status"])
     assert said.exit_code == 1
@@ -139,7 +139,7 @@ def test_a_kind_that_does_not_exist_is_refused(fleet: CliRunner) -> None:
 def test_the_status_shows_workers_rejections_and_alerts(fleet: CliRunner) -> None:
     workers.announce("gpu0@a", ["gpu"], 1, "gpu0", 7)
     rejections.count("unknown_task", "rlfleet.x", "[[7], {}]", 3)
-    found = shown(fleet, "status")
+    found = shown(fleet, "status", "--all", code=1)
     assert [(one["name"], one["queues"], one["device"]) for one in found["workers"]] == [("gpu0@a", ["gpu"], "gpu0")]
     assert [(one["reason"], one["count"]) for one in found["rejections"]] == [("unknown_task", 3)]
     assert [(one["name"], one["subject"]) for one in found["alerts"]] == [("message_rejected", "unknown_task")]
@@ -166,3 +166,18 @@ def test_without_a_broker_a_job_is_queued_again_all_the_same(fleet: CliRunner, c
     said = fleet.invoke(cli.app, ["jobs", "resume", "train"])
     assert said.exit_code == 0
     assert said.stdout.startswith("train: resumed\n")
+
+
+def test_what_is_done_to_jobs_is_in_the_audit(fleet: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("USER", "ann")
+    one = job()
+    shown(fleet, "jobs", "cancel", str(one))
+    shown(fleet, "jobs", "pause", "train", "--reason", "no device is free")
+    assert isinstance(fleet.invoke(cli.app, ["jobs", "requeue", "77"]).exception, InvalidInput)
+    with transaction() as session:
+        found = audit.listing(session)[::-1]
+    assert [(each.actor, each.action, each.subject, each.outcome) for each in found] == [
+        ("ann@shell", "cancel job", str(one), "done"),
+        ("ann@shell", "pause", "train", "done"),
+        ("ann@shell", "requeue job", "77", "refused"),
+    ]

@@ -80,6 +80,7 @@ def environ() -> Iterator[dict[str, str]]:
         "RLFLEET_HOME": str(folder / "home"),
         "RLFLEET_GATEWAY_PORT": str(free_port()),
         "RLFLEET_FLOWER_PORT": str(free_port()),
+        "RLFLEET_ADMIN_PORT": str(free_port()),
         "RLFLEET_TICK_SECONDS": "1",
     }
     shutil.rmtree(folder, ignore_errors=True)

@@ -11,6 +11,7 @@ from fleet import processes
 from fleet.demo import play
 from fleet.home import Endpoints, Home
 from fleet.processes import Plan
+from rl.errors import StartError
 
 
 def _free_port() -> str:
@@ -26,7 +27,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def _plan(home: Home, **environ: str) -> Plan:
-    ports = {"RLFLEET_GATEWAY_PORT": _free_port(), "RLFLEET_FLOWER_PORT": _free_port()}
+    ports = {f"RLFLEET_{name}_PORT": _free_port() for name in ("GATEWAY", "FLOWER", "ADMIN")}
     return processes.plan(home, Endpoints("postgresql://h/d", "redis://h/0"), ports | environ)
 
 
@@ -34,7 +35,26 @@ def test_an_exported_device_reaches_gpu_workers_only(home: Home) -> None:
     plan = _plan(home, RLFLEET_DEVICE="cuda:7", RLFLEET_DEVICES="cpu,GPU-1")
     owned = {one.name: one.env["RLFLEET_DEVICE"] for one in processes.processes(plan)}
     assert {name: device for name, device in owned.items() if device} == {"worker-gpu0": "cpu", "worker-gpu1": "gpu1"}
-    assert len(owned) == 9
+    assert len(owned) == 10
+    assert list(owned)[-1] == "admin"
+
+
+def test_the_admin_server_finds_a_port_unless_it_is_told_one(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        monkeypatch.setattr(processes, "ADMIN_PORT", taken)
+        found = _plan(home, RLFLEET_ADMIN_PORT="").admin_url
+        with pytest.raises(StartError, match=f"RLFLEET_ADMIN_PORT = {taken}: the port is taken"):
+            _plan(home, RLFLEET_ADMIN_PORT=str(taken))
+    assert found.startswith("http://127.0.0.1:")
+    assert found != f"http://127.0.0.1:{taken}"
+    assert _plan(home, RLFLEET_ADMIN_PORT="").admin_url == f"http://127.0.0.1:{taken}", "it is free again"
+
+
+def test_gpus_are_known_by_the_names_that_their_workers_give_them(home: Home) -> None:
+    assert _plan(home, RLFLEET_DEVICES="cpu").device_uuids() == {}
+    plan = _plan(home, RLFLEET_DEVICES="GPU-a+GPU-b,GPU-c")
+    assert plan.device_uuids() == {"gpu0.0": "GPU-a", "gpu0.1": "GPU-b", "gpu1": "GPU-c"}
 
 
 def test_a_worker_may_own_several_gpus_by_their_uuids(home: Home) -> None:

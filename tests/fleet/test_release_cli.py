@@ -6,9 +6,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from db import jobs, lines, releases
+from db import audit, jobs, lines, releases
 from db.session import transaction
-from fleet import cli, release_cli
+from fleet import cli, noted
 from fleet.cli import app
 from fleet.status import read
 from fleet.terminal import BASE_ANSWERS
@@ -220,10 +220,10 @@ def test_canary_places_and_rollbacks_are_explained_with_their_reasons(fleet: Cli
 
 
 def test_who_says_so_is_the_user(fleet: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert release_cli.actor() == "ann"
+    assert noted.actor() == "ann"
     monkeypatch.setenv("USER", " ")
-    monkeypatch.setattr(release_cli.getpass, "getuser", lambda: "root")
-    assert release_cli.actor() == "root"
+    monkeypatch.setattr("getpass.getuser", lambda: "root")
+    assert noted.actor() == "root"
 
 
 def test_wrong_input_ends_the_command_with_2(fleet: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,3 +231,20 @@ def test_wrong_input_ends_the_command_with_2(fleet: CliRunner, monkeypatch: pyte
     with pytest.raises(SystemExit) as ended:
         cli.main()
     assert ended.value.code == 2
+
+
+def test_what_is_asked_for_in_the_shell_is_in_the_audit(fleet: CliRunner) -> None:
+    said(fleet, "deploy", "v1.0.1", "--reason", "we want it")
+    said(fleet, "rollback", "--reason", "it is slow")
+    refused(fleet, "deploy", "v1.0.9", "--reason", "we want it")
+    said(fleet, "kill", "--reason", "it is rude")
+    with transaction() as session:
+        found = audit.listing(session)[::-1]
+    assert [(one.actor, one.action, one.subject, one.outcome) for one in found] == [
+        ("ann@shell", "deploy", "v1.0.1", "done"),
+        ("ann@shell", "rollback", "main", "done"),
+        ("ann@shell", "deploy", "v1.0.9", "refused"),
+        ("ann@shell", "kill", "main", "done"),
+    ]
+    assert found[0].detail == {"line": "main", "reason": "we want it"}
+    assert "v1.0.9" in found[2].detail["error"]

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ SECRETS = {
 }
 SERVERS = {"postgres", "valkey"}
 WORKERS = {"worker-collect", "worker-score", "worker-maint", "worker-gpu"}
-OURS = WORKERS | {"migrate", "beat", "beat-2", "flower", "gateway"}
+OURS = WORKERS | {"migrate", "beat", "beat-2", "flower", "gateway", "admin"}
 
 
 def _client() -> list[str]:
@@ -72,6 +73,14 @@ def test_compose_accepts_the_file(tmp_path: Path, files: tuple[str, ...]) -> Non
     assert shown["gateway"]["environment"]["DATABASE_URL"] == "postgresql://rlfleet:pw1@postgres:5432/rlfleet"
     assert shown["gateway"]["environment"]["RLFLEET_GATEWAY_KEYS"] == "key4,"
     assert shown["beat"]["environment"]["REDIS_URL"] == "redis://:pw2@valkey:6379/0"
+
+
+def test_compose_accepts_prometheus_and_grafana_beside_the_fleet(tmp_path: Path) -> None:
+    run = _config(tmp_path, SECRETS, "docker/monitoring.yml")
+    assert run.returncode == 0, run.stderr
+    shown = yaml.safe_load(run.stdout)["services"]
+    assert set(shown) >= SERVERS | OURS | {"prometheus", "grafana"}
+    assert str(tmp_path / "docker/alerts.yml") in str(shown["prometheus"]["volumes"])
 
 
 @pytest.mark.parametrize("name", sorted(SECRETS))
@@ -170,6 +179,13 @@ def test_one_worker_consumes_each_queue() -> None:
 def test_the_processes_are_started_from_modules_that_exist() -> None:
     commands = [service["command"] for name, service in _services().items() if name in OURS]
     modules = {match for line in commands for match in re.findall(r"-A (\S+)|-m (\S+)", line)}
-    assert {name for names in modules for name in names if name} == {"db.migrate", "gateway", "worker.app"}
-    for module in (ROOT / name for name in ("db/migrate.py", "gateway/__main__.py", "worker/app.py")):
-        assert module.exists(), module
+    assert {name for names in modules for name in names if name} == {"admin", "db.migrate", "gateway", "worker.app"}
+    for name in ("admin/__main__.py", "db/migrate.py", "gateway/__main__.py", "worker/app.py"):
+        assert (ROOT / name).exists(), name
+
+
+def test_everything_that_the_package_has_is_sent_to_the_builder() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    included = set(project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"])
+    lines = (ROOT / ".dockerignore").read_text().split()
+    assert included <= {line.removeprefix("!") for line in lines if line.startswith("!")}

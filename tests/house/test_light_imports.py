@@ -39,3 +39,8 @@ def test_the_gateway_starts_without_scipy() -> None:
     loaded = _loaded_by("import gateway.app")
     assert "rl.config" in loaded
     assert {name for name in loaded if name.split(".")[0] in ("scipy", "torch", "transformers")} == set()
+
+
+def test_the_command_starts_without_what_a_command_needs() -> None:
+    loaded = _loaded_by("import fleet.cli")
+    assert loaded & (HEAVY | {"celery", "matplotlib", "psutil", "redis"}) == set()

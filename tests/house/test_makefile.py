@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {"help", "install", "demo", "all", "up", "down", "check", "test", "test-slow", "bench", "faults"}
+TARGETS = {"help", "install", "demo", "all", "up", "down", "check", "docs", "test", "test-slow", "bench", "faults"}
 
 
 def _make(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

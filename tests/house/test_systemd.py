@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from fleet.processes import ROOT, Plan, processes
+from fleet.settings import FleetSettings
 from worker.settings import WorkerSettings
 
 UNITS = ROOT / "docker" / "systemd"
@@ -41,7 +42,9 @@ class Unit:
 
     @property
     def command(self) -> list[str]:
-        return shlex.split(self.one("ExecStart"))
+        return [
+            re.sub(r"\$\{(\w+)\}", lambda at: self.environ[at[1]], word) for word in shlex.split(self.one("ExecStart"))
+        ]
 
 
 def _units() -> Iterator[Unit]:
@@ -76,6 +79,14 @@ def test_each_comes_back_and_may_drain(unit: Unit) -> None:
     assert ("worker" in unit.command) == (unit.environ.get("REMAP_SIGTERM") == "SIGQUIT")
 
 
+def test_flower_shows_only_unless_the_file_of_variables_says_otherwise() -> None:
+    (flower,) = (unit for unit in ALL if unit.name == "rlfleet-flower.service")
+    assert flower.environ["RLFLEET_FLOWER_READ_ONLY"] == "True"
+    assert flower.one("ExecStart").endswith("--read_only=${RLFLEET_FLOWER_READ_ONLY}")
+    names = [line.partition("=")[2].partition("=")[0] for line in flower.lines if line.startswith("Environment")]
+    assert names.index("RLFLEET_FLOWER_READ_ONLY") < names.index("/etc/rlfleet/rlfleet.env")
+
+
 @pytest.mark.parametrize("unit", ALL, ids=lambda unit: unit.name)
 def test_each_is_an_account_of_its_own_without_rights(unit: Unit) -> None:
     assert set(HARDENED) <= set(unit.lines)
@@ -108,7 +119,8 @@ def test_who_plays_environments_may_make_sandboxes_and_nobody_else() -> None:
 
 def test_they_set_variables_that_exist() -> None:
     known = {str(field.validation_alias) for field in WorkerSettings.model_fields.values()}
-    known |= {"RLFLEET_GATEWAY_HOST", "RLFLEET_GATEWAY_PORT"}
+    known |= {str(field.alias) for field in FleetSettings.model_fields.values()}
+    known |= {f"RLFLEET_{name}_{part}" for name in ("GATEWAY", "ADMIN") for part in ("HOST", "PORT")}
     assert {name for unit in ALL for name in unit.environ if name.startswith("RLFLEET_")} <= known
 
 

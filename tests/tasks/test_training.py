@@ -65,7 +65,8 @@ def test_a_training_gives_its_checkpoints_and_what_was_really_used(make_child: M
     written, manifest = supervise(make_child(), "progress", "checkpoint", "done", lease=lease)
     assert written == [CheckpointWritten(job=7, fence=3, step=2, path="/out", kind="adapter", sha256="0" * 64)]
     assert manifest == {"steps": 2}
-    assert lease.told[0] == {"stage": "train", "windows": [HOUR], "step": 1, "total": 2, "metrics": {"loss": 0.5}}
+    about = {"stage": "train", "windows": [HOUR], "step": 1, "total": 2, "metrics": {"loss": 0.5}}
+    assert lease.told[0] == about | {"curves": {"step": [1], "loss": [0.5]}}
 
 
 def test_no_progress_is_a_stall_and_ends_the_child(make_child: MakeChild, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +126,7 @@ def test_a_worker_that_goes_down_has_the_state_saved_and_hands_the_job_back(make
             supervise(child, "progress", "save-when-paused", lease=lease)
     finally:
         drain.reset()
-    assert caught.value.resume == {"path": "/out/state-4", "step": 4, "sha256": "1" * 64}
+    assert caught.value.resume == {"path": "/out/state-4", "step": 4, "sha256": "1" * 64, "curves": DRAWN}
     assert lease.saved == [caught.value.resume]
     assert not child.alive
 
@@ -133,7 +134,7 @@ def test_a_worker_that_goes_down_has_the_state_saved_and_hands_the_job_back(make
 def test_a_saved_state_is_written_down_while_training_goes_on(make_child: MakeChild) -> None:
     lease = Beats()
     supervise(make_child(), "progress", "state", "done", lease=lease)
-    assert lease.saved == [{"path": "/out/state-4", "step": 4, "sha256": "1" * 64}]
+    assert lease.saved == [{"path": "/out/state-4", "step": 4, "sha256": "1" * 64, "curves": DRAWN}]
 
 
 def checkpoint(step: int, path: Path, fence: int = 2) -> CheckpointWritten:
@@ -160,6 +161,18 @@ def test_checkpoints_of_the_attempt_before_are_handed_on_with_its_state(make_chi
         assert [one["step"] for one in lease.saved[0]["checkpoints"]] == [one.step for one in expected]
 
 
+def test_the_curves_go_on_where_the_attempt_before_ended(make_child: MakeChild) -> None:
+    drawn = {"step": [0, 2, 3], "loss": [0.9, 0.8, 0.7]}
+    claim = Claim(7, "train", 1, "main", {}, CONFIG, 3, 2, resume={"path": "/state", "step": 2, "curves": drawn})
+    for goes_on, steps in ((True, [0, 2]), (False, [])):
+        lease = Beats(claim=claim)
+        told = command("progress", "done").model_copy(update={"resume": "/state" if goes_on else None})
+        supervision.supervise(make_child(), told, lease, {})  # type: ignore[arg-type]
+        assert lease.told[-1]["curves"]["step"][: len(steps)] == steps
+        assert 3 not in lease.told[-1]["curves"]["step"], "the step after the saved state is done again"
+
+
+DRAWN = {"step": [1], "loss": [0.5]}
 CONFIG: dict[str, Any] = {"objective": "sft", "token_budget": 1024, "lora": {"rank": 8, "alpha": 16}}
 
 

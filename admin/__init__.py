@@ -1,0 +1,1 @@
+"""The admin API, the pages that people look at, and what Prometheus scrapes."""

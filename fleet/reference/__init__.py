@@ -1,0 +1,1 @@
+"""Pages of ``docs/`` that follow from code: variables, keys of files, and commands."""

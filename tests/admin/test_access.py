@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from http.cookies import SimpleCookie
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from admin.access import COOKIE
+from admin.settings import AdminSettings
+from db import audit, tokens
+from db.session import transaction
+from rl.errors import InvalidSettings
+from tests.admin.conftest import Client, token
+from tests.admin.world import serving
+
+STATUS = "/api/admin/training/status"
+TRIGGER = "/api/admin/training/trigger"
+
+
+def test_who_has_no_token_is_not_let_in(client: Client) -> None:
+    answer = client().get(STATUS)
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert answer.json() == {
+        "success": False,
+        "error": "no token",
+        "remedy": "send 'Authorization: Bearer TOKEN'; `rlfleet token create NAME` makes one",
+    }
+    assert client("rlf_1_" + "a" * 43).get(STATUS).status_code == 401
+    assert client().post(TRIGGER, json={}).status_code == 401
+
+
+def test_without_a_token_nothing_that_is_sent_is_looked_at(client: Client) -> None:
+    sent = {"content": b"{", "headers": {"Content-Type": "application/json"}}
+    assert client().post(TRIGGER, **sent).status_code == 401
+    assert client().get("/api/admin/no-such-thing").status_code == 401
+    assert client().get("/api/admin/jobs/0").status_code == 401
+    assert client(token("olga", "operator")).post(TRIGGER, **sent).status_code == 422
+
+
+def test_a_viewer_may_look_and_not_change(viewer: httpx.Client) -> None:
+    answer = viewer.post(TRIGGER, json={})
+    assert (answer.status_code, answer.json()["error"]) == (403, "vera is a viewer")
+
+
+def test_a_revoked_token_is_nobodys(client: Client) -> None:
+    given = token("ida", "operator")
+    with transaction() as session:
+        assert tokens.revoke(session, "ida")
+        assert not tokens.revoke(session, "ida")
+    assert client(given).get(STATUS).status_code == 401
+
+
+def test_whoever_guesses_is_told_to_wait(client: Client) -> None:
+    wrong, right = client("rlf_1_" + "b" * 43), client(token("uma", "viewer"))
+    assert [wrong.get(STATUS).status_code for _ in range(11)] == [401] * 10 + [429]
+    answer = wrong.get(STATUS)
+    assert (answer.status_code, 1 <= int(answer.headers["retry-after"]) <= 6) == (429, True)
+    assert right.get("/api/admin/lines").status_code == 200, "somebody else behind the same address"
+
+
+def test_what_is_refused_is_in_the_audit(operator: httpx.Client) -> None:
+    answer = operator.post(TRIGGER, params={"line": "other"}, json={"force": True})
+    assert answer.status_code == 400
+    with transaction() as session:
+        (entry,) = audit.listing(session)
+    assert (entry.actor, entry.action, entry.subject, entry.outcome) == ("otto", "train", "other", "refused")
+    assert entry.detail["force"] is True
+
+
+def test_a_token_that_has_expired_is_nobodys(client: Client) -> None:
+    with transaction() as session:
+        given = tokens.create(session, "eve", "viewer", "a test", datetime.now(UTC) + timedelta(hours=1))
+    assert client(given).get(STATUS).status_code == 400  # there is no line yet
+    with transaction() as session:
+        session.execute(text("update rlfleet.tokens set expires_at = now()"))
+    assert client(given).get(STATUS).status_code == 401
+
+
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer"])
+def test_the_scheme_is_read_in_any_case(client: Client, scheme: str) -> None:
+    given = token("una", "viewer")
+    answer = client().get("/api/admin/lines", headers={"Authorization": f"{scheme} {given}"})
+    assert (answer.status_code, answer.json()) == (200, {"lines": []})
+
+
+@pytest.mark.parametrize("header", ["Basic x", "Bearer", "Token rlf_1_x"])
+def test_other_schemes_are_no_token(client: Client, header: str) -> None:
+    answer = client().get("/api/admin/lines", headers={"Authorization": header})
+    assert (answer.status_code, answer.json()["error"]) == (401, "no token")
+
+
+def test_a_token_in_the_address_counts_for_nothing(client: Client) -> None:
+    given = token("una", "viewer")
+    assert client().get("/api/admin/lines", params={"token": given, "access_token": given}).status_code == 401
+
+
+def test_each_holder_has_a_limit_of_their_own(fresh: str, broker: object) -> None:
+    with serving(RLFLEET_ADMIN_RATE="0.2") as api:  # ten seconds' worth are two at once
+        statuses = [api.viewer.get("/api/admin/lines") for _ in range(3)]
+        assert [one.status_code for one in statuses] == [200, 200, 429]
+        assert 1 <= int(statuses[2].headers["retry-after"]) <= 5
+        assert api.operator.get("/api/admin/lines").status_code == 200
+        assert api.nobody.get("/live").status_code == 200
+
+
+def test_behind_tls_the_cookie_is_sent_nowhere_else(database: str, broker: object) -> None:
+    with serving(RLFLEET_ADMIN_SECURE="true") as api:
+        answer = api.nobody.post("/login", data={"token": api.operator_token})
+    (cookie,) = SimpleCookie(answer.headers["set-cookie"]).values()
+    assert (cookie.key, cookie["secure"]) == (COOKIE, True)
+
+
+def test_production_sends_no_cookie_in_the_clear() -> None:
+    known = {"RLFLEET_ENV": "production", "RLFLEET_ADMIN_HOST": "0.0.0.0"}  # noqa: S104 - what is to be refused
+    with pytest.raises(InvalidSettings, match="RLFLEET_ADMIN_SECURE"):
+        AdminSettings.model_validate(known).checked()
+    for fine in ({"RLFLEET_ADMIN_SECURE": "true"}, {"RLFLEET_ADMIN_HOST": "127.0.0.1"}, {"RLFLEET_ENV": "development"}):
+        AdminSettings.model_validate(known | fine).checked()
