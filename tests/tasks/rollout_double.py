@@ -121,8 +121,8 @@ class Round:
         return [name.removeprefix(f"{WINDOW}/").rpartition("/fence-")[0] for name in self.stored()]
 
     def quarantined(self) -> list[tuple[str, str, str, str]]:
-        """Source, row, field and reason of what is no trajectory."""
-        return [tuple(row) for row in rows('select source, "row", field, reason from rlfleet.quarantine order by id')]
+        """Source, row, field and reason of what is no trajectory, by row: conversations end in any order."""
+        return sorted(tuple(row) for row in rows('select source, "row", field, reason from rlfleet.quarantine'))
 
 
 def every(scenarios: int, episodes: int) -> list[str]:
