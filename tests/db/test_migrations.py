@@ -117,7 +117,7 @@ def test_a_migration_gives_up_where_somebody_holds_a_table(nothing: str, monkeyp
     monkeypatch.setattr("db.migrate.LOCK_SECONDS", 0.1)
     with db_session.transaction() as session:
         session.execute(text("select count(*) from rlfleet.scores"))  # as a backup does
-        with pytest.raises(DatabaseUnavailable, match=r"holds a table for longer than 0\.1 s.*run `python -m db"):
+        with pytest.raises(DatabaseUnavailable, match=r"holds a table for longer than 0\.1 s.*run `rlfleet migrate`"):
             migrate()
     migrate()
     assert differences() == []

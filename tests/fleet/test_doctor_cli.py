@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,6 +22,7 @@ from fleet.doctor import machine, secrets, servers, variables, versions
 from fleet.doctor.finding import Finding
 from fleet.doctor_cli import _made
 from fleet.home import Home
+from fleet.processes import ROOT
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_redis import broker, redis_url
 
@@ -54,9 +56,18 @@ def test_every_check_is_made_and_no_secret_is_shown(
     assert checks["judge key"]["words"] == "RLFLEET_JUDGE_KEY is set"
     assert "hunter2" not in done.output
     assert all(one["remedy"] for one in found["checks"] if one["level"] != "ok")
-    assert "torch" not in sys.modules
     said = CliRunner().invoke(cli.app, ["doctor"])
     assert "W&B key" in said.stdout
+
+
+def test_looking_loads_no_torch(tmp_path: Path) -> None:
+    program = "import sys\nfrom typer.testing import CliRunner\nfrom fleet import cli\n"
+    program += "CliRunner().invoke(cli.app, ['doctor'])\nprint('torch' in sys.modules, 'fleet.doctor' in sys.modules)"
+    words = {"RLFLEET_HOME": str(tmp_path)} | {name: os.environ[name] for name in ("PATH",)}
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, cwd=ROOT, env=words, capture_output=True, text=True
+    )
+    assert done.stdout.splitlines()[-1:] == ["False True"], done.stderr
 
 
 def test_packages_are_compared_with_those_that_were_tested(tmp_path: Path) -> None:
