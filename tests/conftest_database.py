@@ -11,7 +11,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
@@ -135,7 +135,11 @@ def released(
 
 
 def empty(session: Session) -> None:
-    """Take every row away. Partitions that tests write to are made first: none can be while this holds its locks."""
-    partitions.ensure([datetime(2025, 1, 15, tzinfo=UTC), datetime.now(UTC)])
+    """Take every row away. Partitions that tests write to are made first: none can be while this holds its locks.
+
+    Rows of the last day are of two weeks on a Monday.
+    """
+    now = datetime.now(UTC)
+    partitions.ensure([datetime(2025, 1, 15, tzinfo=UTC), now - timedelta(days=1), now])
     names = ", ".join(str(table) for table in Base.metadata.sorted_tables)
     session.execute(text(f"truncate {names} restart identity cascade"))

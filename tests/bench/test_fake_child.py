@@ -62,7 +62,7 @@ def test_a_training_writes_one_checkpoint_that_its_inputs_decide(child: Child, o
 
 
 def test_a_paused_training_goes_on_from_the_step_it_saved(child: Child, order: Order, tmp_path: Path) -> None:
-    command, seen = order(steps=50), list[Event]()
+    command, seen = order(steps=300), list[Event]()
     for event in child.train(command):
         if isinstance(event, Progress) and event.step == 3:
             child.pause(command)
@@ -73,10 +73,10 @@ def test_a_paused_training_goes_on_from_the_step_it_saved(child: Child, order: O
     saved, paused = seen[-2:]
     assert isinstance(saved, StateSaved)
     assert paused == Paused(job=7, fence=1, step=saved.step)
-    assert 3 <= saved.step < 50
+    assert 3 <= saved.step < 300
     assert json.loads((tmp_path / "fence-1" / f"state-{saved.step}" / "weights.json").read_text())["step"] == saved.step
-    done = events(child, order(steps=50, fence=2, resume=saved.path))[-1]
-    assert done == Done(job=7, fence=2, manifest={"steps": 50, "resumed": {"step": saved.step}})
+    done = events(child, order(steps=300, fence=2, resume=saved.path))[-1]
+    assert done == Done(job=7, fence=2, manifest={"steps": 300, "resumed": {"step": saved.step}})
 
 
 @pytest.mark.parametrize(("word", "error"), [("oom", "OutOfMemory"), ("diverged", "TrainingDiverged")])

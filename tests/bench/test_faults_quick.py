@@ -37,7 +37,7 @@ def test_a_few_faults_leave_every_effect_there_once(tmp_path: Path, seed: int) -
     for row in report["rows"]:
         assert all(row["ours"]["invariants"].values())
         assert set(row["ours"]["invariants"]) == {f"I{n}" for n in range(1, 8)}
-    assert not [one for one in psutil.Process().children() if "bench.faults" in " ".join(one.cmdline())]
+    assert not [one for one in psutil.Process().children() if "bench.faults" in words(one)]
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_nothing_outlives_a_harness_that_is_ended(number: signal.Signals) -> Non
         home = next(Path(found[1]) for one in left if (found := HOME.search(words(one))))
         harness.send_signal(number)
         harness.wait(60)
-        wait_until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in left), 30)
+        wait_until(lambda: not any(map(runs, left)), 60)
     finally:
         harness.kill()
         harness.wait()
@@ -62,6 +62,13 @@ def test_nothing_outlives_a_harness_that_is_ended(number: signal.Signals) -> Non
 
 def below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return list(psutil.Process(process.pid).children(recursive=True))
+
+
+def runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def words(process: psutil.Process) -> str:

@@ -26,12 +26,12 @@ def test_a_row_that_swallows_even_that_has_failed() -> None:
     began = time.monotonic()
     with pytest.raises(OutOfTime), time_limit(0.1, "row 7"):
         wait_for_ever(OutOfTime)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 25
 
 
 def test_a_row_within_its_time_is_left_alone_and_an_error_of_its_own_is_kept() -> None:
-    with time_limit(5, "row 7"):
+    with time_limit(60, "row 7"):
         pass
-    with pytest.raises(KeyError), time_limit(5, "row 7"):
+    with pytest.raises(KeyError), time_limit(60, "row 7"):
         raise KeyError
     assert told(OutOfTime("row 7 took longer")).startswith("OutOfTime: row 7 took longer")

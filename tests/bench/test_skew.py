@@ -48,7 +48,7 @@ def test_the_wall_clock_is_shifted_and_the_monotonic_clock_is_not(tmp_path: Path
 
 @pytest.mark.parametrize("seconds", [600, -600])
 def test_waits_last_as_long_as_they_should(tmp_path: Path, seconds: int) -> None:
-    assert 0.2 <= clocks(skewed(seconds, tmp_path))["waited"] < 5
+    assert 0.2 <= clocks(skewed(seconds, tmp_path))["waited"] < 60
 
 
 def test_the_library_is_compiled_once(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ import asyncio
 import json
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
+from environments import agent
 from environments.agent import ChatClient
 from rl.errors import CallFailed, CallRefused, EngineUnavailable, PermanentError
 from rl.records import Message
@@ -78,6 +78,31 @@ def server() -> Iterator[Server]:
         thread.join()
 
 
+class Clock:
+    """The client's clock: what it waits for has come at once, and nothing else takes time."""
+
+    timeout = staticmethod(asyncio.timeout)
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.waits: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(agent, "time", clock)
+    monkeypatch.setattr(agent, "asyncio", clock)
+    return clock
+
+
 def _ask(url: str, times: int = 1, seed: int | None = None, **bounds: float) -> list[str]:
     async def ask() -> list[str]:
         async with ChatClient(url, "secret", "agent-v2", 0.7, 6, "agent-7", **bounds) as chat:
@@ -130,30 +155,29 @@ def test_the_connection_is_kept(server: Server) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_a_busy_server_is_asked_again_when_it_says(server: Server, status: int) -> None:
+def test_a_busy_server_is_asked_again_when_it_says(server: Server, clock: Clock, status: int) -> None:
     busy = (status, {"Retry-After": "0.2"}, b"{}")
     server.script = [busy, busy, _completion("turn left")]
-    started = time.monotonic()
     assert _ask(server.url, outage_seconds=0) == ["turn left"]
-    assert 0.4 <= time.monotonic() - started < 2
+    assert clock.waits == [0.2, 0.2]
     assert [headers["x-call-id"] for _, headers, _ in server.seen] == ["t-1-0"] * 3
 
 
-def test_patience_ends_without_waiting_in_vain(server: Server) -> None:
+def test_patience_ends_without_waiting_in_vain(server: Server, clock: Clock) -> None:
     server.script = [(503, {"Retry-After": "30"}, b'{"detail": "draining"}')]
-    started = time.monotonic()
     with pytest.raises(EngineUnavailable, match="answers 503: draining"):
         _ask(server.url, patience_seconds=10)
-    assert time.monotonic() - started < 5
+    assert clock.waits == []
     assert [body["messages"][-1]["content"] for _, _, body in server.seen] == ["You see: nothing"]
 
 
 @pytest.mark.parametrize("status", [500, 503])
-def test_a_server_that_fails_this_conversation_alone_refuses_it(server: Server, status: int) -> None:
+def test_a_server_that_fails_this_conversation_alone_refuses_it(server: Server, clock: Clock, status: int) -> None:
     failure = status, {}, b'{"error": {"message": "out of memory"}}'
     server.script = [lambda body: failure if len(body["messages"]) > 1 else _completion("Hi.")]
     with pytest.raises(CallFailed, match=f"answers {status}: out of memory, and answers another conversation"):
-        _ask(server.url, patience_seconds=0.6, outage_seconds=0.6)
+        _ask(server.url, patience_seconds=60, outage_seconds=60)
+    assert clock.now - 100 >= 30, "in the second half of that time"
     [another] = [(headers, body) for _, headers, body in server.seen if len(body["messages"]) == 1]
     asked = [another[0].get(name) for name in ("x-consent", "x-trajectory-id", "x-call-id")]
     assert asked == ["false", "agent-7/another", None], "nobody records it"
@@ -164,21 +188,22 @@ def test_a_server_that_hangs_is_away_though_it_takes_calls(server: Server) -> No
     over = threading.Event()
     server.script = [lambda _: (over.wait(60), _completion("Hi."))[1]]
     with pytest.raises(EngineUnavailable, match="does not answer: ReadTimeout"):
-        _ask(server.url, timeout_seconds=0.3, outage_seconds=0.2)
+        _ask(server.url, timeout_seconds=2, outage_seconds=0.2)
     over.set()
 
 
-def test_a_server_that_was_full_until_just_now_is_not_late(server: Server) -> None:
+def test_a_server_that_was_full_until_just_now_is_not_late(server: Server, clock: Clock) -> None:
     full, busy = (429, {"Retry-After": "0.3"}, b"slow down"), (503, {"Retry-After": "0.1"}, b"breaker")
     server.script = [full, full, full, full, busy, busy, _completion("turn left")]
     assert _ask(server.url, patience_seconds=2) == ["turn left"]
     assert {len(body["messages"]) for _, _, body in server.seen} == {2}
 
 
-def test_a_server_that_comes_back_late_is_heard(server: Server) -> None:
-    failure = 500, {}, b"oops"
-    server.script = [failure, failure, _completion("Hi."), _completion("turn left")]
-    assert _ask(server.url, outage_seconds=0.2) == ["turn left"]
+def test_a_server_that_comes_back_late_is_heard(server: Server, clock: Clock) -> None:
+    failure = 500, {}, b"oops"  # at 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3 and 11.3 s
+    server.script = [*[failure] * 8, _completion("Hi."), _completion("turn left")]
+    assert _ask(server.url, outage_seconds=20) == ["turn left"]
+    assert [len(body["messages"]) for _, _, body in server.seen] == [*[2] * 8, 1, 2]
 
 
 def test_a_full_server_is_asked_nothing_else_and_refuses_nothing(server: Server) -> None:
@@ -189,11 +214,12 @@ def test_a_full_server_is_asked_nothing_else_and_refuses_nothing(server: Server)
     assert {len(body["messages"]) for _, _, body in server.seen} == {2}
 
 
-def test_a_busy_server_without_retry_after_is_asked_ever_less_often(server: Server) -> None:
+def test_a_busy_server_without_retry_after_is_asked_ever_less_often(server: Server, clock: Clock) -> None:
     server.script = [(429, {}, b"slow down")]
     with pytest.raises(EngineUnavailable, match="answers 429: slow down"):
         _ask(server.url, patience_seconds=0.8)
-    assert len(server.seen) == 4  # at 0, 0.1, 0.3 and 0.7 s
+    assert clock.waits == [0.1, 0.2, 0.4]
+    assert len(server.seen) == 4
 
 
 @pytest.mark.parametrize(
@@ -240,7 +266,7 @@ def test_half_of_a_surrogate_pair_is_sent_as_a_question_mark(server: Server) -> 
     assert server.seen[0][2]["messages"] == [{"role": "user", "content": "a?b \u20ac \U0001f600"}]
 
 
-def test_a_failing_or_lost_server_is_tried_again_briefly(server: Server) -> None:
+def test_a_failing_or_lost_server_is_tried_again_briefly(server: Server, clock: Clock) -> None:
     server.script = [None, (502, {}, b"bad gateway"), _completion("turn left")]
     assert _ask(server.url) == ["turn left"]
     assert len(server.seen) == 3
@@ -261,4 +287,4 @@ def test_a_reply_that_takes_too_long_is_an_unavailable_engine() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(EngineUnavailable, match="ReadTimeout"):
-            _ask(url, outage_seconds=0.1, timeout_seconds=0.2)
+            _ask(url, outage_seconds=0.1, timeout_seconds=2)

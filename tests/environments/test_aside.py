@@ -57,7 +57,7 @@ def test_the_end_of_an_iterator_is_raised_too(monkeypatch: pytest.MonkeyPatch) -
     environment = environments.load("babyai-goto")
 
     async def ran() -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await Threads().run(environment, next, iter(()))
 
     with pytest.raises(RuntimeError, match="StopIteration"):

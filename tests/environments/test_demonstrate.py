@@ -18,6 +18,7 @@ from rl.windows import parse
 from sources.jsonl import connect
 
 HOUR = datetime(2025, 1, 15, 10, tzinfo=UTC)
+ROOT = Path(__file__).parents[2]
 WINDOW = parse("2025-01-15T10:00")
 
 
@@ -59,19 +60,43 @@ def test_the_same_order_gives_the_same_bytes_however_many_play(tmp_path: Path) -
     assert one.read_bytes() == two.read_bytes()
 
 
+HALF = """
+import sys, time
+from environments import demonstrate
+
+work, counted = demonstrate._work, demonstrate._counted
+
+def half(order, parts, places, done):
+    work(order, parts, places[: len(places) // 2], done)
+    demonstrate._counted = slowly
+    work(order, parts, places[len(places) // 2 :], done)
+
+def slowly(order, place, done):
+    time.sleep(1)
+    return counted(order, place, done)
+
+if __name__ == "__main__":
+    demonstrate._work = half
+    demonstrate.main(sys.argv[1:])
+"""
+"""The command, but for the second half of the parts, each of which takes a minute."""
+
+
 def test_what_was_killed_goes_on_with_the_parts_that_are_there(tmp_path: Path) -> None:
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     order = _order("textcraft-small", 20 * PART)
     words = ["--environment", order.environment, "--scenarios", str(order.count), "--prefix", order.prefix]
-    argv = [sys.executable, "-m", "environments.demonstrate", *words, "--hour", "2025-01-15T10:00", "--out", str(out)]
-    with subprocess.Popen([*argv, "--processes", "2"], stdout=subprocess.PIPE, text=True) as killed:
+    (script := tmp_path / "half.py").write_text(HALF)
+    argv = [sys.executable, str(script), *words, "--hour", "2025-01-15T10:00", "--out", str(out), "--processes", "2"]
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(argv, env=environ, stdout=subprocess.PIPE, text=True) as killed:
         assert killed.stdout is not None
         for line in killed.stdout:
             if int(line.split("/")[0]) > 3 * PART:
                 break
         workers = psutil.Process(killed.pid).children(recursive=True)
         os.kill(killed.pid, signal.SIGKILL)
-    assert psutil.wait_procs(workers, timeout=30)[1] == []
+    assert psutil.wait_procs(workers, timeout=120)[1] == []
     assert not out.exists()
     parts = sorted(tmp_path.glob("out.jsonl.*.parts/*.jsonl"))
     assert 0 < len(parts) < 20

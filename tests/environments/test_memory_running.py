@@ -100,7 +100,7 @@ def test_errors_are_told(code: str, error: str) -> None:
 
 
 def test_code_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(running, "LIMITS", sandbox.Limits(wall_seconds=1.5, file_bytes=256 * 1024))
+    monkeypatch.setattr(running, "LIMITS", sandbox.Limits(wall_seconds=60, cpu_seconds=2, file_bytes=256 * 1024))
     turn = run(FILES, "create_file('a.md', 'kept')\nwhile True: pass")
     assert "The code took longer" in turn.told
     assert turn.files == {**FILES, b"a.md": b"kept"}

@@ -19,10 +19,14 @@ BABYAI = environments.load("babyai-goto")
 
 
 class Model:
-    """An engine whose model goes to the goal if it sees it and else turns right; ``says`` overrides it."""
+    """An engine whose model goes to the goal if it sees it and else turns right; ``says`` overrides it.
 
-    def __init__(self, says: str | None = None, status: int = 200) -> None:
+    It answers nobody until ``together`` calls were open at once.
+    """
+
+    def __init__(self, says: str | None = None, status: int = 200, together: int = 1) -> None:
         self.says, self.status = says, status
+        self.together, self.met = together, asyncio.Event()
         self.calls: list[tuple[str, int, str, dict[str, Any]]] = []
         self.open = self.most_open = 0
         self.connections: set[asyncio.Task[None] | None] = set()
@@ -43,6 +47,9 @@ class Model:
                 self.open += 1
                 self.most_open = max(self.most_open, self.open)
                 self.calls.append((headers["x-trajectory-id"], int(headers["x-turn"]), headers["x-call-id"], body))
+                if self.open == self.together:
+                    self.met.set()
+                await self.met.wait()
                 await asyncio.sleep(0.002)
                 self.open -= 1
                 said = self.reply(body["messages"]) if self.says is None else self.says
@@ -134,7 +141,7 @@ def test_what_cannot_be_parsed_is_a_wasted_turn(says: str) -> None:
 
 
 def test_many_are_played_in_order_at_most_so_many_at_a_time() -> None:
-    model = Model()
+    model = Model(together=8)
     outcomes, progress = _play_many(model, 40, concurrency=8)
     assert [outcome.trajectory_id for outcome in outcomes] == [f"t-{seed}" for seed in range(40)]
     assert all(outcome.success for outcome in outcomes)

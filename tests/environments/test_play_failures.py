@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -160,15 +161,29 @@ def test_an_environment_that_hangs_is_given_up(hangs: threading.Event) -> None:
 
 
 def test_who_waits_for_a_thread_does_not_stall(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each step takes a tenth of the limit, and the last one waits for twenty times that."""
-    step, pause = BabyAIGotoEpisode.step, threading.Event()
+    """Each step takes a tenth of the limit, and the last one waits for twenty times that; nothing else takes time."""
+    step, taken = BabyAIGotoEpisode.step, list[float]()
+
+    def timed(episode: BabyAIGotoEpisode, action: str) -> Step:
+        taken.append(0.1)
+        return step(episode, action)
+
+    @asynccontextmanager
+    async def timeout(seconds: float) -> AsyncIterator[None]:
+        before = sum(taken)
+        yield
+        if sum(taken) - before > seconds:
+            raise TimeoutError
+
     monkeypatch.setattr(aside, "SPARE", 1 - (os.cpu_count() or 1))
-    monkeypatch.setattr(BabyAIGotoEpisode, "step", lambda one, action: (pause.wait(0.1), step(one, action))[1])
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    monkeypatch.setattr(BabyAIGotoEpisode, "step", timed)
     monkeypatch.setattr(BabyAIGoto, "blocks", True)
     refs = [Assignment(REF.model_copy(update={"seed": seed}), f"t-{seed}") for seed in range(20)]
     chat = cast("ChatClient", Says(lambda _: "turn left"))
     done = asyncio.run(play_many(environments.load("babyai-goto"), refs, chat, 20, lambda *_: None, stall_seconds=1))
     assert [one.boundary for one in done] == [None] * 20
+    assert len(taken) >= 20
 
 
 def test_a_failure_does_not_stop_the_others() -> None:

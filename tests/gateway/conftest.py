@@ -14,6 +14,7 @@ from sqlalchemy import text
 from db import calls, decisions, engines
 from db.session import transaction
 from db.tables import Release
+from gateway import capture, catalog, health, probing, redaction, storing, upstream, wire
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from rl import records
@@ -21,6 +22,26 @@ from tests.conftest_database import add_line, add_version, database, database_ur
 from tests.gateway.doubles import FakeEngine, served
 
 __all__ = ["database", "database_url", "postgres_url"]
+
+BOUNDS = (
+    (capture, "LOOK_SECONDS"),
+    (catalog, "READ_SECONDS"),
+    (health, "ASK_SECONDS"),
+    (probing, "ANSWER_SECONDS"),
+    (redaction, "READ_SECONDS"),
+    (storing, "FLUSH_SECONDS"),
+    (upstream, "CONNECT_SECONDS"),
+    (wire, "CONNECT_SECONDS"),
+)
+"""What a gateway gives up after a few seconds, though all is well and the machine is only busy."""
+PATIENCE = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gateways in this process wait for a machine that is busy; a test that is about a bound sets its own."""
+    for module, name in BOUNDS:
+        monkeypatch.setattr(module, name, PATIENCE)
 
 
 class World:

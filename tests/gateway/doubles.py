@@ -10,11 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
+
+from gateway.breaker import Breaker
+
+PATIENCE = 120.0
 
 
 @dataclass
@@ -168,6 +173,14 @@ class FakeEngine:
         return answer
 
 
+def pass_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """From now on it is so much later for every circuit breaker of this process."""
+    enter, wait, failed = Breaker.enter, Breaker.wait, Breaker.failed
+    monkeypatch.setattr(Breaker, "enter", lambda one, now: enter(one, now + seconds))
+    monkeypatch.setattr(Breaker, "wait", lambda one, now: wait(one, now + seconds))
+    monkeypatch.setattr(Breaker, "failed", lambda one, permit, now: failed(one, permit, now + seconds))
+
+
 @contextmanager
 def served(app: Any) -> Iterator[str]:
     """The URL of ``app``, served in a thread of this process until the block ends."""
@@ -183,10 +196,10 @@ def served(app: Any) -> Iterator[str]:
     server.startup = startup_then_tell  # type: ignore[method-assign]
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    assert started.wait(10)
+    assert started.wait(PATIENCE)
     try:
         yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
-        thread.join(10)
+        thread.join(PATIENCE)
         assert not thread.is_alive()

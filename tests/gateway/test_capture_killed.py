@@ -18,10 +18,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from fleet.ports import free_port
 from fleet.processes import ROOT
 from tests.gateway.away import out_of_reach
 from tests.gateway.conftest import World
-from tests.recorder.doubles import free_port, wait_until
+from tests.recorder.doubles import wait_until
 
 AGENTS = 8
 CLIENT = httpx.Client(trust_env=False, timeout=60, limits=httpx.Limits(max_connections=200))
@@ -84,6 +85,11 @@ def running(database_url: str, spool: Path, **variables: str) -> Iterator[RealGa
 def ask(url: str, call_id: str) -> httpx.Response:
     headers = {"X-Agent-Id": "a1", "X-Trajectory-Id": "t1", "X-Call-Id": call_id}
     return CLIENT.post(f"{url}/v1/chat/completions", json={"messages": [USER]}, headers=headers)
+
+
+def waiting(url: str) -> int:
+    """How many records its spool holds that are not known to be stored."""
+    return int(CLIENT.get(f"{url}/health").json()["capture"]["waiting"])
 
 
 class Agents:
@@ -151,7 +157,7 @@ def test_killed_at_any_moment_what_an_agent_acts_on_is_what_is_stored(
             agents.more(40)
         agents.more(40)
         agents.__exit__()
-        wait_until(lambda: CLIENT.get(f"{gateway.url}/health").json()["capture"]["waiting"] == 0)
+        wait_until(lambda: waiting(gateway.url) == 0)
 
     assert agents.repeated > 0
     found = stored(world)
@@ -214,7 +220,7 @@ def test_while_its_disk_is_full_a_gateway_answers_nothing_that_it_could_not_reco
             assert (refused.status_code, refused.json()["error"]["code"]) == (503, "spool_unwritable")
             assert refused.headers["Retry-After"] == "10"
             assert "make room on its disk" in refused.json()["error"]["message"]
-        wait_until(lambda: world.count() == 1 + len(taken))
+        wait_until(lambda: world.count() == 1 + len(taken) and waiting(gateway.url) == 0)
         assert ask(gateway.url, "c39").status_code == 200
         wait_until(lambda: set(stored(world)) == {"before", "c39", *taken})
     finally:

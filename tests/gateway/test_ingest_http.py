@@ -148,13 +148,13 @@ def test_beyond_so_many_waiting_requests_callers_come_again(world: World, monkey
 
     def slow(*arguments: Any) -> list[bool]:
         began.set()
-        assert go_on.wait(20)
+        assert go_on.wait(60)
         return commit(*arguments)
 
     monkeypatch.setattr(reports, "_commit", slow)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(send, client, START)
-        assert began.wait(10)
+        assert began.wait(60)
         refused = client.post("/v1/ingest", json={"schema": 1, "events": [START]})
         go_on.set()
         assert first.result()["accepted"] == 1

@@ -28,7 +28,7 @@ def test_an_engine_that_has_another_folder_under_the_name_loads_the_one_that_was
     engine.roots[name] = uri
     with transaction() as session:
         session.execute(text("update rlfleet.checkpoints set uri = '/chosen' where uri = :uri"), {"uri": uri})
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while len(engine.loads) < 2:
         assert ask(gateway).status_code == 200
         assert time.monotonic() < deadline

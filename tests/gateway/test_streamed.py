@@ -47,7 +47,7 @@ def said(events: list[Any]) -> str:
 def failures() -> list[tuple[str, ...]]:
     """What was recorded of calls that a version did not answer; their records may come a moment after the answer."""
     with transaction() as session:
-        rows = session.execute(text("select call_id, line, model, reason from rlfleet.call_failures"))
+        rows = session.execute(text("select call_id, line, model, reason from rlfleet.call_failures order by call_id"))
         return [tuple(row) for row in rows]
 
 

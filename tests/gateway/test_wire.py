@@ -60,7 +60,7 @@ def talk(server: Server, conversation: Callable[[Wire, Server], Awaitable[Any]])
         async with server.served():
             wire = Wire({"content-type": "application/json"})
             try:
-                return await asyncio.wait_for(conversation(wire, server), 10)
+                return await asyncio.wait_for(conversation(wire, server), 60)
             finally:
                 wire.forget_all_but(set())
 

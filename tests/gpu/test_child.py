@@ -71,8 +71,12 @@ class Child:
             assert not isinstance(event, Failed), event
         return event
 
+    def hold_back(self, size: int) -> None:
+        """Let the events that are not read yet take so many bytes; who says more waits until they are."""
+        fcntl.fcntl(self._events, fcntl.F_SETPIPE_SZ, size)
+
     def wait(self) -> int:
-        return self.process.wait(30)
+        return self.process.wait(120)
 
     def close(self) -> None:
         for close in (lambda: os.close(self.commands_in), self._events.close):
@@ -144,6 +148,7 @@ def test_a_failed_command_is_reported_and_the_child_lives_on(resident: Child, ba
     assert (failed.job, failed.error) == (0, "InvalidInput")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux's pipes have a size that can be set")
 def test_a_pause_is_seen_while_it_trains_and_another_child_would_go_on_from_there(
     resident: Child,
     base: Path,
@@ -152,10 +157,11 @@ def test_a_pause_is_seen_while_it_trains_and_another_child_would_go_on_from_ther
     make_row: Callable[..., DatasetRow],
 ) -> None:
     dataset = write_rows([make_row(i) for i in range(8)])
-    whole = command(base, dataset, tmp_path / "whole", steps=20, batch_episodes=2)
+    whole = command(base, dataset, tmp_path / "whole", steps=60, batch_episodes=2)
     resident.send(whole.line())
     expected = resident.until(CheckpointWritten)
     resident.until(Done)
+    resident.hold_back(4096)  # some 17 steps, and as many that are buffered on this side
     resident.send(whole.model_copy(update={"out": str(tmp_path / "first")}).line())
     resident.send(PauseCommand(job=5, fence=8).line())
     resident.until(Progress)
@@ -163,9 +169,10 @@ def test_a_pause_is_seen_while_it_trains_and_another_child_would_go_on_from_ther
     resident.send(PauseCommand(job=5, fence=9).line())
     saved = resident.until(StateSaved)
     paused = resident.event()
+    resident.hold_back(1 << 16)
     assert isinstance(saved, StateSaved)
     assert isinstance(paused, Paused)
-    assert 2 <= saved.step == paused.step < 20
+    assert 2 <= saved.step == paused.step < 60
     assert (saved.job, saved.fence, paused.job, paused.fence) == (5, 9, 5, 9)
     again = {"fence": 10, "out": str(tmp_path / "second"), "resume": saved.path}
     resident.send(whole.model_copy(update=again).line())
@@ -243,7 +250,7 @@ def test_the_second_child_of_a_device_waits_for_the_first(tmp_path: Path) -> Non
     with pytest.raises(StartError, match=f"cpu is in use by process {os.getpid()}"):
         lock_device(tmp_path, "cpu", seconds=0.2)
     threading.Timer(0.3, held.close).start()
-    taken = lock_device(tmp_path, "cpu", seconds=20)
+    taken = lock_device(tmp_path, "cpu", seconds=60)
     with (tmp_path / "devices" / "cpu.lock").open("rb") as other, pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     taken.close()
@@ -294,9 +301,9 @@ def test_it_dies_with_its_parent_and_leaves_the_device(tmp_path: Path) -> None:
         lock_device(tmp_path, "cpu", seconds=0)
     parent.kill()
     parent.communicate()
-    assert select.select([descriptor], [], [], 20)[0], "the child outlived its parent"
+    assert select.select([descriptor], [], [], 60)[0], "the child outlived its parent"
     os.close(descriptor)
-    lock_device(tmp_path, "cpu", seconds=5).close()
+    lock_device(tmp_path, "cpu", seconds=60).close()
 
 
 def test_commands_come_in_order_and_pauses_at_once() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from torch import Tensor
 
 from gpu.engine import EngineServer
+from gpu.generate import Decoder
 from gpu.policy import Policy
 
 USERS = [{"role": "user", "content": f"You see: wall {number} ahead"} for number in range(10)]
@@ -92,16 +94,26 @@ def test_no_request_is_lost_while_versions_come_and_go(
 
 
 def test_those_who_are_being_answered_keep_an_unloaded_version(
-    server: EngineServer, client: httpx.Client, make_adapter: Callable[[int], Path]
+    server: EngineServer, client: httpx.Client, make_adapter: Callable[[int], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = make_adapter(1)
+    folder, pauses, draw = make_adapter(1), [0.0], Decoder._sample
+
+    def sample(decoder: Decoder, logits: Tensor) -> tuple[list[int], list[float]]:
+        time.sleep(pauses[-1])
+        return draw(decoder, logits)
+
+    monkeypatch.setattr(Decoder, "_sample", sample)
     assert post(client, "load_lora_adapter", "v1", folder) == 200
     want = spoken(ask(client, "v1", 3, max_tokens=150))
+    pauses.append(0.2)  # nobody is done before the version has gone
     with ThreadPoolExecutor(AT_ONCE) as pool:
         asked = [pool.submit(ask, client, "v1", 3, max_tokens=150) for _ in range(AT_ONCE)]
         deadline = time.monotonic() + 60
         while server.scheduler.running < AT_ONCE:
             assert time.monotonic() < deadline
+            time.sleep(0.005)
         assert post(client, "unload_lora_adapter", "v1", folder) == 200
+        assert server.scheduler.running == AT_ONCE
+        pauses.append(0.0)
         assert ask(client, "v1", 3).status_code == 404
         assert [spoken(one.result()) for one in asked] == [want] * AT_ONCE

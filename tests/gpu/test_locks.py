@@ -109,7 +109,7 @@ ids = os.environ["CUDA_VISIBLE_DEVICES"].split(",")
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(times):
-    with lock_device(state, device, 20):
+    with lock_device(state, device, 60):
         for one in ids:
             os.close(os.open(state / one, os.O_CREAT | os.O_EXCL))
         (state / f"{os.getpid()}.turn").touch()
@@ -138,6 +138,6 @@ def test_processes_never_hold_a_device_together_and_never_wait_for_each_other_fo
         process.stdin.write("go\n")
         process.stdin.flush()
     for process in processes:
-        said, _ = process.communicate(timeout=30)
+        said, _ = process.communicate(timeout=120)
         assert (process.returncode, said) == (0, "done\n")
     assert len(list(tmp_path.glob("*.turn"))) == 2

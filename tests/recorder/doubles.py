@@ -92,17 +92,23 @@ def _decide(script: Scripted, events: list[dict[str, Any]], headers: dict[str, s
     return answer
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@contextmanager
+def held_port() -> Iterator[int]:
+    """A port that nobody is given meanwhile, also as the near end of a connection.
+
+    Whoever sets SO_REUSEADDR, as servers do, can listen there; until then connections are refused.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 class IngestProcess:
     """The stand-in server on one port; it can be killed and started again over what it committed."""
 
-    def __init__(self, folder: Path) -> None:
-        self.port, self.database = free_port(), folder / "ingest.sqlite"
+    def __init__(self, folder: Path, port: int) -> None:
+        self.port, self.database = port, folder / "ingest.sqlite"
         self.url = f"http://127.0.0.1:{self.port}"
         self._process: subprocess.Popen[str] | None = None
 

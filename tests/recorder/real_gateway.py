@@ -21,7 +21,7 @@ from fleet.processes import ROOT
 from rl.errors import DatabaseUnavailable
 from tests.conftest_database import add_line, add_version, released
 from tests.gateway.doubles import FakeEngine, served
-from tests.recorder.doubles import free_port, wait_until
+from tests.recorder.doubles import held_port, wait_until
 
 wait = partial(wait_until, seconds=240.0)
 """Each start of a gateway is seconds of work, and recorders back off for up to 30 s."""
@@ -38,9 +38,8 @@ STORING = """
 class RealGateway:
     """``python -m gateway`` with ``engine`` behind it; the line ``main`` has one version, released to all."""
 
-    def __init__(self, servers: Ground, engine: FakeEngine) -> None:
-        self.servers, self.engine = servers, engine
-        self.port = free_port()
+    def __init__(self, servers: Ground, engine: FakeEngine, port: int) -> None:
+        self.servers, self.engine, self.port = servers, engine, port
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = (servers.logs / "gateway.log").open("ab")
         self._process: subprocess.Popen[bytes] | None = None
@@ -116,13 +115,13 @@ def serving() -> Iterator[RealGateway]:
             patch.setenv(name, "to be put back")
         _forget()
         engine = FakeEngine()
-        with ground.prepared() as servers, served(engine.app()) as url:
+        with ground.prepared() as servers, served(engine.app()) as url, held_port() as port:
             with transaction() as rows:
                 line = add_line(rows)
                 version = add_version(rows, line)
                 released(rows, line.id, version.id, 100, "a test")
                 engines.announce(rows, "cpu@test", url, "cpu", 1)
-            gateway = RealGateway(servers, engine)
+            gateway = RealGateway(servers, engine, port)
             try:
                 gateway.start()
                 yield gateway

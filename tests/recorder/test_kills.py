@@ -12,14 +12,15 @@ from typing import Any
 import pytest
 
 from tests.recorder.agent import EPISODE
-from tests.recorder.doubles import IngestProcess, start_agent, wait_until
+from tests.recorder.doubles import IngestProcess, held_port, start_agent, wait_until
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[IngestProcess]:
-    process = IngestProcess(tmp_path)
-    yield process
-    process.kill()
+    with held_port() as port:
+        process = IngestProcess(tmp_path, port)
+        yield process
+        process.kill()
 
 
 def expected_keys(name: str, steps: int) -> set[str]:
@@ -53,7 +54,7 @@ def flushed(agent: subprocess.Popen[str]) -> int:
 
 def end(agent: subprocess.Popen[str]) -> str:
     """Let a ``count``ing agent close; its last line."""
-    out, _ = agent.communicate(timeout=60)
+    out, _ = agent.communicate(timeout=120)
     assert agent.returncode == 0
     return out.splitlines()[-1]
 
@@ -155,7 +156,7 @@ def test_a_living_process_keeps_its_segments(server: IngestProcess, tmp_path: Pa
 
 def test_a_forked_child_has_a_thread_a_buffer_and_segments_of_its_own(server: IngestProcess, tmp_path: Path) -> None:
     server.start()
-    out, _ = start_agent("fork", server.url, tmp_path / "spool", "a").communicate(timeout=60)
+    out, _ = start_agent("fork", server.url, tmp_path / "spool", "a").communicate(timeout=120)
     assert out.splitlines() == ["child True 3", "parent True 4 0", "waiting 0"]
     stored = server.events()
     assert stored.keys() == {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from recorder import Recorder, ingest, sender
 from recorder.ingest import Verdict
 from recorder.segment import Segment
-from tests.recorder.doubles import Answer, free_port, scripted, wait_until
+from tests.recorder.doubles import Answer, held_port, scripted, wait_until
 
 Events = list[dict[str, Any]]
 Headers = dict[str, str]
@@ -28,9 +29,22 @@ def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "LONGEST_WAIT", 0.02)
 
 
+@pytest.fixture
+def dead_port() -> Iterator[int]:
+    """A port on which nobody listens while the test runs."""
+    with held_port() as port:
+        yield port
+
+
 def say(recorder: Recorder, count: int, start: int = 0) -> None:
     for number in range(start, start + count):
         recorder.feedback(number, trajectory_id="e", feedback_id=f"f{number}")
+
+
+def say_at_once(recorder: Recorder, count: int) -> None:
+    """``say``, of which nobody takes a part: the first events could else be under way before the last are said."""
+    with recorder._pipeline.buffer._changed:
+        say(recorder, count)
 
 
 def values(events: Events) -> list[float]:
@@ -77,7 +91,7 @@ def test_events_that_the_server_rejects_are_put_aside_with_its_reason(tmp_path: 
         return Answer(200, {}, json.dumps(body).encode())
 
     with scripted(rule) as server, Recorder(server.url, spool=tmp_path, linger_seconds=5.0) as recorder:
-        say(recorder, 50)
+        say_at_once(recorder, 50)
         assert recorder.close(30.0)
         stats = recorder.stats
         assert server.sizes == [50]
@@ -146,7 +160,7 @@ def test_a_200_that_does_not_account_for_every_event_is_no_acknowledgement(tmp_p
     answers = iter([Answer(200, {}, body)])
     with scripted(lambda events, headers: next(answers, None)) as server:
         with Recorder(server.url, spool=tmp_path, linger_seconds=0.01) as recorder:
-            say(recorder, 3)
+            say_at_once(recorder, 3)
             wait_until(lambda: len(server.stored) == 3)
         assert server.sizes == [3, 3]
 
@@ -172,8 +186,10 @@ def test_without_a_spool_flush_is_true_only_when_the_server_has_answered() -> No
         recorder.close()
 
 
-def test_what_is_only_in_memory_is_dropped_and_counted_when_the_recorder_closes_on_a_dead_server() -> None:
-    recorder = Recorder(f"http://127.0.0.1:{free_port()}")
+def test_what_is_only_in_memory_is_dropped_and_counted_when_the_recorder_closes_on_a_dead_server(
+    dead_port: int,
+) -> None:
+    recorder = Recorder(f"http://127.0.0.1:{dead_port}")
     say(recorder, 3)
     assert not recorder.close(0.2)
     assert (recorder.stats.recorded, recorder.stats.dropped, recorder.stats.waiting) == (3, 3, 0)
@@ -192,7 +208,7 @@ def test_a_disk_that_refuses_leaves_the_way_through_memory(tmp_path: Path, caplo
 
 
 def test_a_disk_that_hangs_costs_the_agent_its_budget_once_and_then_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dead_port: int
 ) -> None:
     hangs, may_go_on = threading.Event(), threading.Event()
     append = Segment.append
@@ -203,7 +219,7 @@ def test_a_disk_that_hangs_costs_the_agent_its_budget_once_and_then_events(
         append(self, events)
 
     monkeypatch.setattr(Segment, "append", slow)
-    url = f"http://127.0.0.1:{free_port()}"
+    url = f"http://127.0.0.1:{dead_port}"
     recorder = Recorder(url, spool=tmp_path, buffer_bytes=10_000, budget_seconds=1.0)
     say(recorder, 1)
     hangs.wait(60.0)

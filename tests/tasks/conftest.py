@@ -17,12 +17,18 @@ from rl.records import Call, Message, Trajectory
 from rl.windows import parse
 from tests.conftest_database import database, database_url, empty, postgres_url
 from tests.conftest_redis import broker, point_app_at, redis_url
-from tests.worker.doubles import make_child
+from tests.worker.doubles import PATIENT, make_child
 from worker import settings as worker_settings
 
 __all__ = ["broker", "database", "database_url", "fresh", "make_child", "postgres_url", "redis_url"]
 
 HOUR = "2025-01-15T10:00"
+
+
+@pytest.fixture(autouse=True)
+def _broker_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller's haste is not what tests in this process are about; one that is away still refuses at once."""
+    monkeypatch.setattr("worker.task._timeouts", PATIENT)
 
 
 @pytest.fixture(autouse=True)

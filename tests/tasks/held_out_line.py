@@ -30,7 +30,7 @@ from worker.app import app
 NAMES = [f"s{number:02}" for number in range(24)]
 SHARE, SALT = 0.5, "x"
 HELD = [name for name in NAMES if is_held_out(name, SHARE, SALT)]
-JUDGE = Judge(model="judge-1", attempts=2, answers=2, timeout_seconds=5)
+JUDGE = Judge(model="judge-1", attempts=2, answers=2, timeout_seconds=60)
 TOOLS = [{"type": "function", "function": {"name": "buy", "parameters": {}}}]
 
 

@@ -30,6 +30,7 @@ from tasks import judge_client
 from tasks.judge import judge
 from tasks.judge_settings import judge_settings
 from tests.served import served
+from tests.tasks.rows import within_a_period
 
 BLOCK = re.compile(r"<data[^>]*>(.*?)</data[^>]*>", re.DOTALL)
 WORTH = re.compile(r"worth (\d\.\d+)")
@@ -110,14 +111,16 @@ class Stand:
 
 @contextmanager
 def standing(behaviour: Behaviour = honest) -> Iterator[Stand]:
-    stand = Stand("", behaviour)
+    stand, lock = Stand("", behaviour), threading.Lock()
 
     class Asked(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            stand.asked.append(body)
-            stand.headers.append({name.lower(): value for name, value in self.headers.items()})
-            status, headers, answer = stand.behaviour(body, len(stand.asked))
+            with lock:  # else two that come at once could both be the second
+                stand.asked.append(body)
+                stand.headers.append({name.lower(): value for name, value in self.headers.items()})
+                number = len(stand.asked)
+            status, headers, answer = stand.behaviour(body, number)
             try:
                 self.send_response(status)
                 for name, value in {"Content-Length": str(len(answer)), **headers}.items():
@@ -141,6 +144,7 @@ def standing(behaviour: Behaviour = honest) -> Iterator[Stand]:
 @contextmanager
 def judging_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand]:
     """A stand that the settings name, an empty ledger, and back-offs too short to wait for."""
+    within_a_period(86_400)  # a budget is one day's
     with transaction() as session:
         session.execute(delete(Judgement))
     monkeypatch.setattr(judge_client, "FIRST_BACKOFF_SECONDS", 0.01)

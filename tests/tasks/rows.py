@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import secrets
+import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -87,6 +88,12 @@ def claimed(job_id: int, lease_seconds: float = 60) -> Claim:
 
 def job(job_id: int) -> Any:
     return one("select * from rlfleet.jobs where id = :id", id=job_id)
+
+
+def within_a_period(seconds: int, needed: float = 30.0) -> None:
+    """Return in a period of so many seconds of Unix time, as slots and days are, that lasts for ``needed`` more."""
+    while (left := seconds - time.time() % seconds) < needed:
+        time.sleep(left)
 
 
 def effect(session: Session) -> dict[str, int]:

@@ -163,5 +163,5 @@ def test_agents_get_the_checkpoint_that_was_chosen_and_both_were_evaluated(
         answer = ask("main")
         return answer.headers.get("X-Rlfleet-Version") == name and spoken(answer) == pytest.approx(of_early, abs=1e-3)
 
-    wait_until(is_chosen, 10, "the chosen checkpoint")
+    wait_until(is_chosen, 60, "the chosen checkpoint")
     assert spoken(ask(name)) == pytest.approx(of_early, abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -120,14 +121,14 @@ def test_other_work_has_the_time_of_the_soft_shutdown(_draining: None) -> None: 
 
 
 def test_an_attempt_without_memory_says_what_the_next_one_changes() -> None:
-    wanted = asked(add_line())
+    wanted, before = asked(add_line()), one("select now()")[0]
 
     def work(*_: object) -> Any:
         raise OutOfMemory("12 GiB were wanted", adjust={"token_budget": 512})
 
     carry_out(wanted, work)
     assert (job(wanted).state, job(wanted).attempt, job(wanted).adjust) == ("queued", 0, {"token_budget": 512})
-    assert one("select run_at > now() from rlfleet.jobs")[0]
+    assert job(wanted).run_at >= before + timedelta(seconds=2), "after a back-off"
 
 
 def test_an_unexpected_error_is_told_without_what_was_in_the_rows() -> None:

@@ -29,7 +29,7 @@ def test_the_state_is_saved_the_attempt_is_free_and_the_next_worker_goes_on(
     from worker import settings
 
     monkeypatch.setenv("RLFLEET_ARTIFACTS", str(tmp_path / "artifacts"))
-    (job_id,) = train(World(tmp_path, steps=40))
+    (job_id,) = train(World(tmp_path, steps=600))  # a minute: it is not over before it is told to stop
     settings.settings.cache_clear()
     gpu = {
         "RLFLEET_ENV": "test",
@@ -43,7 +43,7 @@ def test_the_state_is_saved_the_attempt_is_free_and_the_next_worker_goes_on(
     with worker(tmp_path / "first.log", "gpu", name="first", **gpu) as process:
         one("update rlfleet.jobs set last_sent_at = null where state = 'queued' returning 1")
         ring()
-        wait_until(lambda: step(job_id) >= 3, 30)
+        wait_until(lambda: step(job_id) >= 3, 120)
         process.send_signal(signal.SIGTERM)
         told = time.monotonic()
         assert process.wait(DRAIN_SECONDS) in (0, 1)
@@ -52,9 +52,9 @@ def test_the_state_is_saved_the_attempt_is_free_and_the_next_worker_goes_on(
     assert (row.state, row.attempt, row.interruptions, row.fence) == ("queued", 0, 1, 1)
     saved = row.resume["step"]
     assert Path(row.resume["path"]).is_dir()
-    with worker(tmp_path / "second.log", "gpu", name="second", **gpu):
+    with worker(tmp_path / "second.log", "gpu", name="second", **gpu | {"RLFLEET_STEP_SECONDS": "0.001"}):
         ring()
-        wait_until(lambda: job(job_id).state == "succeeded", 30)
+        wait_until(lambda: job(job_id).state == "succeeded", 120)
     version = one("select job_id, fence, manifest from rlfleet.versions")
     assert (version.job_id, version.fence, job(job_id).attempt) == (job_id, 2, 1)
     assert version.manifest["resumed"] == {"step": saved}

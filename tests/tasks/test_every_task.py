@@ -5,6 +5,7 @@ A task that is added without a recipe fails here, and one whose second run chang
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -24,6 +25,7 @@ from db import session as db_session
 from db.session import transaction
 from environments.play import Outcome
 from rl.errors import TransientError
+from tasks import carry
 from tasks import settings as tasks_settings
 from tests.conftest_database import empty
 from tests.tasks.recipes import RECIPES, World
@@ -214,6 +216,9 @@ def test_every_task_has_a_recipe() -> None:
 def test_twice_is_once_and_a_crash_at_any_boundary_changes_nothing(
     name: str, world: World, broker: Redis, monkeypatch: pytest.MonkeyPatch, gpu_worker: Path
 ) -> None:
+    # Whether a beat is written, which is a boundary too, must not depend on how long anything takes.
+    monkeypatch.setenv("RLFLEET_LEASE_SECONDS", "3600")
+    monkeypatch.setattr(carry, "BEAT_SECONDS", 0.0 if name == "rlfleet.train" else math.inf)
     points = points_of(name, prepared(world, broker, name), monkeypatch)
     assert points, f"{name} can be killed nowhere: give it a crash_point of its own"
     heal()

@@ -21,6 +21,7 @@ from tasks.judge_client import Failure, Judged
 from tasks.judge_ruler import _asked, _taken
 from tasks.judge_settings import judge_settings
 from tests.tasks.judge_double import completion, failing, ids_and_scores_of_art, said, standing, state, trajectory
+from tests.tasks.rows import within_a_period
 
 needs_art = pytest.mark.skipif(importlib.util.find_spec("art") is None, reason="rlfleet[art] is not installed")
 JUDGE = Judge(model="judge-1", prompt_price=1.0)
@@ -28,6 +29,7 @@ JUDGE = Judge(model="judge-1", prompt_price=1.0)
 
 @pytest.fixture(autouse=True)
 def _empty(database: str) -> None:
+    within_a_period(86_400)  # what was spent is told of a day
     with transaction() as session:
         session.query(Judgement).delete()
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,17 +23,21 @@ def lease(seconds: float) -> Lease:
     return Lease(claimed(asked(add_line()), lease_seconds=60), seconds)
 
 
-def test_beats_are_written_every_two_seconds_or_every_quarter_of_a_shorter_lease() -> None:
+def test_beats_are_written_every_two_seconds_or_every_quarter_of_a_shorter_lease(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(carry, "time", SimpleNamespace(monotonic=lambda: now[0]))
     held = lease(60)
     held.beat({"step": 1})
     assert job(held.claim.job_id).progress is None, "2 s are not over"
-    held._renewed -= carry.BEAT_SECONDS
+    now[0] += carry.BEAT_SECONDS
     held.beat({"step": 2})
     held.beat({"step": 3})
     assert job(held.claim.job_id).progress == {"step": 2}
 
     short = Lease(held.claim, 1.0)
-    short._renewed -= 0.25
+    now[0] += 0.25
     short.beat({"step": 4})
     assert job(held.claim.job_id).progress == {"step": 4}
 
@@ -69,7 +74,7 @@ def test_a_database_that_is_away_is_tolerated_until_the_lease_is_over(database_a
     started = time.monotonic()
     with database_away():
         held.beat({"step": 1})
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         held._renewed -= 60
         with pytest.raises(Fenced, match=f"job {held.claim.job_id}: the lease ran out while the database was away"):
             held.beat({"step": 2})

@@ -24,7 +24,7 @@ def test_a_workers_lines_are_json_and_about_their_job(broker: Redis, tmp_path: P
     log = tmp_path / "log"
     with worker(log, "collect", RLFLEET_LOG="json"):
         assert ring() == [job_id]
-        wait_until(lambda: b"raised unexpected" in log.read_bytes(), 30)
+        wait_until(lambda: b"raised unexpected" in log.read_bytes(), 120)
     lines = [json.loads(one) for one in log.read_text().splitlines()]
     about = [one for one in lines if "job" in one]
     assert about

@@ -42,7 +42,7 @@ def body(*args: object, **kwargs: object) -> bytes:
 
 
 def wait_for(reason: str, subject: str, number: int = 1) -> rejections.Rejected:
-    wait_until(lambda: counted().get((reason, subject)) == number, 15)
+    wait_until(lambda: counted().get((reason, subject)) == number, 60)
     return next(one for one in rejections.listing() if (one.reason, one.subject) == (reason, subject))
 
 
@@ -82,7 +82,7 @@ def test_an_entry_that_is_no_message_costs_a_reconnection(broker: Redis, entry: 
             sum(n for (reason, _), n in counted().items() if reason in ("not_a_message", "unknown_format"))
             == before + 1
         ),
-        15,
+        60,
     )
 
 
@@ -111,5 +111,5 @@ def test_the_worker_lives_and_works_and_a_person_hears_of_it_once(
     assert ("unknown_task", 1) in [tuple(row) for row in alerts]
     # A newer sender's argument is left out, and the task runs.
     push(broker, "maint", "rlfleet.plan", body("late", 10**9, shard=3))
-    wait_until(lambda: rows("select 1 from rlfleet.schedule_slots where name = 'late'"), 15)
+    wait_until(lambda: rows("select 1 from rlfleet.schedule_slots where name = 'late'"), 60)
     assert serving.poll() is None

@@ -20,7 +20,7 @@ from rl.windows import WindowId, hour_of, parse
 from sources.jsonl import JsonLines
 from tasks.requests import backfill, daily_training, request, request_together, train_when_ready
 from tests.tasks.conftest import HOUR, trajectory
-from tests.tasks.rows import EAGER, add_line, add_scored, add_window, claimed, job, one, rows
+from tests.tasks.rows import EAGER, add_line, add_scored, add_window, claimed, job, one, rows, within_a_period
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -142,6 +142,7 @@ def test_backfill_leaves_out_hours_that_were_skipped_and_knows_those_that_were_t
 
 
 def test_backfill_of_nothing_is_refused_with_the_reason(tmp_path: Path) -> None:
+    within_a_period(3600)
     present = hour_of(datetime.now(UTC))
     add_line(source=source(tmp_path, HOUR, present.text))
     add_line("bare")

@@ -153,20 +153,19 @@ def test_a_killed_shard_is_gone_on_with_where_it_was(make: Make, tmp_path: Path)
         "RLFLEET_GATEWAY_URL": round_.url,
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    done = subprocess.run([sys.executable, "-c", script], env=environ, timeout=60, check=False)
+    done = subprocess.run([sys.executable, "-c", script], env=environ, timeout=200, check=False)
     assert done.returncode == -signal.SIGKILL
     before = round_.stored()
     assert 0 < len(before) < 12
     assert (round_.state(), job(job_id).state) == ("closed", "running")
 
     make_due(job_id)
-    asked = len(round_.engine.asked)
     assert round_.play(job_id)["trajectories"] == 12
     assert (round_.episodes(), round_.state()) == (every(6, 2), "collected")
     assert set(before) < set(round_.stored())
     fences = {name.rpartition("-")[2] for name in round_.stored()}
     assert fences == {"1", "2"}
-    openings = sum(len(body["messages"]) == 2 for body in round_.engine.asked[asked:])
+    (openings,) = one("select count(*) from rlfleet.calls where turn = 0 and trajectory_id like '%/fence-2'")
     assert openings == 12 - len(before), "nothing that is stored is played again"
 
 
@@ -225,7 +224,7 @@ def test_a_worker_that_goes_down_hands_the_shard_back_with_what_was_played(
 
 
 def test_an_engine_that_goes_away_fails_no_episode(make: Make) -> None:
-    round_ = make(stall_seconds=1, concurrency=2)
+    round_ = make(stall_seconds=8, concurrency=2)
     round_.engine.most = 9
     claim = claimed(round_.jobs[0])
     with pytest.raises(EngineUnavailable):

@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 import environments
-from db import jobs
+from db import holding, jobs
 from db.session import transaction
 from rl.config import Rollout
 from rl.errors import Drained, EngineUnavailable
@@ -38,15 +39,16 @@ def test_an_attempt_that_stored_something_is_not_charged_and_the_next_one_waits(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.carry._what_is_next", lambda _: None)
-    round_ = make(stall_seconds=1, concurrency=1)
+    round_ = make(stall_seconds=6, concurrency=1)
     (job_id,) = round_.jobs
     round_.engine.most = 9
     attempts = []
     for _ in range(3):
         make_due(job_id)
+        before = one("select now()")[0]
         assert "EngineUnavailable" in carry_out(job_id, _work)
         attempts.append(job(job_id).attempt)
-        assert one("select run_at > now() from rlfleet.jobs where id = :id", id=job_id)[0]
+        assert job(job_id).run_at >= before + timedelta(seconds=2)
     assert attempts == [0, 1, 2], "only the first one got on"
     assert 0 < len(round_.stored()) < 8
     round_.engine.most = None
@@ -106,7 +108,10 @@ def waits_for_a_lock() -> bool:
     return bool(one(query)[0])
 
 
-def test_a_store_that_waits_for_the_round_does_not_hold_up_its_own_heartbeat(make: Make) -> None:
+def test_a_store_that_waits_for_the_round_does_not_hold_up_its_own_heartbeat(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(holding, "LOCK_TIMEOUT", text("set local lock_timeout = '6s'"))  # time to see it wait
     round_ = make()
     claim = claimed(round_.jobs[0])
     shard = shard_of(claim, round_.world.names[0])

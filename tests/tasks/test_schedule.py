@@ -14,7 +14,7 @@ import tasks
 from beat_schedule import ENTRIES
 from rl.protocol import TASK_QUEUES
 from tasks import maintain
-from tests.tasks.rows import EAGER, add_line, add_scored, messages, rows
+from tests.tasks.rows import EAGER, add_line, add_scored, messages, rows, within_a_period
 from worker.app import app
 
 ROOT = Path(__file__).parents[2]
@@ -100,6 +100,7 @@ def test_the_daily_training_is_due_when_its_entry_says() -> None:
 def test_the_reconciler_asks_for_the_daily_training_once_when_no_beat_did(
     fresh: str, broker: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    within_a_period(maintain.DAY_SECONDS)
     monkeypatch.setattr(maintain, "TRAIN_SECONDS", 0)  # due since midnight
     line = add_line(automatic=True, readiness=EAGER)
     add_scored(line, "2025-01-15T10:00")

@@ -26,7 +26,7 @@ def test_a_worker_whose_task_has_just_failed_stops(broker: Redis, tmp_path: Path
     log = tmp_path / "log"
     with worker(log, "collect", RLFLEET_DRAIN_SECONDS="5") as process:
         assert ring() == [job_id]
-        wait_until(lambda: b"raised unexpected" in log.read_bytes(), 30)
+        wait_until(lambda: b"raised unexpected" in log.read_bytes(), 120)
         process.send_signal(signal.SIGTERM)
         assert process.wait(STOP_SECONDS) in (0, 1)
     said = log.read_text()

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import pickle
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -27,7 +27,7 @@ from rl.errors import (
     TrainingDiverged,
     TransientError,
 )
-from rl.protocol import CheckpointWritten, Failed, TrainCommand
+from rl.protocol import CheckpointWritten, Event, Failed, TrainCommand
 from tasks import supervise as supervision
 from tests.tasks.conftest import HOUR
 from tests.worker.doubles import MakeChild, command, is_gone
@@ -70,11 +70,11 @@ def test_a_training_gives_its_checkpoints_and_what_was_really_used(make_child: M
 
 
 def test_no_progress_is_a_stall_and_ends_the_child(make_child: MakeChild, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RLFLEET_STALL_SECONDS", "0.3")
+    monkeypatch.setenv("RLFLEET_STALL_SECONDS", "5")
     child = make_child()
     pid = child.wait_ready().pid
     lease = Beats()
-    with pytest.raises(ChildLost, match=r"no progress for 0 s; see .*child-cpu\.log"):
+    with pytest.raises(ChildLost, match=r"no progress for 5 s; see .*child-cpu\.log"):
         supervise(child, "progress", "hang", lease=lease)
     assert is_gone(pid)
     assert len(lease.told) > 1, "the lease is renewed while nothing is said"
@@ -82,9 +82,20 @@ def test_no_progress_is_a_stall_and_ends_the_child(make_child: MakeChild, monkey
 
 def test_a_long_training_that_moves_is_no_stall(make_child: MakeChild, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLFLEET_STALL_SECONDS", "1")
-    started = time.monotonic()
-    assert supervise(make_child(), *["pause", "progress"] * 5, "done") == ([], {"steps": 2})
-    assert time.monotonic() - started > 1
+    child, now = make_child(), [0.0]
+    train = child.train
+
+    def slowly(wanted: TrainCommand) -> Iterator[Event | None]:
+        for event in train(wanted):
+            if event is not None:
+                now[0] += 0.9
+                yield None
+            yield event
+
+    monkeypatch.setattr(child, "train", slowly)
+    monkeypatch.setattr(supervision, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    assert supervise(child, *["progress"] * 5, "done") == ([], {"steps": 2})
+    assert now[0] > 5
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.conftest_redis import broker, redis_url
-from tests.worker.doubles import make_child
+from tests.worker.doubles import PATIENT, make_child
 from worker import settings as worker_settings
 
 __all__ = ["broker", "make_child", "redis_url"]
+
+
+@pytest.fixture(autouse=True)
+def _broker_may_be_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A caller's haste is not what tests in this process are about; one that is away still refuses at once."""
+    monkeypatch.setattr("worker.task._timeouts", PATIENT)
 
 
 @pytest.fixture(autouse=True)

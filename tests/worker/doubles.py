@@ -13,10 +13,14 @@ import pytest
 from rl.protocol import TrainCommand
 from worker import child as worker_child
 from worker.child import Child
+from worker.task import CALLER
 
 __all__ = ["MakeChild", "command", "is_gone", "make_child", "wait_until"]
 
 ROOT = Path(__file__).parents[2]
+
+PATIENT = CALLER | {"socket_connect_timeout": 10.0, "socket_timeout": 30.0}
+"""For a broker that shares a busy machine with the tests."""
 
 MakeChild = Callable[..., Child]
 
@@ -57,7 +61,7 @@ def command(*script: str, job: int = 7, fence: int = 3) -> TrainCommand:
     )
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"

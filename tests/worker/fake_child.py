@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import BinaryIO
 
@@ -28,8 +27,6 @@ from rl.protocol import (
     StopCommand,
     TrainCommand,
 )
-
-PAUSE_SECONDS = 0.25
 
 EVENTS: dict[str, Callable[[TrainCommand], Line]] = {
     "progress": lambda c: Progress(job=c.job, fence=c.fence, step=1, total=2, metrics={"loss": 0.5}),
@@ -56,11 +53,6 @@ def _hang() -> bytes:
     return b""
 
 
-def _pause() -> bytes:
-    time.sleep(PAUSE_SECONDS)
-    return b""
-
-
 def _start_another() -> bytes:
     """A process of the child's own, whose pid the events tell."""
     other = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
@@ -70,7 +62,6 @@ def _start_another() -> bytes:
 DEEDS: dict[str, Callable[[], bytes]] = {
     "die": _die,
     "hang": _hang,
-    "pause": _pause,
     "start-another": _start_another,
     "say-nonsense": lambda: b"loading weights...\n",
     "say-another-schema": lambda: b'{"schema": 2, "event": "done", "job": 1, "fence": 1}\n',

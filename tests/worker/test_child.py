@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-import gc
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from rl.errors import ChildLost
 from rl.protocol import CheckpointWritten, Done, Failed, Progress, TrainCommand
-from tests.worker.doubles import MakeChild, command, is_gone, wait_until
+from tests.worker.doubles import ROOT, MakeChild, command, is_gone, wait_until
 from worker import child as worker_child
 from worker.child import Child
 
@@ -167,11 +167,22 @@ def test_a_child_that_does_not_get_ready_is_killed(make_child: MakeChild, monkey
     assert is_gone(process.pid)
 
 
-def test_no_descriptor_is_left_open(make_child: MakeChild) -> None:
-    child = make_child()
-    gc.collect()  # what other tests left open is closed before it is counted
-    before = psutil.Process().num_fds()
-    for _ in range(2):
-        child.wait_ready()
-        child.kill()
-    assert psutil.Process().num_fds() <= before
+COUNT = """
+import sys
+from pathlib import Path
+import psutil
+from tests.worker.doubles import FakeChild
+child, before = FakeChild(Path(sys.argv[1])), psutil.Process().num_fds()
+for _ in range(2):
+    child.wait_ready()
+    child.kill()
+print(psutil.Process().num_fds() - before)
+"""
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    """Counted in a process of its own: in this one others open and close theirs at any time."""
+    environ = os.environ | {"PYTHONPATH": str(ROOT)}
+    words = [sys.executable, "-c", COUNT, str(tmp_path)]
+    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=120, check=True)
+    assert int(done.stdout) <= 0

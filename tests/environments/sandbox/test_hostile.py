@@ -8,11 +8,9 @@ from pathlib import Path
 import pytest
 
 from environments.sandbox.commands import Site
-from environments.sandbox.records import Limits
 from environments.sandbox.running import run_at, run_each_at
 
 ROOT = Path(__file__).parents[3]
-SHORT = Limits(wall_seconds=2.0)
 
 
 def tries(*lines: str) -> str:
@@ -28,7 +26,7 @@ for line in {lines!r}:
 
 
 def failures(site: Site, *lines: str) -> list[str]:
-    ran = run_at(site, tries(*lines), limits=SHORT)
+    ran = run_at(site, tries(*lines))
     assert ran.outcome == "ok", ran
     return ran.stdout.splitlines()
 
@@ -129,7 +127,7 @@ for number in (9, 19, 15, 2, 6, 11):
             print(error)
 print('alive', os.getppid())
 """
-    runs = run_each_at(held, program, ["", ""], limits=SHORT)
+    runs = run_each_at(held, program, ["", ""])
     assert [(run.outcome, run.stdout.splitlines()[-1]) for run in runs] == [("ok", "alive 1")] * 2
 
 
@@ -275,7 +273,7 @@ if os.fork() == 0:
         try: os.kill(1, 9)
         except OSError: pass
 """
-    runs = run_each_at(held, program, ["attack", "-", "attack", "-"], limits=SHORT)
+    runs = run_each_at(held, program, ["attack", "-", "attack", "-"])
     assert [(run.outcome, run.stdout) for run in runs[1::2]] == [("error", "honest\n")] * 2
 
 
