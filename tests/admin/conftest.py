@@ -11,10 +11,12 @@ import pytest
 from redis import Redis
 from sqlalchemy import text
 
+from admin import access, probes
+from admin.api import health
 from admin.app import create_app
 from admin.settings import AdminSettings
 from db import tokens
-from db.session import transaction
+from db.session import POOL_SECONDS, limit_pool_wait, transaction
 from tests.admin.world import Api, empty_but_tokens, serving
 from tests.conftest_database import database, database_url, empty, postgres_url
 from tests.conftest_redis import point_app_at, redis_url
@@ -24,6 +26,24 @@ from tests.tasks.conftest import broker
 __all__ = ["broker", "database", "database_url", "postgres_url", "redis_url"]
 
 Client = Callable[..., httpx.Client]
+BOUNDS = (
+    (access, "PATIENCE_SECONDS"),
+    (health, "PATIENCE_SECONDS"),
+    (probes, "ANSWER_SECONDS"),
+    (probes, "DATABASE_SECONDS"),
+)
+"""What a server gives up after a few seconds, though all is well and the machine is only busy."""
+PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _patient() -> Iterator[None]:
+    """Servers wait for a machine that is busy, and how long they wait for the pool ends with the module."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, name in BOUNDS:
+            patch.setattr(module, name, PATIENCE)
+        yield
+    limit_pool_wait(POOL_SECONDS)
 
 
 def token(name: str, role: tokens.Role) -> str:

@@ -60,14 +60,15 @@ class Story:
 def tell(state: Path) -> Story:
     """Fill the empty database; ``state`` gets the log of the device that trains."""
     luck = random.Random(7)
-    partitions.ensure([datetime.now(UTC) - timedelta(hours=HOURS), datetime.now(UTC)])
+    now = datetime.now(UTC)
+    partitions.ensure([now - timedelta(hours=HOURS), now])
     host = socket.gethostname()
     _workers(host)
     with transaction() as session:
         line = _line(session)
-        hours = _hours(session, line, luck)
+        hours = _hours(session, line, luck, now)
         made = _versions(session, line, hours[:12], luck)
-        _shop(session)
+        _shop(session, now)
     dead = _dead(line, hours[0])
     running = _running(line, hours[12:18], host)
     queued = _queued(line, hours[18], running)
@@ -92,23 +93,23 @@ def _line(session: Session) -> Line:
     return lines.named(session, "main")
 
 
-def _shop(session: Session) -> None:
+def _shop(session: Session, now: datetime) -> None:
     """A second line, which has nothing but its first windows."""
     lines.put(session, "shop", LineConfig(base_model="qwen3-4b"))
     row = lines.named(session, "shop")
     for back in (3, 2):
-        windows.ensure(session, row.id, _hour(back), state="closed")
+        windows.ensure(session, row.id, _hour(now, back), state="closed")
 
 
-def _hour(back: int) -> WindowId:
-    return hour_of(datetime.now(UTC) - timedelta(hours=back))
+def _hour(now: datetime, back: int) -> WindowId:
+    return hour_of(now - timedelta(hours=back))
 
 
-def _hours(session: Session, line: Line, luck: random.Random) -> list[WindowId]:
+def _hours(session: Session, line: Line, luck: random.Random, now: datetime) -> list[WindowId]:
     """Windows of the last hours, the oldest first, in every state."""
     found = []
     for back in range(HOURS, -1, -1):
-        hour = _hour(back)
+        hour = _hour(now, back)
         found.append(hour)
         state = "trained" if back > 34 else "scored" if back > 4 else {0: "open", 1: "closed"}.get(back, "collected")
         window = windows.ensure(session, line.id, hour, state=state)

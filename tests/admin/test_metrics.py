@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as families
 from sqlalchemy import text
 
 from admin import metrics
-from db import alerts, counted, jobs, pauses, prune, workers
+from db import alerts, counted, jobs, partitions, pauses, prune, workers
 from db import metrics as rows_of
 from db import settings as db_settings
 from db.session import transaction
@@ -216,6 +216,7 @@ def test_a_claim_that_takes_a_lost_job_over_is_a_lost_lease(viewer: httpx.Client
 
 
 def test_releases_and_their_traffic(viewer: httpx.Client) -> None:
+    partitions.ensure([datetime.now(UTC) - timedelta(hours=1)])
     with transaction() as session:
         line, stable, canary = traffic.start(session, Plan(), hours=0.5)
         moment = traffic.hours_ago(session, 0.25)
@@ -235,8 +236,6 @@ def test_releases_and_their_traffic(viewer: httpx.Client) -> None:
 
 
 def test_rewards_of_the_last_hour_by_version(viewer: httpx.Client) -> None:
-    from datetime import UTC, datetime
-
     from db.tables import Checkpoint
     from tests.conftest_database import add_version
     from tests.tasks.rows import add_scored

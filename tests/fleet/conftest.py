@@ -51,11 +51,14 @@ Drive = Callable[..., "Driven"]
 
 
 class Driven:
-    """A supervisor of servers in a process of its own. Closing its stdin makes it stop."""
+    """A supervisor of servers in a process of its own. Closing its stdin makes it stop.
 
-    def __init__(self, environ: dict[str, str], uid: int = 0) -> None:
+    ``first`` is what it does before all else.
+    """
+
+    def __init__(self, environ: dict[str, str], uid: int = 0, first: str = "") -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, str(uid)],
+            [sys.executable, "-c", first + DRIVER, str(uid)],
             cwd=ROOT,
             env={**os.environ, **environ},
             stdin=subprocess.PIPE,
@@ -81,7 +84,7 @@ class Driven:
         return self.process.wait(60)
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 15.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"
@@ -114,8 +117,8 @@ def living() -> Callable[[Path], list[int]]:
 def drive() -> Iterator[Drive]:
     driven: list[Driven] = []
 
-    def start(environ: dict[str, str], uid: int = 0) -> Driven:
-        driven.append(Driven(environ, uid))
+    def start(environ: dict[str, str], uid: int = 0, first: str = "") -> Driven:
+        driven.append(Driven(environ, uid, first))
         return driven[-1]
 
     yield start
@@ -139,7 +142,7 @@ def folder() -> Iterator[Path]:
     """Like tmp_path, whose parents only the user may enter; empty again and free of processes at the end."""
     path = enterable_folder()
     yield path
-    wait_until(lambda: not processes_in(path), 30)
+    wait_until(lambda: not processes_in(path))
     shutil.rmtree(path)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +19,7 @@ from tasks import carry
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_database import empty
 from tests.conftest_redis import *  # noqa: F403
-from tests.fleet.test_reproduce_trained import HOURS, SFT, Line, change, logs, reproduced, row, starter
+from tests.fleet.test_reproduce_trained import HOURS, SFT, Line, change, kill_child, logs, reproduced, row, starter
 from worker import child as worker_child
 from worker import settings as worker_settings
 from worker.app import app
@@ -58,8 +56,7 @@ def killed_behind_the_first_checkpoint() -> Iterator[None]:
     def renew(self: carry.Lease, progress: Mapping[str, Any] | None = None, resume: Any = None) -> None:
         given(self, progress, resume)
         if resume and "checkpoints" in resume and not killed:
-            killed.append(worker_child.resident().wait_ready().pid)
-            os.kill(killed[0], signal.SIGKILL)
+            killed.append(kill_child())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(carry.Lease, "renew", renew)

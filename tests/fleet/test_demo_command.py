@@ -125,7 +125,7 @@ def _await_line(process: subprocess.Popen[str], words: str) -> None:
 
 def _left(environ: Mapping[str, str]) -> list[str]:
     """Processes of that home that still run, given a moment to be reaped."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         found = [
             " ".join(one.info["cmdline"] or [])

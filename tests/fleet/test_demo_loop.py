@@ -8,6 +8,7 @@ import signal
 import socket
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def story() -> Iterator[Story]:
         "RLFLEET_GATEWAY_PORT": str(_free_port()),
         "RLFLEET_FLOWER_PORT": str(_free_port()),
         "RLFLEET_ADMIN_PORT": str(_free_port()),
-        "RLFLEET_LEASE_SECONDS": "6",
+        "RLFLEET_LEASE_SECONDS": "15",
         "RLFLEET_TICK_SECONDS": "1",
     }
     _forget()
@@ -60,7 +61,7 @@ def story() -> Iterator[Story]:
                 lines.put(rows, story.name, config)
             yield story
         assert len(started) > 10
-        assert [one for one in started if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
+        assert [one for one in started if _lives(one)] == []
     finally:
         os.environ.clear()
         os.environ.update(before)
@@ -71,12 +72,15 @@ def story() -> Iterator[Story]:
 def test_a_killed_worker_and_ten_requests_make_one_version(story: Story) -> None:
     from tasks import train_window
 
+    def online() -> set[str]:
+        seen = _flower(story, "/api/workers?status=true")
+        return {name.split("@")[0] for name, is_online in seen.items() if is_online}
+
+    story.fleet.wait(lambda: online() == WORKERS, "every worker in Flower", 60)
+
     for _ in range(10):
         train_window.delay(story.hour, story.name)
     _until(story, lambda facts: _training_step(facts) > 0, 90)
-
-    seen = _flower(story, "/api/workers?status=true")
-    assert {name.split("@")[0] for name, online in seen.items() if online} == WORKERS
 
     _kill_gpu_worker()
     facts = _until(story, lambda facts: facts.stable is not None, 150)
@@ -149,12 +153,27 @@ def _kill_gpu_worker() -> None:
 
     Celery renames its processes where setproctitle is installed: the name is ``gpu0@%h`` before, ``gpu0@host`` after.
     """
-    workers = [one for one in psutil.process_iter(["cmdline"]) if "gpu0@" in " ".join(one.info["cmdline"] or [])]
-    mine = [one for one in workers if os.getpid() in [parent.pid for parent in one.parents()]]
+    below = psutil.Process().children(recursive=True)
+    mine = [one for one in below if "gpu0@" in _command_line(one)]
     assert mine
     for process in mine:
-        if process.is_running():
+        with suppress(psutil.NoSuchProcess):  # it ended with the one before
             process.send_signal(signal.SIGKILL)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _command_line(process: psutil.Process) -> str:
+    """Empty of one that has ended since."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def _flower(story: Story, path: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -176,9 +177,14 @@ def _await_line(process: subprocess.Popen[str], words: str) -> None:
 
 
 def _left(environ: Mapping[str, str]) -> list[str]:
-    """Processes of that home that still run."""
-    return [
-        " ".join(one.info["cmdline"] or [])
-        for one in psutil.process_iter(["cmdline", "environ"])
-        if (one.info["environ"] or {}).get("RLFLEET_HOME") == environ["RLFLEET_HOME"]
-    ]
+    """Processes of that home that still run, given a moment to be reaped."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = [
+            " ".join(one.info["cmdline"] or [])
+            for one in psutil.process_iter(["cmdline", "environ"])
+            if (one.info["environ"] or {}).get("RLFLEET_HOME") == environ["RLFLEET_HOME"]
+        ]
+        if not found or time.monotonic() > deadline:
+            return found
+        psutil.wait_procs([], timeout=0.1)

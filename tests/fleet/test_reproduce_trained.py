@@ -150,6 +150,17 @@ def logs(folder: Path) -> str:
     return f"jsonl://{path}"
 
 
+def kill_child() -> int:
+    """Kill the device's child, and lose what it has said that nobody has read yet. Returns its pid."""
+    child = worker_child.resident()
+    pid = child.wait_ready().pid
+    os.kill(pid, signal.SIGKILL)
+    while os.read(child._events, 1 << 16):
+        pass
+    child._buffer = b""
+    return pid
+
+
 @contextmanager
 def killed_once() -> Iterator[None]:
     """Within the block the first child that has saved a state is killed."""
@@ -159,8 +170,7 @@ def killed_once() -> Iterator[None]:
     def renew(self: carry.Lease, progress: Mapping[str, Any] | None = None, resume: Any = None) -> None:
         given(self, progress, resume)
         if resume and not killed:
-            killed.append(worker_child.resident().wait_ready().pid)
-            os.kill(killed[0], signal.SIGKILL)
+            killed.append(kill_child())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(carry.Lease, "renew", renew)

@@ -30,6 +30,13 @@ Rows = Callable[[str], int]
 Drive = Callable[..., Any]
 Living = Callable[[Path], list[int]]
 Eventually = Callable[..., None]
+# The cluster gets its name once it is whole: until this one is killed it is not, however soon or late that is.
+NEVER_RENAMES = """
+import signal
+from pathlib import Path
+given = Path.rename
+Path.rename = lambda self, to: signal.pause() if self.name == "18.new" else given(self, to)
+"""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 
 
@@ -44,6 +51,14 @@ def _refused(environ: dict[str, str]) -> str:
             servers.stop()
         assert not home.path.joinpath("endpoints.json").exists()
     return str(caught.value)
+
+
+def _command_line(pid: int) -> str:
+    """Empty of a process that has ended since: a connection's own ends with it."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def _port(url: str) -> int:
@@ -95,7 +110,7 @@ def test_both_want_the_password_and_listen_on_loopback_alone(servers: Servers, l
     for port in (_port(database), _port(endpoints.redis_url)):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.2", port), 1)
-    command_lines = [Path(f"/proc/{pid}/cmdline").read_bytes().decode() for pid in living(prepared)]
+    command_lines = list(filter(None, map(_command_line, living(prepared))))
     assert len(command_lines) > 2
     assert not [line for line in command_lines if any(secret in line for secret in secrets)]
 
@@ -116,7 +131,7 @@ def test_a_server_that_is_killed_comes_back_on_its_port_with_its_data(
         servers.poll()
         return all(s.state is State.RUNNING and s.restarts == 1 for s in servers.status())
 
-    eventually(back, 30)
+    eventually(back)
     assert rows(endpoints.database_url) == before + 1
     assert redis.Redis.from_url(endpoints.redis_url).get("kept") == b"yes"
 
@@ -135,7 +150,7 @@ def test_a_killed_supervisor_leaves_no_server_and_no_damage(
     # Taking the home at once waits for what is left.
     with Home.open(environ) as home:
         assert living(home.path) == []
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25, "a server has 30 s to stop"
         servers = Servers(home, environ)
         assert rows(servers.start().database_url) == before + 1
         servers.stop()
@@ -145,7 +160,7 @@ def test_a_start_that_is_killed_while_it_makes_the_cluster_is_repeated(
     folder: Path, drive: Drive, rows: Rows, eventually: Eventually
 ) -> None:
     environ = {"RLFLEET_HOME": str(folder / "home")}
-    first = drive(environ)
+    first = drive(environ, first=NEVER_RENAMES)
     eventually((folder / "home" / "pg" / "18.new" / "PG_VERSION").exists)
     first.kill()
     assert not (folder / "home" / "pg" / "18").exists()

@@ -67,7 +67,7 @@ def supervisor(home: Home) -> Iterator[Supervisor]:
     supervisor.stop()
 
 
-def _shell(name: str, script: str, work: Path, *, stop_timeout: float = 5.0, **rest: object) -> Process:
+def _shell(name: str, script: str, work: Path, *, stop_timeout: float = 60.0, **rest: object) -> Process:
     env = {"PATH": "/usr/bin:/bin"}
     return Process(name, ["sh", "-c", script], env, cwd=work, stop_timeout=stop_timeout, **rest)  # type: ignore[arg-type]
 
@@ -122,6 +122,7 @@ def test_a_process_that_ends_is_started_again_after_the_back_off(
     first, other = _pids(supervisor)
     eventually(lambda: psutil.Process(first).children())
     (orphan,) = psutil.Process(first).children()
+    killed = time.monotonic()
     os.kill(first, signal.SIGKILL)
 
     def in_state(state: State) -> Callable[[], bool]:
@@ -133,13 +134,12 @@ def test_a_process_that_ends_is_started_again_after_the_back_off(
 
     with caplog.at_level(logging.WARNING):
         eventually(in_state(State.WAITING))
-    killed = time.monotonic()
     assert supervisor.status()[0].pid is None
     assert "worker ended unexpectedly with status -9; starting it again in 1 s" in caplog.text
     # What the process left of its group is ended before it is started again.
     eventually(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE)
     eventually(in_state(State.RUNNING))
-    assert time.monotonic() - killed > 0.9
+    assert time.monotonic() - killed >= 1
     assert supervisor.status()[0].restarts == 1
     assert first not in _pids(supervisor)
     assert other in _pids(supervisor)
@@ -174,10 +174,10 @@ def test_a_process_that_ignores_its_signal_is_killed_with_its_group(
     supervisor: Supervisor, work: Path, living: Living, eventually: Eventually
 ) -> None:
     supervisor.start([_shell("stubborn", STUBBORN, work, stop_timeout=0.3, ready=(work / "stubborn").exists)])
-    assert len(living(work.parent)) == 2
+    eventually(lambda: len(living(work.parent)) == 2)
     started = time.monotonic()
     supervisor.stop()
-    assert 0.3 <= time.monotonic() - started < 15, "the default would be 30 s"
+    assert 0.3 <= time.monotonic() - started < 25, "the default would be 30 s"
     eventually(lambda: living(work.parent) == [])
 
 
@@ -230,12 +230,12 @@ def test_a_killed_supervisor_leaves_no_process_and_no_grandchild(
         assert supervising.stdout.readline() == b"up\n"
         eventually(lambda: len(living(work.parent)) == 4)
         watchdog = psutil.Process(supervising.pid).children()[0]
+        killed = time.monotonic()
         supervising.kill()
-    killed = time.monotonic()
     eventually(lambda: len(living(work.parent)) < 4)
     Home.open({"RLFLEET_HOME": str(folder / "home")}).close()
     assert living(work.parent) == []
-    assert 0.5 < time.monotonic() - killed < 10
+    assert 1 <= time.monotonic() - killed < 25, "the default would be 30 s"
     eventually(lambda: not watchdog.is_running() or watchdog.status() == psutil.STATUS_ZOMBIE)
 
 

@@ -161,7 +161,7 @@ def _until(condition: Callable[[], bool], seconds: float) -> None:
 
 def _left(environ: dict[str, str]) -> list[str]:
     """Processes of that home that still run, given a moment to be reaped."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while True:
         found = [
             " ".join(one.info["cmdline"] or [])
