@@ -104,8 +104,59 @@ def test_the_dashboard_shows_every_metric_and_nothing_overlaps() -> None:
         own = {(x, y) for x in range(at["x"], at["x"] + at["w"]) for y in range(at["y"], at["y"] + at["h"])}
         assert not own & cells, panel["title"]
         cells |= own
-    ids = [panel["id"] for panel in dashboard()["panels"]]
+
+
+def test_the_dashboard_is_what_grafana_reads() -> None:
+    """Grafana itself is not run: an id of its own for each panel, and for each query what it is asked of."""
+    found = dashboard()
+    assert found["schemaVersion"] >= 39
+    variables = {variable["name"]: variable for variable in found["templating"]["list"]}
+    assert (variables["datasource"]["type"], variables["datasource"]["query"]) == ("datasource", "prometheus")
+    source = {"type": "prometheus", "uid": "${datasource}"}
+    assert variables["line"]["datasource"] == source
+    ids = [panel["id"] for panel in found["panels"]]
     assert len(ids) == len(set(ids))
+    assert {panel["type"] for panel in found["panels"]} == {"row", "stat", "timeseries"}
+    for panel in found["panels"]:
+        assert panel["title"]
+        if panel["type"] == "row":
+            assert (panel["panels"], panel["collapsed"], panel["gridPos"]["w"]) == ([], False, 24)
+            continue
+        assert panel["datasource"] == source, panel["title"]
+        references = [target["refId"] for target in panel["targets"]]
+        assert references == sorted(set(references)), panel["title"]
+        assert references, panel["title"]
+        for target in panel["targets"]:
+            assert target["expr"].strip(), panel["title"]
+            assert target["datasource"] == source, panel["title"]
+            assert set(re.findall(r"\$(\w+)", target["expr"])) <= set(variables), panel["title"]
+
+
+def test_a_panel_has_the_unit_of_all_that_it_shows() -> None:
+    for panel in dashboard()["panels"]:
+        units = {_unit(target["expr"]) for target in panel.get("targets", ())}
+        assert units <= {panel.get("fieldConfig", {}).get("defaults", {}).get("unit")}, panel["title"]
+
+
+def _unit(expression: str) -> str:
+    (name, *_) = [one for one, _ in METRIC.findall(expression)]
+    if name.endswith("_total"):
+        return "ops" if "rate(" in expression else "short"
+    if name.endswith(("_seconds", "_seconds_sum")):
+        return "s"
+    return "percentunit" if name.endswith("_ratio") else "short"
+
+
+def test_grafana_finds_the_dashboard_and_its_data() -> None:
+    overlay = yaml.safe_load((DOCKER / "monitoring.yml").read_text())["services"]
+    mounts = {old: new for old, new, *_ in (volume.split(":") for volume in overlay["grafana"]["volumes"])}
+    provisioned = DOCKER / "grafana/provisioning"
+    assert mounts["./docker/grafana/provisioning"] == "/etc/grafana/provisioning"
+    (provider,) = yaml.safe_load((provisioned / "dashboards/rlfleet.yml").read_text())["providers"]
+    assert mounts["./docker/grafana/rlfleet.json"] == f"{provider['options']['path']}/rlfleet.json"
+    (source,) = yaml.safe_load((provisioned / "datasources/prometheus.yml").read_text())["datasources"]
+    assert (source["type"], source["url"], source["isDefault"]) == ("prometheus", "http://prometheus:9090", True)
+    assert "prometheus" in overlay
 
 
 def test_prometheus_finds_its_rules_and_shows_a_token() -> None:
