@@ -4,7 +4,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo all up down check docs test test-slow bench faults
+.PHONY: help install demo all deploy up down check docs test test-slow bench faults
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ demo: install  ## from an agent's logs to a released version, on this machine (S
 
 all: install  ## from demonstrations over SFT to PPO on eight environments (BASE=FOLDER|HUB_ID, or QUICK=1: minutes on a CPU; JSON=FILE FRESH=1)
 	@$(BIN)/rlfleet run pipelines/affine.toml $(if $(BASE),--base '$(BASE)') $(if $(QUICK),--quick) $(if $(FRESH),--fresh) $(if $(JSON),--json > '$(JSON).new' && mv '$(JSON).new' '$(JSON)')
+
+deploy: install  ## publish a version to the Hugging Face Hub (VERSION=v1.0.3 HUB=ORG/NAME PRIVATE=1 MERGED=1 JSON=FILE); HF_TOKEN is the token
+	@test -n '$(VERSION)' && test -n '$(HUB)' || { echo 'name both: make deploy VERSION=v1.0.3 HUB=ORG/NAME' >&2; exit 2; }
+	@$(BIN)/rlfleet publish '$(VERSION)' --hub '$(HUB)' $(if $(PRIVATE),--private) $(if $(MERGED),--merged) $(if $(JSON),--json > '$(JSON).new' && mv '$(JSON).new' '$(JSON)')
 
 up: install  ## start Postgres, Valkey, workers, beats, Flower, gateway and admin on this machine
 	@$(BIN)/rlfleet up

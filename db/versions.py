@@ -131,6 +131,15 @@ def sha256_of(session: Session, folder: str) -> str | None:
     return session.scalar(select(Checkpoint.sha256).where(Checkpoint.uri == folder).limit(1))
 
 
+def root_of(session: Session, folder: str) -> str:
+    """The folder that the weights in ``folder`` go back to: the first one that no training of ours wrote."""
+    seen: set[str] = set()
+    while folder not in seen:
+        seen.add(folder)
+        folder = session.scalar(select(Checkpoint.base_uri).where(Checkpoint.uri == folder).limit(1)) or folder
+    return folder
+
+
 def places(session: Session, line_id: int) -> dict[str, int]:
     """The place of each of the line's versions among them, by name, the oldest at 0."""
     names = session.scalars(select(Version.name).where(Version.line_id == line_id).order_by(Version.number))

@@ -25,6 +25,7 @@ from fleet.memory_cli import memory
 from fleet.migrate_cli import migrate
 from fleet.pipeline_cli import run
 from fleet.play_cli import play
+from fleet.publish_cli import publish
 from fleet.release_cli import approve, deploy, kill, pin, reject, rollback
 from fleet.releases_cli import releases
 from fleet.report_cli import report
@@ -64,6 +65,7 @@ COMMANDS = (
     migrate,
     pin,
     play,
+    publish,
     reject,
     releases,
     report,

@@ -14,6 +14,7 @@ RlfleetError
 │   ├── CallRefused           an engine refuses one conversation; the others may go on
 │   │   └── CallFailed        an engine fails at one conversation, and answers others meanwhile
 │   ├── SandboxUnavailable    code of a model cannot be run as safely as is required
+│   ├── HubRefused            the Hugging Face Hub does not take what is published, or holds something else
 │   ├── OffPolicyRefused      data that this objective must not be trained on
 │   ├── TrainingDiverged      a loss or gradient that is not finite
 │   └── NoTrainingData        a dataset with nothing to learn from
@@ -21,6 +22,7 @@ RlfleetError
 │   ├── BrokerUnavailable     the message was not sent
 │   ├── DatabaseUnavailable   nothing was read or written
 │   ├── EngineUnavailable     no engine answered, or it is draining
+│   ├── HubUnavailable        the Hugging Face Hub did not answer, or failed
 │   ├── ChildLost             the device's child process died or stalled
 │   ├── OutOfMemory           the device or the machine ran out of memory
 │   └── DiskFull              an artifact could not be written
@@ -102,6 +104,10 @@ class SandboxUnavailable(PermanentError):
     """Code that a model wrote cannot be run here as safely as ``RLFLEET_SANDBOX`` requires."""
 
 
+class HubRefused(PermanentError):
+    """The Hugging Face Hub does not take what is published, or holds something else afterwards."""
+
+
 class OffPolicyRefused(PermanentError):
     """An on-policy objective was given calls of another model, or calls without log-probabilities."""
 
@@ -128,6 +134,10 @@ class DatabaseUnavailable(TransientError):
 
 class EngineUnavailable(TransientError):
     """No engine answered."""
+
+
+class HubUnavailable(TransientError):
+    """The Hugging Face Hub did not answer, or failed."""
 
 
 class ChildLost(TransientError):

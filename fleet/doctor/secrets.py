@@ -12,7 +12,10 @@ from rl.errors import RlfleetError
 
 CREDENTIALS: Mapping[str, tuple[Sequence[str], str]] = {
     "judge key": (("RLFLEET_JUDGE_KEY", "OPENPIPE_API_KEY"), "lines that a judge scores or evaluates"),
-    "hub token": (("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"), "models of the hub that are not public"),
+    "hub token": (
+        ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
+        "models of the hub that are not public, and `rlfleet publish`",
+    ),
     "W&B key": (("WANDB_API_KEY",), "backends of Weights & Biases"),
 }
 """What each is called, the variables that hold it, and what needs it."""

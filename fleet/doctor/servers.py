@@ -28,10 +28,9 @@ def look(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Those that the variables name, else those of the fleet that runs here, else what would be started."""
     here = ServerSettings.read(environ)
     found = read_endpoints(home_path(environ))
-    database_url = here.database_url or (found and found.database_url)
     redis_url = here.redis_url or (found and found.redis_url)
-    if database_url:
-        yield from _database(database_url)
+    if url := database_url(environ):
+        yield from _database(url)
     else:
         yield ok("clock", "not compared: no database is named, and one on this machine has the same")
         yield _program("database", "Postgres", lambda: binaries.find_postgres(here.postgres_bin, here.path))
@@ -39,6 +38,14 @@ def look(environ: Mapping[str, str]) -> Iterator[Finding]:
         yield from _broker(redis_url)
     else:
         yield _program("broker", "Valkey", lambda: binaries.find_valkey(here.path))
+
+
+def database_url(environ: Mapping[str, str]) -> str | None:
+    """The database that ``DATABASE_URL`` names, else that of the fleet that runs here; None without either."""
+    if named := ServerSettings.read(environ).database_url:
+        return named
+    found = read_endpoints(home_path(environ))
+    return found.database_url if found else None
 
 
 def _program(check: str, name: str, find: Callable[[], Binary]) -> Finding:

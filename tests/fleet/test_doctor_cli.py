@@ -50,7 +50,7 @@ def test_every_check_is_made_and_no_secret_is_shown(
     assert found["schema"] == 1
     assert found["ok"] is (done.exit_code == 0)
     wanted = {"python", "packages", "constraints", "disk home", "disk artifacts", "memory", "gpu", "torch", "sandbox"}
-    wanted |= {"database", "schema", "clock", "broker", "broker eviction", "broker persistence"}
+    wanted |= {"database", "schema", "clock", "broker", "broker eviction", "broker persistence", "lines"}
     assert wanted | {"judge key", "hub token", "W&B key", "secrets"} <= checks.keys()
     assert {checks[name]["level"] for name in ("database", "schema", "clock", "broker", "broker eviction")} == {"ok"}
     assert checks["judge key"]["words"] == "RLFLEET_JUDGE_KEY is set"

@@ -6,7 +6,8 @@ import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-TARGETS = {"help", "install", "demo", "all", "up", "down", "check", "docs", "test", "test-slow", "bench", "faults"}
+TARGETS = {"help", "install", "demo", "all", "deploy", "up", "down", "check", "docs", "test", "test-slow", "bench"}
+TARGETS |= {"faults"}
 
 
 def _make(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
@@ -32,6 +33,25 @@ def test_all_passes_its_variables_on() -> None:
     dry = _make("-n", "all", "BASE=a/b", "QUICK=1", "FRESH=1", "JSON=out.json").stdout.splitlines()[-1]
     written = [">", "'out.json.new'", "&&", "mv", "'out.json.new'", "'out.json'"]
     assert dry.split() == [*plain, "--base", "'a/b'", "--quick", "--fresh", "--json", *written]
+
+
+def test_deploy_passes_its_variables_on() -> None:
+    plain = [".venv/bin/rlfleet", "publish", "'v1.0.3'", "--hub", "'acme/agent'"]
+    asked = ("-n", "deploy", "VERSION=v1.0.3", "HUB=acme/agent")
+    assert _make(*asked).stdout.splitlines()[-1].split() == plain
+    dry = _make(*asked, "PRIVATE=1", "MERGED=1", "JSON=out.json").stdout.splitlines()[-1]
+    written = [">", "'out.json.new'", "&&", "mv", "'out.json.new'", "'out.json'"]
+    assert dry.split() == [*plain, "--private", "--merged", "--json", *written]
+
+
+def test_deploy_asks_for_both_names(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    run = _make("deploy", "VERSION=v1.0.3", cwd=tmp_path)
+    assert run.returncode == 2
+    assert run.stderr.startswith("name both: make deploy VERSION=v1.0.3 HUB=ORG/NAME\n")
 
 
 def test_faults_passes_its_variables_on() -> None:

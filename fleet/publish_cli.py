@@ -1,0 +1,82 @@
+"""``rlfleet publish``: a version's weights and its model card on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from fleet.noted import actor
+from fleet.terminal import AsJson, connect, errors, say
+from rl.errors import PermanentError, RlfleetError
+
+if TYPE_CHECKING:
+    from backends.hub import Published, Show
+    from db.audit import Outcome
+
+
+def publish(
+    version: Annotated[str, typer.Argument(help="such as babylon-agent-v1.0.3, or v1.0.3 of the line")],
+    hub: Annotated[str, typer.Option(help="the repository, ORG/NAME; it is made unless it is there")],
+    private: Annotated[bool, typer.Option("--private", help="make it private; refused where it is public")] = False,
+    merged: Annotated[bool, typer.Option("--merged", help="full weights: the adapter merged into its base")] = False,
+    base: Annotated[str | None, typer.Option(help="the base's repository, where nothing tells it: ORG/NAME")] = None,
+    anything: Annotated[
+        bool, typer.Option("--any", help="one that did not pass, or learned from what is erased")
+    ] = False,
+    line: Annotated[str | None, typer.Option(help="the line of versions; for a short name left out: main")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a version to the Hugging Face Hub with a model card, and check each file. HF_TOKEN is the token."""
+    from fleet.publish import Wanted
+    from fleet.publish import publish as publish_version
+
+    connect()
+    wanted = Wanted(version, line, hub, base=base, private=private, merged=merged, anything=anything)
+    asked = {"repository": hub, "private": private, "merged": merged, "any": anything}
+    try:
+        with _shown() as show:
+            name, published = publish_version(wanted, show)
+    except RlfleetError as error:
+        _note(version, "refused" if isinstance(error, PermanentError) else "failed", asked | {"error": str(error)})
+        raise
+    _note(name, "done", asked | {"revision": published.revision})
+    _tell(name, published, as_json=as_json)
+
+
+def _tell(name: str, published: Published, *, as_json: bool) -> None:
+    files = [vars(one) for one in published.files]
+    if as_json:
+        found = {"version": name, "repository": published.repository, "revision": published.revision, "files": files}
+        typer.echo(json.dumps({"schema": 1, **found, "verified": True}))
+        return
+    sent = [one for one in published.files if one.state == "uploaded"]
+    what = f"{len(sent)} of {len(files)} files uploaded" if sent else "already the same"
+    say(f"{name} is {published.repository} at {published.revision}: {what}, each checked by its hash")
+
+
+def _note(subject: str, outcome: Outcome, detail: dict[str, Any]) -> None:
+    from db import audit
+    from db.session import transaction
+
+    with transaction() as session:
+        audit.note(session, f"{actor()}@shell", "publish", subject, outcome, detail=detail)
+
+
+@contextmanager
+def _shown() -> Iterator[Show]:
+    """What is being done, on stderr: a bar that moves on a terminal, a line for each step elsewhere."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn())
+    with Progress(*columns, TimeElapsedColumn(), console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("asking the Hub", total=None)
+
+        def show(doing: str, done: int, total: int) -> None:
+            bar.update(task, description=doing, completed=done, total=total or None)
+            if not errors.is_terminal:
+                errors.print(doing, highlight=False, markup=False, soft_wrap=True)
+
+        yield show
