@@ -187,8 +187,27 @@ def of_trajectories(session: Session, ids: Sequence[str]) -> dict[str, list[reco
     rows = session.execute(text(OF_TRAJECTORIES), {"ids": list(ids), "since": since, "until": until})
     calls: dict[str, list[records.Call]] = {trajectory_id: [] for trajectory_id in ids}
     for row in rows:
-        calls[row.trajectory_id].append(_call(row))
+        calls[row.trajectory_id].append(_call(row, row.body))
     return calls
+
+
+FIRST_OF = text("""
+    select call_id, trajectory_id, turn, model, prompt_token_ids, token_ids, logprobs, temperature, finish_reason,
+           case when row_number() over by_turn > :texts_from then body end as body
+      from rlfleet.calls where trajectory_id = :id and at >= :since and at < :until
+    window by_turn as (order by turn, place, created_at, call_id rows unbounded preceding)
+     order by turn, place, created_at, call_id limit :limit
+""")
+NO_TEXT = {"messages": [], "response": {"role": "assistant"}}
+
+
+def first_of(session: Session, trajectory_id: str, at: datetime, limit: int, texts_from: int = 0) -> list[records.Call]:
+    """The first calls of a trajectory that lies at ``at``, in the order of ``of_trajectories``.
+
+    Those before place ``texts_from``, counted from 0, come without messages and with an empty answer.
+    """
+    values = {"id": trajectory_id, "limit": limit, "texts_from": texts_from} | partitions.bounds(at)
+    return [_call(row, row.body or NO_TEXT) for row in session.execute(FIRST_OF, values)]
 
 
 def _weeks_of(session: Session, ids: Sequence[str]) -> tuple[datetime, datetime]:
@@ -210,7 +229,7 @@ def with_id(session: Session, call_id: str) -> tuple[str, records.Call] | None:
         text(f"{READ} where trajectory_id = :trajectory_id and call_id = :call_id and at = :at"),
         {"trajectory_id": found.trajectory_id, "call_id": call_id, "at": found.at},
     ).one_or_none()
-    return None if row is None else (row.trajectory_id, _call(row))  # its week may be dropped at this moment
+    return None if row is None else (row.trajectory_id, _call(row, row.body))  # its week may be dropped at this moment
 
 
 ASKED = "select call_id from rlfleet.call_keys where call_id = any($1::text[])"
@@ -252,17 +271,17 @@ def settle(session: Session, ids: Sequence[str], at: datetime) -> int:
     return moved
 
 
-def _call(row: Row[Any]) -> records.Call:
+def _call(row: Row[Any], body: Mapping[str, Any]) -> records.Call:
     return records.Call(
         call_id=row.call_id,
         turn=row.turn,
         model=row.model,
-        messages=row.body["messages"],
-        response=row.body["response"],
+        messages=body["messages"],
+        response=body["response"],
         prompt_token_ids=unpacked("i", row.prompt_token_ids),
         token_ids=unpacked("i", row.token_ids),
         logprobs=unpacked("f", row.logprobs),
         temperature=row.temperature,
         finish_reason=row.finish_reason,
-        tools=row.body.get("tools"),
+        tools=body.get("tools"),
     )

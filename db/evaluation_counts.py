@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,20 +52,44 @@ class Evaluated:
     at_limit: int
 
 
-SETS = text("select distinct task_set_hash, task_set from rlfleet.evaluations where checkpoint_sha256 = any(:hashes)")
+@dataclass(frozen=True)
+class Known:
+    """What is known of a checkpoint on one set by one judge. ``is_newest``: no other judge or prompt came later."""
+
+    task_set: dict[str, Any]
+    task_set_hash: str
+    result: Result
+    is_newest: bool
+
+
+SETS = text("""
+    select distinct on (task_set_hash) task_set_hash, task_set from rlfleet.evaluations
+     where checkpoint_sha256 = any(:hashes) order by task_set_hash, id desc
+""")
+
+
+def of_checkpoints(session: Session, hashes: Sequence[str]) -> dict[str, list[Known]]:
+    """By the checkpoints' hash, by set; of each set the newest first."""
+    asked = sorted(set(hashes))
+    sets = {str(row[0]): dict(row[1]) for row in session.execute(SETS, {"hashes": asked})}
+    return {
+        sha: [
+            Known(sets[name], name, each, each is newest)
+            for name, newest in sorted(by_set.items())
+            for each in (newest, *newest.earlier)
+        ]
+        for sha, by_set in results.results(session, asked).items()
+    }
 
 
 def of_version(session: Session, version: Version) -> list[Evaluated]:
     """By step, then by set; of each the newest first."""
     rows = checkpoints.of_version(session, version)
-    hashes = sorted({one.sha256 for one in rows})
-    found = results.results(session, hashes)
-    sets = {str(row[0]): dict(row[1]) for row in session.execute(SETS, {"hashes": hashes})}
+    known = of_checkpoints(session, [one.sha256 for one in rows])
     return [
-        _evaluated(one.step, one.id == version.checkpoint_id, sets[name], each, each is newest)
+        _evaluated(one.step, one.id == version.checkpoint_id, each)
         for one in rows
-        for name, newest in sorted(found.get(one.sha256, {}).items())
-        for each in _all(newest)
+        for each in known.get(one.sha256, ())
     ]
 
 
@@ -75,20 +99,16 @@ def count(k: int, n: int) -> Count:
     return Count(k, n, round(low, 6), round(high, 6))
 
 
-def _all(newest: Result) -> Iterator[Result]:
-    yield newest
-    yield from newest.earlier
-
-
-def _evaluated(step: int, is_own: bool, task_set: Mapping[str, Any], found: Result, is_newest: bool) -> Evaluated:
+def _evaluated(step: int, is_own: bool, known: Known) -> Evaluated:
+    task_set, found = known.task_set, known.result
     parsed = TaskSet.model_validate(task_set) if "environment" in task_set else LoggedSet.model_validate(task_set)
     return Evaluated(
         step=step,
         is_own=is_own,
-        task_set=dict(task_set),
+        task_set=task_set,
         judge=found.judge,
         prompt_hash=found.prompt_hash,
-        is_newest=is_newest,
+        is_newest=known.is_newest,
         overall=count(found.k, found.n),
         types={name: count(int(k), int(n)) for name, (k, n) in found.types.items()},
         coverage=round(coverage(parsed, found), 6),

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.job_views import SUMMARY, Summary
+from db.tables.jobs import WINDOWS
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,11 @@ def times(session: Session, job_ids: Iterable[int]) -> dict[int, Times]:
     return {int(row[0]): Times(*row[1:]) for row in session.execute(query, {"ids": list(job_ids)})}
 
 
-def of_window(session: Session, line_id: int, window: str, limit: int = 50) -> list[Summary]:
-    """The jobs that collect, score or train on the window, the newest first."""
-    where = """
-        where j.line_id = :line_id
-          and (j.inputs ->> 'window' = :window or j.inputs -> 'windows' @> to_jsonb(cast(:window as text)))
-        order by j.id desc limit :limit
-    """
-    rows = session.execute(text(SUMMARY + where), {"line_id": line_id, "window": window, "limit": limit})
-    return [Summary(*row) for row in rows]
+ABOUT = text(f"select id from rlfleet.jobs where line_id = :line_id and {WINDOWS} @> to_jsonb(cast(:window as text))")  # noqa: S608 (of a constant)
+
+
+def of_window(session: Session, line_id: int, window: str, limit: int = 50) -> tuple[list[Summary], int]:
+    """The newest jobs that collect, score or train on the window, the newest first, and how many there are."""
+    ids = sorted(session.scalars(ABOUT, {"line_id": line_id, "window": window}), reverse=True)
+    where = text(f"{SUMMARY} where j.id = any(:ids) order by j.id desc")
+    return [Summary(*row) for row in session.execute(where, {"ids": ids[:limit]})], len(ids)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import lines, versions, windows
+from db import lines, versions, window_pages, windows
 from rl.errors import InvalidInput, MalformedWindow
 from rl.records import utc
 from rl.windows import parse
 
 Rows = list[dict[str, Any]]
 
-NAMED = 20
-"""So many trajectories are named unless more are asked for."""
+NAMED, MOST = 20, 100
+"""So many trajectories are named unless more are asked for; and so many windows, datasets and kinds of quarantined
+rows unless all are."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,12 @@ class Lineage:
     """Everything behind ``name``, as plain values; moments are ISO 8601 in UTC.
 
     ``trajectories`` may be cut, ``trajectory_count`` never is. A trajectory has the score it was frozen with in a
-    dataset, and its newest one in a window; all else of its score comes from the score row. ``quarantined`` counts
-    rows of the windows by reason, and ``quarantined_rows`` has the same by field and reason with one row of each as an
-    example: ``count``, ``field``, ``reason``, ``source``, ``row``. ``left_out`` counts by reason those that were read
-    and are not among what was learned from.
+    dataset, and its newest one in a window; all else of its score comes from the score row. ``quarantined_rows`` has
+    the rows of the windows that could not be used by field and reason, the most frequent kinds first, with one row of
+    each as an example: ``count``, ``field``, ``reason``, ``source``, ``row``; ``quarantined`` counts the same by
+    reason. ``left_out`` counts by reason those that were read and are not among what was learned from. ``counts`` says
+    how many there are of what may be cut: ``windows``, ``datasets`` (the newest are kept), ``quarantined`` rows, and
+    their ``quarantined_kinds``.
     """
 
     name: str
@@ -45,12 +49,13 @@ class Lineage:
     decisions: Rows
     releases: Rows
     quarantined_rows: Rows
+    counts: dict[str, int]
 
 
 def explain(session: Session, name: str, line: str = "main", limit: int | None = NAMED) -> Lineage:
     """What ``name`` is made of: a window of the line, a dataset's number, or a version, also as ``v1.0.3`` of the line.
 
-    ``limit`` bounds the trajectories that are named; None names all.
+    ``limit`` bounds the trajectories that are named, and ``MOST`` all else; without a limit nothing is cut.
 
     Raises:
         UnknownWindow: the line has no such window.
@@ -65,27 +70,22 @@ def explain(session: Session, name: str, line: str = "main", limit: int | None =
     return _window(session, name, line, limit)
 
 
-def window_rows(session: Session, line_id: int) -> Rows:
-    """The line's windows, oldest first: state, what is in them, and the versions that were trained on them."""
-    return _rows(session, WINDOWS.format("w.line_id = :line_id"), line_id=line_id)
-
-
 def _window(session: Session, name: str, line: str, limit: int | None) -> Lineage:
     row = windows.named(session, lines.named(session, line).id, name)
-    datasets = _rows(session, "select dataset_id as id from rlfleet.dataset_windows where window_id = :id", id=row.id)
-    found = _rows(session, WINDOWS.format("w.id = :id"), id=row.id)
-    missing = found[0]["trajectories"] - found[0]["scored"]
-    return _lineage(
+    of_it = "select dataset_id from rlfleet.dataset_windows where window_id = :id order by dataset_id"
+    found = _lineage(
         session,
         name=name,
         kind="window",
         line=line,
-        dataset_ids=[one["id"] for one in datasets],
-        windows=found,
+        dataset_ids=session.scalars(text(of_it), {"id": row.id}).all(),
+        window_ids=[row.id],
+        most=None if limit is None else MOST,
         trajectories=_rows(session, OF_WINDOW + DETAILS, window_id=row.id, limit=limit),
-        trajectory_count=found[0]["trajectories"],
-        left_out={"not scored": missing} if missing else {},
     )
+    count = found.windows[0]["trajectories"]
+    missing = count - found.windows[0]["scored"]
+    return replace(found, trajectory_count=count, left_out={"not scored": missing} if missing else {})
 
 
 def _dataset(session: Session, name: str, limit: int | None) -> Lineage:
@@ -117,14 +117,16 @@ def _version(session: Session, name: str, line: str, limit: int | None) -> Linea
 
 
 def _of_dataset(session: Session, name: str, kind: str, line: str, number: int, limit: int | None) -> Lineage:
-    of_it = "w.id in (select window_id from rlfleet.dataset_windows where dataset_id = :id)"
+    of_it = """select w.id from rlfleet.dataset_windows d join rlfleet.windows w on w.id = d.window_id
+                where d.dataset_id = :id order by w.starts_at, w.id"""
     return _lineage(
         session,
         name=name,
         kind=kind,
         line=line,
         dataset_ids=[number],
-        windows=_rows(session, WINDOWS.format(of_it), id=number),
+        window_ids=session.scalars(text(of_it), {"id": number}).all(),
+        most=None if limit is None else MOST,
         trajectories=_rows(session, OF_DATASET + DETAILS, dataset_id=number, limit=limit),
     )
 
@@ -135,35 +137,48 @@ def _lineage(
     name: str,
     kind: str,
     line: str,
-    dataset_ids: list[int],
+    dataset_ids: Sequence[int],
+    window_ids: Sequence[int] = (),
+    most: int | None = MOST,
     made: Rows | None = None,
-    windows: Rows | None = None,
     trajectories: Rows | None = None,
-    trajectory_count: int | None = None,
-    left_out: dict[str, int] | None = None,
 ) -> Lineage:
     """With what the datasets became: versions, decisions about them and their releases."""
-    datasets = _rows(session, DATASETS, ids=dataset_ids)
+    shown = list(dataset_ids if most is None else dataset_ids[-most:])
+    datasets = _rows(session, DATASETS, ids=shown)
     came = "v.job_id in (select job_id from rlfleet.datasets where id = any(:ids))"
-    found = _rows(session, VERSIONS.format(came), ids=dataset_ids) if made is None else made
+    found = _rows(session, VERSIONS.format(came), ids=shown) if made is None else made
     ids = [one["id"] for one in found]
-    counted = datasets[0]["trajectories"] if datasets else 0
-    unusable = _rows(session, QUARANTINED, ids=[one["id"] for one in windows or []])
+    unusable, rows, kinds = _quarantined(session, window_ids, most)
     return Lineage(
         name=name,
         kind=kind,
         line=line,
         versions=found,
         datasets=datasets,
-        windows=windows or [],
+        windows=window_pages.rows(session, window_ids[:most]),
         trajectories=trajectories or [],
-        trajectory_count=counted if trajectory_count is None else trajectory_count,
+        trajectory_count=datasets[0]["trajectories"] if datasets else 0,
         quarantined=_by_reason(unusable),
-        left_out=_left_out(datasets, found) if left_out is None else left_out,
+        left_out=_left_out(datasets, found),
         decisions=_rows(session, DECISIONS, ids=ids),
         releases=_rows(session, RELEASES, ids=ids),
         quarantined_rows=unusable,
+        counts={
+            "windows": len(window_ids),
+            "datasets": len(dataset_ids),
+            "quarantined": rows,
+            "quarantined_kinds": kinds,
+        },
     )
+
+
+def _quarantined(session: Session, window_ids: Sequence[int], most: int | None) -> tuple[Rows, int, int]:
+    """The most frequent kinds, and how many rows and kinds there are."""
+    found = _rows(session, QUARANTINED, ids=list(window_ids), most=most)
+    rows, kinds = (int(found[0][name]) for name in ("rows", "kinds")) if found else (0, 0)
+    names = ("count", "field", "reason", "source", "row")
+    return [{name: one[name] for name in names} for one in found], rows, kinds
 
 
 def _by_reason(unusable: Rows) -> dict[str, int]:
@@ -193,28 +208,6 @@ def _rows(session: Session, statement: str, **values: Any) -> Rows:
     return [{key: utc(one) if isinstance(one, datetime) else one for key, one in row.items()} for row in found]
 
 
-WINDOWS = """
-    with asked as (
-        select distinct on (j.line_id, n.name) j.line_id, n.name, j.id, j.state
-          from rlfleet.jobs j, jsonb_array_elements_text(
-                   coalesce(j.inputs -> 'windows', jsonb_build_array(j.inputs -> 'window'))) n(name)
-         order by j.line_id, n.name, j.id desc
-    )
-    select w.id, w.name, w.state, nullif(concat_ws('; ', w.reason, 'removed by retention on '
-               || to_char(w.removed_at at time zone 'UTC', 'YYYY-MM-DD'),
-               'job ' || a.id || ' ' || a.state || ': rlfleet jobs show ' || a.id), '') as reason,
-           w.removed_at, w.again, count(t.trajectory_id) as trajectories,
-           count(distinct t.scenario_id) as groups, count(t.trajectory_id) filter (where exists (
-               select 1 from rlfleet.scores s where s.trajectory_id = t.trajectory_id)) as scored,
-           (select count(*) from rlfleet.quarantine q where q.window_id = w.id) as quarantined,
-           array(select v.name from rlfleet.dataset_windows o join rlfleet.datasets d on d.id = o.dataset_id
-                   join rlfleet.versions v on v.job_id = d.job_id
-                  where o.window_id = w.id order by v.id) as versions
-      from rlfleet.windows w left join rlfleet.trajectories t on t.window_id = w.id and t.at = w.starts_at
-      left join asked a on a.line_id = w.line_id and a.name = w.name and a.state in ('failed', 'dead')
-                       and w.state in ('closed', 'collected', 'scored')
-     where {} group by w.id, a.id, a.state order by w.starts_at, w.id
-"""
 VERSIONS = """
     select v.id, v.name, v.state, v.reason, p.name as parent, v.base_model, v.manifest, v.created_at, v.erased_at,
            v.job_id, v.fence, j.state as job_state, j.attempt, j.config, j.adjust, c.uri, c.sha256, c.kind, c.step,
@@ -231,9 +224,11 @@ DATASETS = """
       from rlfleet.datasets d join rlfleet.jobs j on j.id = d.job_id where d.id = any(:ids) order by d.id
 """
 QUARANTINED = """
-    select q.count, q.field, q.reason, example.source, example.row
-      from (select field, reason, count(*) as count, min(id) as first from rlfleet.quarantine
-             where window_id = any(:ids) group by field, reason) q
+    select q.count, q.field, q.reason, q.rows, q.kinds, example.source, example.row
+      from (select field, reason, count(*) as count, min(id) as first, count(*) over () as kinds,
+                   sum(count(*)) over () as rows
+              from rlfleet.quarantine where window_id = any(:ids) group by field, reason
+             order by 3 desc, field collate "C", reason collate "C" limit :most) q
       join rlfleet.quarantine example on example.id = q.first
      order by q.count desc, q.field collate "C", q.reason collate "C"
 """

@@ -8,7 +8,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from db.tables import Line, Run
+from db.tables import Line, Run, Version
 from rl.config import LineConfig, RunConfig
 from rl.errors import InvalidInput
 
@@ -67,13 +67,22 @@ def prefix_of(line: Line) -> str:
     return _prefix(line.name, config_of(line))
 
 
-def full_name(session: Session, version: str, line: str) -> str:
-    """The version's whole name, where it was given as ``v1.0.3`` of the line.
+def full_name(session: Session, version: str, line: str | None = None) -> str:
+    """The whole name of ``version``; one such as ``v1.0.3`` is of ``line``, or of main. There may be no such version.
 
     Raises:
-        InvalidInput: it was, and there is no such line.
+        InvalidInput: there is no such line, or the version is of another one than was said.
     """
-    return f"{prefix_of(named(session, line))}-{version}" if SHORT.fullmatch(version) else version
+    is_short = SHORT.fullmatch(version) is not None
+    said = DEFAULT_LINE if line is None and is_short else line
+    if said is None:
+        return version
+    prefix = prefix_of(named(session, said))
+    name = f"{prefix}-{version}" if is_short else version
+    its = session.scalar(select(Line.name).join(Version, Version.line_id == Line.id).where(Version.name == name))
+    if its not in (None, said):
+        raise InvalidInput("line", said, f"{name} is a version of line {its}: name that line, or another version")
+    return name
 
 
 def _prefix(name: str, config: LineConfig) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import Executable, Result, text
 
 from db import counted
+from db.ready import READY
 from db.session import transaction
 from db.workers import PRESENT_SECONDS
 
@@ -23,17 +24,6 @@ SCRAPE_SECONDS = 8.0
 JOBS: Final = (
     "select kind, queue, state, count(*) as jobs from rlfleet.jobs group by kind, queue, state order by 1, 2, 3"
 )
-READY: Final = """
-    select j.queue, j.kind,
-           greatest(j.run_at, (select max(d.finished_at) from rlfleet.jobs d where d.id = any(j.after))) as due_at
-      from rlfleet.jobs j
-     where j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
-       and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
-       and (cardinality(j.after) = 0 or not exists (
-           select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded'))
-       and (j.kind <> 'train' or not exists (
-           select 1 from rlfleet.jobs r where r.line_id = j.line_id and r.kind = 'train' and r.state = 'running'))
-"""
 DUE: Final = f"""
     with ready as ({READY})
     select queue, kind, count(*) as jobs, extract(epoch from now() - min(due_at)) as oldest_seconds

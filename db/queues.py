@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from db.ready import READY
 from db.workers import PRESENT_SECONDS
 from rl.protocol import QUEUES
 
@@ -14,7 +15,8 @@ from rl.protocol import QUEUES
 @dataclass(frozen=True)
 class Queue:
     """``depth`` jobs could begin now, the oldest for ``oldest_seconds``; ``waiting`` ones are put off, paused, or wait
-    for others; ``capacity`` is how many tasks at once the workers that are there do.
+    for others, as all but one of a line's trainings do; ``capacity`` is how many tasks at once the workers that are
+    there do.
     """
 
     name: str
@@ -25,27 +27,23 @@ class Queue:
     capacity: int
 
 
-QUEUED = text("""
-    with jobs as (
-        select j.queue, j.state,
-               j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
-               and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
-               and not exists (select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded')
-               as ready,
-               greatest(j.run_at, (select max(d.finished_at) from rlfleet.jobs d where d.id = any(j.after))) as due_at
-          from rlfleet.jobs j where j.state in ('queued', 'running')
+QUEUED = text(f"""
+    with ready as ({READY}), due as (
+        select queue, count(*) as depth, min(due_at) as since from ready group by queue
+    ), jobs as (
+        select queue, count(*) filter (where state = 'queued') as queued,
+               count(*) filter (where state = 'running') as running
+          from rlfleet.jobs where state in ('queued', 'running') group by queue
     ), served as (
         select queue, sum(concurrency)::int as capacity from rlfleet.workers, unnest(queues) queue
          where seen_at > now() - make_interval(secs => :present) group by queue
     )
-    select q.name, count(*) filter (where j.ready),
-           round(extract(epoch from now() - min(j.due_at) filter (where j.ready)), 1),
-           count(*) filter (where j.state = 'queued' and not j.ready),
-           count(*) filter (where j.state = 'running'), coalesce(max(s.capacity), 0)
+    select q.name, coalesce(d.depth, 0), round(extract(epoch from now() - d.since), 1),
+           coalesce(j.queued, 0) - coalesce(d.depth, 0), coalesce(j.running, 0), coalesce(s.capacity, 0)
       from unnest(cast(:queues as text[])) with ordinality q(name, place)
-      left join jobs j on j.queue = q.name left join served s on s.queue = q.name
-     group by q.name, q.place order by q.place
-""")
+      left join jobs j on j.queue = q.name left join due d on d.queue = q.name left join served s on s.queue = q.name
+     order by q.place
+""")  # noqa: S608 (of a constant)
 
 
 def listing(session: Session) -> list[Queue]:

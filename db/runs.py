@@ -19,9 +19,11 @@ from rl.line_state import LineState, RunState, Want
 from rl.planner import plan, stops
 
 
-def newest(session: Session, limit: int) -> list[Run]:
-    """The newest runs, the newest last."""
-    return list(session.scalars(select(Run).order_by(Run.id.desc()).limit(limit)))[::-1]
+def newest(session: Session, limit: int, before: int | None = None) -> list[Run]:
+    """The newest runs that can be told of, the newest first; ``before`` is the oldest id that is known already."""
+    can_be = select(Run).where(Run.base_version_id.is_not(None))
+    paged = can_be if before is None else can_be.where(Run.id < before)
+    return list(session.scalars(paged.order_by(Run.id.desc()).limit(limit)))
 
 
 def told(session: Session, run: Run) -> dict[str, Any]:

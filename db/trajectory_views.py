@@ -1,23 +1,24 @@
-"""Trajectories as people look at them: group beside group, and one with all that is stored of it."""
+"""Trajectories as people look at them: group beside group."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import calls, lines, partitions, windows
-from rl.errors import InvalidInput
-from rl.records import Call, utc
+from db import lines, partitions, windows
+from db.trajectory_pages import Whole
 
 Rows = list[dict[str, Any]]
 
 GROUPS_A_PAGE, MEMBERS_A_GROUP = 6, 16
 SAID, TURNS_BESIDE = 280, 12
 """Characters of an answer, and answers of a trajectory, that are shown where several stand side by side."""
+KINDS = 50
+"""So many kinds of quarantined rows are shown."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,10 @@ class Group:
 
 @dataclass(frozen=True)
 class Page:
-    """Some groups of a window, of ``groups_of`` altogether; rows of it that could not be used, by field and reason."""
+    """Some groups of a window, of ``groups_of`` altogether, and its rows that could not be used.
+
+    ``quarantined`` has the most frequent of the ``quarantined_kinds`` there are, by source, field and reason.
+    """
 
     line: str
     window: str
@@ -46,25 +50,7 @@ class Page:
     groups_of: int
     trajectories: int
     quarantined: Rows
-
-
-@dataclass(frozen=True)
-class Whole:
-    """One trajectory. ``erased_at`` set: nothing but its id, line and window is left.
-
-    ``scores`` are the newest first, ``turns`` what it did by turn, and ``known`` what became known of it later.
-    """
-
-    trajectory_id: str
-    line: str
-    window: str
-    erased_at: str | None
-    head: dict[str, Any] = field(default_factory=dict)
-    calls: list[Call] = field(default_factory=list)
-    turns: dict[int, dict[str, Any]] = field(default_factory=dict)
-    scores: Rows = field(default_factory=list)
-    feedback: Rows = field(default_factory=list)
-    known: Rows = field(default_factory=list)
+    quarantined_kinds: int
 
 
 def choices(session: Session, line: str, most: int = 200) -> list[str]:
@@ -114,6 +100,7 @@ def groups(
         values = about | partitions.bounds(row.starts_at) | {"names": names, "most": MEMBERS_A_GROUP, "first": first}
         for member in _rows(session, MEMBERS, **values):
             members[member["scenario_id"]].append(member)
+    unusable = _rows(session, QUARANTINED, window_id=row.id, most=KINDS)
     return Page(
         line=line,
         window=window,
@@ -122,34 +109,8 @@ def groups(
         groups=[Group(one.scenario_id, one.members, float(one.reward), members[one.scenario_id]) for one in found],
         groups_of=count,
         trajectories=trajectories,
-        quarantined=_rows(session, QUARANTINED, window_id=row.id),
-    )
-
-
-def one(session: Session, trajectory_id: str) -> Whole:
-    """Everything that is stored of the trajectory.
-
-    Raises:
-        InvalidInput: none has this id.
-    """
-    key = session.execute(KEY, {"id": trajectory_id}).one_or_none()
-    if key is None:
-        raise InvalidInput("trajectory_id", trajectory_id, "no trajectory has this id; see those of a window")
-    if key.erased_at is not None:
-        return Whole(trajectory_id, key.line, key.window, utc(key.erased_at))
-    where = {"id": trajectory_id} | partitions.bounds(key.at)
-    turns = _rows(session, TURNS, **where)
-    return Whole(
-        trajectory_id=trajectory_id,
-        line=key.line,
-        window=key.window,
-        erased_at=None,
-        head=_rows(session, HEAD, id=trajectory_id, at=key.at)[0],
-        calls=calls.of_trajectories(session, [trajectory_id])[trajectory_id],
-        turns={turn["turn"]: turn for turn in turns},
-        scores=_rows(session, SCORES, id=trajectory_id),
-        feedback=_rows(session, FEEDBACK, id=trajectory_id),
-        known=_rows(session, KNOWN, id=trajectory_id),
+        quarantined=unusable,
+        quarantined_kinds=unusable[0]["kinds"] if unusable else 0,
     )
 
 
@@ -217,40 +178,18 @@ MEMBERS = text("""
      where t.place <= :most order by t.scenario_id collate "C", t.place
 """)
 QUARANTINED = text("""
-    select q.source, q.field, q.reason, count(*) as count, min(q."row") as example from rlfleet.quarantine q
+    select q.source, q.field, q.reason, count(*) as count, min(q."row") as example, count(*) over () as kinds
+      from rlfleet.quarantine q
      where q.window_id = :window_id group by q.source, q.field, q.reason
-     order by count(*) desc, q.field collate "C", q.reason collate "C" limit 50
-""")
-KEY = text("""
-    select l.name as line, w.name as window, k.at, k.erased_at
-      from rlfleet.trajectory_keys k join rlfleet.lines l on l.id = k.line_id
-      join rlfleet.windows w on w.id = k.window_id where k.trajectory_id = :id
-""")
-HEAD = text("""
-    select scenario_id, agent_id, source, archetype, reward, started_at, ended_at, details
-      from rlfleet.trajectories where trajectory_id = :id and at = :at
-""")
-TURNS = text("""
-    select turn, action, reward, details from rlfleet.turns
-     where trajectory_id = :id and at >= :since and at < :until order by turn
-""")
-SCORES = text("""
-    select id, method, method_version, score, rubric_hash, judge, cost, explanation, compared_in, created_at
-      from rlfleet.scores where trajectory_id = :id order by id desc limit 50
-""")
-FEEDBACK = text("""
-    select call_id, name, value, comment, author, at from rlfleet.feedback
-     where trajectory_id = :id order by id desc limit 50
-""")
-KNOWN = text("""
-    select turn, body, created_at from rlfleet.outcomes where trajectory_id = :id order by id desc limit 50
+     order by count(*) desc, q.field collate "C", q.reason collate "C" limit :most
 """)
 SAID_BY = text("""
-    select * from (
-        select c.trajectory_id, c.turn, left(c.body -> 'response' ->> 'content', :characters) as content,
-               coalesce(length(c.body -> 'response' ->> 'content'), 0) > :characters as is_cut,
-               left(c.body -> 'response' ->> 'tool_calls', :characters) as tool_calls,
-               row_number() over (partition by c.trajectory_id order by c.turn, c.place, c.created_at, c.call_id) as n
-          from rlfleet.calls c where c.trajectory_id = any(:ids) and c.at >= :since and c.at < :until) each
-     where n <= :turns order by trajectory_id, n
+    select o.trajectory_id, s.turn, s.content, s.is_cut, s.tool_calls
+      from unnest(cast(:ids as text[])) o(trajectory_id), lateral (
+           select c.turn, left(c.body -> 'response' ->> 'content', :characters) as content,
+                  coalesce(length(c.body -> 'response' ->> 'content'), 0) > :characters as is_cut,
+                  left(c.body -> 'response' ->> 'tool_calls', :characters) as tool_calls
+             from rlfleet.calls c
+            where c.trajectory_id = o.trajectory_id and c.at >= :since and c.at < :until
+            order by c.turn, c.place, c.created_at, c.call_id limit :turns) s
 """)

@@ -9,9 +9,9 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import checkpoints, lines, results, versions
+from db import checkpoints, evaluation_counts, lines, versions
+from db.evaluation_counts import Known
 from db.tables import Version
-from rl.line_state import Result
 from rl.report import Count
 
 A_PAGE = 25
@@ -78,7 +78,7 @@ def listing(session: Session, line: str, page: int = 1) -> tuple[list[Listed], i
     count = int(session.execute(text(COUNT), {"line_id": line_id}).scalar_one())
     values = {"line_id": line_id, "limit": A_PAGE, "offset": (page - 1) * A_PAGE}
     rows = [dict(row) for row in session.execute(VERSIONS, values).mappings()]
-    judged = judged_of(session, [row["sha256"] for row in rows])
+    judged = _judged_of(session, [row["sha256"] for row in rows])
     return [_listed(row, judged.get(row.pop("sha256"), ())) for row in rows], count
 
 
@@ -102,19 +102,9 @@ def weighed(session: Session, name: str) -> tuple[list[Weighed], Weighed | None]
     stable = versions.stable_name(session, version.line_id)
     rival = None if stable in (None, name) else versions.named(session, str(stable))
     own = checkpoints.of_version(session, version)
-    judged = judged_of(session, [one.sha256 for one in own] + ([rival[1].sha256] if rival else []))
+    judged = _judged_of(session, [one.sha256 for one in own] + ([rival[1].sha256] if rival else []))
     mine = [_weighed(name, one, version, judged) for one in own]
     return mine, _weighed(rival[0].name, rival[1], rival[0], judged) if rival else None
-
-
-def judged_of(session: Session, hashes: Sequence[str]) -> dict[str, list[Judged]]:
-    """What is known of the checkpoints by their hash: held-out results first, then the newest."""
-    found = results.results(session, sorted(set(hashes)))
-    sets = {row.task_set_hash: row.task_set for row in session.execute(SETS, {"hashes": list(hashes)})}
-    return {
-        sha: [_judged(result, key, sets.get(key, {})) for key, result in sorted(by_set.items(), key=_order(sets))]
-        for sha, by_set in found.items()
-    }
 
 
 def words_of(task_set: Mapping[str, Any]) -> str:
@@ -128,17 +118,21 @@ def words_of(task_set: Mapping[str, Any]) -> str:
     return said + against
 
 
-def _order(sets: Mapping[str, Mapping[str, Any]]) -> Any:
-    def key(item: tuple[str, Result]) -> tuple[bool, int]:
-        return sets.get(item[0], {}).get("split") == "validation", -item[1].newest
+def _judged_of(session: Session, hashes: Sequence[str]) -> dict[str, list[Judged]]:
+    """By the checkpoints' hash what was said last of each set: held-out results first, then the newest."""
+    known = evaluation_counts.of_checkpoints(session, hashes)
+    return {sha: [_judged(one) for one in sorted(of_it, key=_order) if one.is_newest] for sha, of_it in known.items()}
 
-    return key
+
+def _order(known: Known) -> tuple[bool, int]:
+    return known.task_set.get("split") == "validation", -known.result.newest
 
 
-def _judged(result: Result, task_set_hash: str, task_set: Mapping[str, Any]) -> Judged:
+def _judged(known: Known) -> Judged:
+    result, task_set = known.result, known.task_set
     types = {name: Count.of(int(k), n) for name, (k, n) in result.types.items() if n}
     count = Count.of(result.k, result.n) if result.n else None
-    key = (task_set_hash, result.judge, result.prompt_hash)
+    key = (known.task_set_hash, result.judge, result.prompt_hash)
     return Judged(words_of(task_set), str(task_set.get("split", "held_out")), count, types, result.missing, key)
 
 
@@ -175,8 +169,4 @@ VERSIONS = text("""
 RELEASABLE = text("""
     select name, state from rlfleet.versions where line_id = :line_id and state <> 'rejected'
      order by number desc limit :most
-""")
-SETS = text("""
-    select distinct on (task_set_hash) task_set_hash, task_set from rlfleet.evaluations
-     where checkpoint_sha256 = any(:hashes) order by task_set_hash, id desc
 """)

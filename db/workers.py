@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 
 from db.alerts import raise_alert
+from db.ready import READY
 from db.session import transaction
 from rl.records import utc
 
@@ -150,19 +151,11 @@ def alert_silent_beat(entry: str, looks: str, look_seconds: float, capacities: M
         return bool(raise_alert(session, "beat_silent", "beat", {"entry": entry, "silent_seconds": BEAT_SECONDS}))
 
 
-OLD_QUEUES = text("""
-    with ready as (
-        select j.queue, greatest(j.run_at, (select max(d.finished_at) from rlfleet.jobs d where d.id = any(j.after)))
-               as due_at
-          from rlfleet.jobs j
-         where j.state = 'queued' and j.run_at <= now() and not j.cancel_requested
-           and not exists (select 1 from rlfleet.pauses p where p.kind = j.kind)
-           and (cardinality(j.after) = 0 or not exists (
-               select 1 from rlfleet.jobs d where d.id = any(j.after) and d.state <> 'succeeded'))
-    )
+OLD_QUEUES = text(f"""
+    with ready as ({READY})
     select queue, count(*), round(extract(epoch from now() - min(due_at)))
       from ready group by queue having min(due_at) < now() - make_interval(secs => :seconds) order by queue
-""")
+""")  # noqa: S608 (of a constant)
 
 
 def alert_old_queues(seconds: float, capacities: Mapping[str, int]) -> list[str]:

@@ -24,7 +24,7 @@ def explain(
         str, typer.Argument(help="a window, the number of a dataset, or a version; v1.0.3 of the line too")
     ],
     line: Annotated[str, typer.Option(help="the line of versions")] = "main",
-    everything: Annotated[bool, typer.Option("--all", help="every trajectory, not the first 20")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="all there is, not the first 20 trajectories")] = False,
     as_json: AsJson = False,
 ) -> None:
     """What a window, a dataset or a version is made of, and what became of it."""
@@ -49,10 +49,12 @@ def tree(found: Lineage) -> Tree:
         words = f"dataset {one['id']} sha256 {one['sha256'][:SHORT]}: {one['trajectories']} trajectories"
         erased = f", some erased {one['erased_at']}" if one["erased_at"] else ""
         _add(root, f"{words} in {one['groups']} groups, frozen {one['created_at']} by job {one['job_id']}{erased}")
+    if older := found.counts["datasets"] - len(found.datasets):
+        _add(root, f"and {older} older datasets; --all names them")
     if found.windows:
-        _list(root, "windows", [_window(one) for one in found.windows])
-    unusable = {_unusable(one): one["count"] for one in found.quarantined_rows}
-    _counts(root, "quarantined", unusable)
+        _list(root, "windows", [*map(_window, found.windows), *_more(found, "windows", found.windows)])
+    if found.quarantined_rows:
+        _unusable(root, found)
     _counts(root, "left out", found.left_out)
     _list(root, "decisions", [_decision(one) for one in found.decisions])
     _list(root, "releases", [_release(one) for one in found.releases])
@@ -77,9 +79,16 @@ def _window(one: dict[str, Any]) -> str:
     return f"{one['name']} {one['state']}{_because(one)}: {counts}, {one['quarantined']} quarantined"
 
 
-def _unusable(one: dict[str, Any]) -> str:
-    """What is wrong with some rows, and one of them."""
-    return f"{one['field']}: {one['reason']} ({one['row']})"
+def _unusable(root: Tree, found: Lineage) -> None:
+    """What is wrong with rows, and one of each kind."""
+    rows = found.quarantined_rows
+    words = [f"{one['count']} {one['field']}: {one['reason']} ({one['row']})" for one in rows]
+    _list(root, f"quarantined: {found.counts['quarantined']}", [*words, *_more(found, "quarantined_kinds", rows)])
+
+
+def _more(found: Lineage, what: str, listed: list[Any]) -> list[str]:
+    more = found.counts[what] - len(listed)
+    return [f"and {more} more; --all names them"] if more else []
 
 
 def _decision(one: dict[str, Any]) -> str:

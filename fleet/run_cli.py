@@ -30,7 +30,7 @@ def runs(
 
     connect()
     with transaction() as session:
-        found = [of_runs.told(session, run) for run in of_runs.newest(session, last)]
+        found = [of_runs.told(session, run) for run in reversed(of_runs.newest(session, last))]
     ok = not any(_needs_a_person(one) for one in found)
     if as_json:
         typer.echo(json.dumps({"schema": 1, "ok": ok, "runs": found}))

@@ -19,20 +19,25 @@ COLUMNS = ("window", "state", "trajectories", "groups", "scored", "quarantined",
 
 def windows(
     line: Annotated[str, typer.Option(help="the line of versions")] = "main",
+    limit: Annotated[int, typer.Option(min=1, help="so many, the newest")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """The line's windows, oldest first, and whether what waits in them is enough to train on."""
-    from db import lineage, lines, readiness
+    from db import lines, readiness, window_pages
     from db.session import transaction
 
     connect()
     with transaction() as session:
         row = lines.named(session, line)
-        found, ready = lineage.window_rows(session, row.id), readiness.readiness_of(session, row)
+        found, count = window_pages.newest(session, row.id, limit)
+        ready = readiness.readiness_of(session, row)
     if as_json:
-        typer.echo(json.dumps({"schema": 1, "line": line, "windows": found, "readiness": ready.model_dump()}))
+        about = {"schema": 1, "line": line, "windows": found, "count": count, "readiness": ready.model_dump()}
+        typer.echo(json.dumps(about))
         return
     _show(found, wide_console())
+    if len(found) < count:
+        say(f"these are the newest {len(found)} of {count} windows; --limit {count} shows all")
     say(f"readiness: {_words(ready)}")
 
 

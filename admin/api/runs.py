@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 
 from admin.access import Caller, Operator, Viewer
 from admin.acting import acting
-from admin.api.shapes import PROBLEMS, RunName
+from admin.api.shapes import PROBLEMS, Before, RunName, following
 from admin.errors import Refused, not_found
 from db import lines, runs
 from db.session import transaction
-from rl.errors import BrokerUnavailable, InvalidInput
+from rl.errors import InvalidInput
 from tasks import ring
 
 router = APIRouter(prefix="/api/admin/runs", tags=["runs"], responses=PROBLEMS)
@@ -58,13 +58,14 @@ class Run(BaseModel):
 
 
 class Runs(BaseModel):
-    """The newest runs, the newest last."""
+    """A page of runs, the newest first."""
 
     runs: list[Run]
+    next: int | None
 
 
 class GoesOn(BaseModel):
-    """The run's state now, and the jobs that were rung for it; ``remark`` says why none was, where that is so."""
+    """The run's state after it, and the jobs that were rung for it; ``remark`` says why none was, where that is so."""
 
     success: Literal[True] = True
     run: str
@@ -74,11 +75,14 @@ class GoesOn(BaseModel):
 
 
 @router.get("")
-def list_runs(_: Viewer, last: Annotated[int, Query(ge=1, le=20, description="so many of the newest")] = 5) -> Runs:
-    """The newest runs."""
+def list_runs(
+    _: Viewer, limit: Annotated[int, Query(ge=1, le=20, description="at most so many")] = 5, before: Before = None
+) -> Runs:
+    """The newest runs first, each ranked anew, so that a page is short."""
     with transaction() as session:
-        found = [runs.told(session, one) for one in runs.newest(session, last) if one.base_version_id is not None]
-    return Runs(runs=[Run.model_validate(one) for one in found])
+        found = runs.newest(session, limit, before)
+        page = [Run.model_validate(runs.told(session, one)) for one in found]
+    return Runs(runs=page, next=following([one.id for one in found], limit))
 
 
 @router.get("/{run}")
@@ -113,10 +117,6 @@ def _change(run: str, caller: Caller, action: str, change: Callable[..., str]) -
         except InvalidInput as error:
             raise not_found(f"run {run}", error.remedy) from None
         line = change(session, run)
-    try:
-        rang, remark = ring.advance(line), ""
-    except BrokerUnavailable as error:
-        rang, remark = [], str(error)
-    with transaction() as session:
         state = lines.run_named(session, run).state
+    rang, remark = ring.advance_or_later(line)
     return GoesOn(run=run, state=state, rang=rang, remark=remark)

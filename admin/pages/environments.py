@@ -1,4 +1,4 @@
-"""Which environments lines, runs and evaluations use, with verdicts, and where episodes failed."""
+"""Which environments lines, runs and evaluations use, with late verdicts, and where episodes failed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ router = APIRouter()
 
 @router.get("/environments")
 def listing(request: Request, caller: Viewer) -> Response:
-    """Every environment that something here names."""
+    """Every environment that something here names, with the verdicts and failures of the last days."""
     with transaction() as session:
         found = environment_views.used(session)
     for one in found:
         for row in one.verdicts:
             known = row["right"] + row["wrong"]
             row["count"] = Count.of(row["right"], known) if known else None
-    return page(request, "environments.html", caller, environments=found)
+    return page(request, "environments.html", caller, environments=found, days=environment_views.DAYS)

@@ -15,10 +15,10 @@ from admin.pages.conversation import CALLS_A_PAGE, exchanges
 from admin.pages.lookup import InPath, Name, PageNumber, line_or_first, sought
 from admin.pages.pager import pager
 from admin.pages.rendering import page
-from db import frozen_groups, trajectory_views
+from db import frozen_groups, trajectory_pages, trajectory_views
 from db.frozen_groups import Frozen
 from db.session import transaction
-from db.trajectory_views import GROUPS_A_PAGE, Group, Page, Whole
+from db.trajectory_views import GROUPS_A_PAGE, Group, Page
 
 router = APIRouter()
 
@@ -73,12 +73,12 @@ def one(request: Request, caller: Viewer, trajectory_id: InPath, page_number: Pa
     """One trajectory as a conversation, with what became of it and the others of its group."""
     with transaction() as session:
         with sought("trajectory"):
-            whole = trajectory_views.one(session, trajectory_id)
+            whole = trajectory_pages.one(session, trajectory_id, page_number, CALLS_A_PAGE)
         group = None if whole.erased_at else trajectory_views.group_of(session, whole)
         held = frozen_groups.holding(session, [trajectory_id, *(_ids([group]) if group else ())])
-        models = {call.model for call in whole.calls}
-        ours = trajectory_views.versions_among(session, models | _models([group] if group else ()))
+        ours = trajectory_views.versions_among(session, {*whole.models, *_models([group] if group else ())})
     frozen = held[trajectory_id]
+    shown = min(whole.counts.get("calls", 0), trajectory_pages.CALLS)
     values: dict[str, Any] = {
         "whole": whole,
         "group": group,
@@ -89,10 +89,9 @@ def one(request: Request, caller: Viewer, trajectory_id: InPath, page_number: Pa
         "learned": list(dict.fromkeys(each.version for each in frozen if each.learned == "yes")),
         "perhaps": list(dict.fromkeys(each.version for each in frozen if each.learned == "not known")),
         "exchanges": exchanges(whole.calls, page_number),
-        "models": sorted(models),
         "ours": ours,
-        "tokens": _tokens(whole),
-        "pager": pager(f"/trajectories/{quote(trajectory_id)}", {}, page_number, len(whole.calls), CALLS_A_PAGE),
+        "shown": shown,
+        "pager": pager(f"/trajectories/{quote(trajectory_id)}", {}, page_number, shown, CALLS_A_PAGE),
     }
     return page(request, "trajectory.html", caller, **values)
 
@@ -115,11 +114,3 @@ def _largest(held: dict[str, list[Frozen]]) -> float:
     """The greatest size of an advantage that is shown, for the length of bars; 1 where none is."""
     lessons = [frozen[-1].lesson for frozen in held.values() if frozen]
     return max((abs(one.advantage) for one in lessons if one and one.advantage), default=1.0)
-
-
-def _tokens(whole: Whole) -> tuple[int, int] | None:
-    """Those of the prompts and those of the answers; None where no call has any."""
-    stored = [call for call in whole.calls if call.token_ids is not None]
-    if not stored:
-        return None
-    return sum(len(call.prompt_token_ids or ()) for call in stored), sum(len(call.token_ids or ()) for call in stored)

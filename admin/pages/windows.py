@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
@@ -78,7 +78,6 @@ def one(request: Request, caller: Viewer, name: InPath, line: Name = "") -> Resp
         row = lines.named(session, chosen)
         windows.named(session, row.id, name)
         found = lineage.explain(session, name, chosen)
-        jobs = job_pages.of_window(session, row.id, name)
-    return page(
-        request, "window.html", caller, found=found, window=found.windows[0], jobs=jobs, line=chosen, states=STATES
-    )
+        jobs, job_count = job_pages.of_window(session, row.id, name)
+    values: dict[str, Any] = {"found": found, "window": found.windows[0], "jobs": jobs, "job_count": job_count}
+    return page(request, "window.html", caller, line=chosen, states=STATES, **values)

@@ -12,6 +12,8 @@ from db.tables.base import Base, CreatedAt, Json, Key, Moment
 
 UNSENT = "state = 'queued' and last_sent_at is null"
 RUNG = "state = 'queued' and last_sent_at is not null"
+WINDOWS = "coalesce(inputs -> 'windows', inputs -> 'window')"
+"""The windows that a job is about: a name, or an array of them. Either is found by ``@> to_jsonb(name)``."""
 
 
 class Job(Base):
@@ -34,6 +36,7 @@ class Job(Base):
         Index("ix_jobs_ended", "kind", "finished_at", postgresql_where=text("state in ('failed', 'dead')")),
         Index("ix_jobs_unsent", "queue", "priority", "id", postgresql_where=text(UNSENT)),
         Index("ix_jobs_rung", "queue", "last_sent_at", postgresql_where=text(RUNG)),
+        Index("ix_jobs_windows", text(f"({WINDOWS})"), postgresql_using="gin"),
         Index(
             "uq_jobs_training_serial",
             "line_id",

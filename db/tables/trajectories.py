@@ -253,7 +253,10 @@ class Quarantine(Base):
     """
 
     __tablename__ = "quarantine"
-    __table_args__ = (UniqueConstraint("line_id", "source", "row", "field"),)
+    __table_args__ = (
+        UniqueConstraint("line_id", "source", "row", "field"),
+        Index("ix_quarantine_source", "source", "created_at"),
+    )
 
     id: Mapped[Key]
     line_id: Mapped[int] = mapped_column(ForeignKey("lines.id"))

@@ -44,7 +44,7 @@ class DatasetWindow(Base):
     __tablename__ = "dataset_windows"
 
     dataset_id: Mapped[int] = mapped_column(ForeignKey("datasets.id", ondelete="CASCADE"), primary_key=True)
-    window_id: Mapped[int] = mapped_column(ForeignKey("windows.id"), primary_key=True)
+    window_id: Mapped[int] = mapped_column(ForeignKey("windows.id"), primary_key=True, index=True)
 
 
 class DatasetTrajectory(Base):
@@ -134,6 +134,7 @@ class Evaluation(Base):
             "first",
             name="uq_evaluations_shard",
         ),
+        Index("ix_evaluations_created_at", "created_at"),
     )
 
     id: Mapped[Key]

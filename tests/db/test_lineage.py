@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import calls, datasets, dispatch, lineage, lines, releases, trajectories, versions, windows
+from db import calls, datasets, dispatch, lineage, lines, releases, trajectories, versions, window_pages, windows
 from db.calls import NewCall
 from db.session import transaction
 from db.tables import Decision, Line, Version
@@ -223,13 +223,13 @@ def test_a_window_whose_newest_job_ended_in_vain_says_which(session: Session, st
     add_window(session, line, NEXT, [], state="trained")
     alone = dispatch.request(session, dispatch.Spec("collect", line.id, {"window": HOUR}, {}, "default"))
     session.execute(text("update rlfleet.jobs set state = :state"), {"state": state})
-    assert lineage.window_rows(session, line.id)[0]["reason"] == f"job {alone} {state}: rlfleet jobs show {alone}"
+    assert window_pages.newest(session, line.id, 9)[0][0]["reason"] == f"job {alone} {state}: rlfleet jobs show {alone}"
     both = dispatch.request(session, dispatch.Spec("train", line.id, {"windows": [HOUR, NEXT]}, {}, "gpu"))
-    assert [one["reason"] for one in lineage.window_rows(session, line.id)] == [None, None]
+    assert [one["reason"] for one in window_pages.newest(session, line.id, 9)[0]] == [None, None]
     session.execute(text("update rlfleet.jobs set state = :state"), {"state": state})
     windows.move(session, windows.named(session, line.id, HOUR).id, "scored", "late rows")
     told = f"late rows; job {both} {state}: rlfleet jobs show {both}"
-    assert [one["reason"] for one in lineage.window_rows(session, line.id)] == [told, None]
+    assert [one["reason"] for one in window_pages.newest(session, line.id, 9)[0]] == [told, None]
     assert lineage.explain(session, HOUR).windows[0]["reason"] == told
 
 
@@ -237,7 +237,7 @@ def test_windows_are_listed_oldest_first_with_their_versions(session: Session) -
     line = add_line(session)
     add_window(session, line, NEXT, [], state="open")
     version, _ = fill(session)
-    found = lineage.window_rows(session, line.id)
+    found = window_pages.newest(session, line.id, 9)[0]
     names = ("name", "state", "trajectories", "groups", "scored", "quarantined", "versions")
     assert [tuple(one[name] for name in names) for one in found] == [
         (HOUR, "trained", 4, 3, 3, 2, [version.name]),

@@ -95,7 +95,7 @@ def test_a_job_page_has_its_curves_and_the_summary_does_not() -> None:
     with transaction() as session:
         found = job_pages.detail(session, asked)
         of_window = job_pages.of_window(session, line, "2025-01-15T10:00")
-        assert job_pages.of_window(session, line, "2025-01-15T11:00") == []
+        assert job_pages.of_window(session, line, "2025-01-15T11:00") == ([], 0)
         assert job_pages.detail(session, 999) is None
         times = job_pages.times(session, [asked, 999])
     assert found is not None
@@ -108,7 +108,7 @@ def test_a_job_page_has_its_curves_and_the_summary_does_not() -> None:
     )
     assert found.times == times[asked]
     assert found.times.started_at is not None
-    assert [one.job_id for one in of_window] == [asked]
+    assert ([one.job_id for one in of_window[0]], of_window[1]) == ([asked], 1)
     summary = job_views.summary(asked)
     assert summary is not None
     assert summary.progress == {"step": 2, "total": 4}

@@ -11,7 +11,7 @@ from db import trajectories
 from db.session import transaction
 from fleet.explain_cli import explain
 from rl.errors import InvalidInput
-from rl.records import utc
+from rl.records import Quarantined, utc
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_database import add_line, empty
 from tests.db.test_lineage import HOUR, add_window, episode, fill, judged
@@ -99,6 +99,21 @@ def test_the_first_twenty_unless_all_are_asked_for(runner: CliRunner) -> None:
     for flags, count in (((), 20), (("--all",), 23)):
         found = json.loads(runner.invoke(app, [HOUR, "--json", *flags]).stdout)
         assert (len(found["trajectories"]), found["trajectory_count"]) == (count, 23)
+
+
+def test_kinds_of_bad_rows_that_are_not_named_are_counted(runner: CliRunner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("db.lineage.MOST", 1)
+    with transaction() as session:
+        line = add_line(session)
+        window = add_window(session, line, HOUR, [])
+        bad = [Quarantined(source="f", row=str(n), field="reward", reason=f"no {n // 2}") for n in range(3)]
+        trajectories.insert_quarantine(session, line.id, window, bad)
+    assert lines_of(runner, HOUR)[-4:-1] == [
+        "quarantined: 3",
+        "2 reward: no 0 (0)",
+        "and 1 more; --all names them",
+    ]
+    assert lines_of(runner, HOUR, "--all")[-3:-1] == ["2 reward: no 0 (0)", "1 reward: no 1 (2)"]
 
 
 def test_what_came_from_outside_is_no_markup(runner: CliRunner) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from db import lineage, lines
+from db import lines, window_pages
 from db.session import transaction
 from fleet import cli, reproduce
 from fleet.forget_cli import _plain
@@ -168,7 +168,7 @@ def test_windows_say_that_retention_removed_them(runner: CliRunner) -> None:
     at = run("select to_char(removed_at at time zone 'UTC', 'YYYY-MM-DD') from rlfleet.windows")[0]
     with transaction() as session:
         line = lines.named(session, "main")
-        (reason,) = [one["reason"] for one in lineage.window_rows(session, line.id)]
+        (reason,) = [one["reason"] for one in window_pages.newest(session, line.id, 9)[0]]
         assert reason == f"removed before all of it was trained on; removed by retention on {at}"
         add_line(session)
     run("update rlfleet.windows set reason = 'job 1 made v1'")

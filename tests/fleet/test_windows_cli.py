@@ -86,3 +86,11 @@ def test_an_unknown_line_is_wrong_input(runner: CliRunner) -> None:
     result = runner.invoke(app, ["--line", "other"])
     assert isinstance(result.exception, InvalidInput)
     assert "known lines: main" in str(result.exception)
+
+
+def test_the_newest_and_how_many_there_are(runner: CliRunner) -> None:
+    printed = runner.invoke(app, ["--limit", "1"]).stdout.splitlines()
+    assert [line[2:18] for line in printed if line.startswith("│")] == [NEXT]
+    assert printed[-2] == "these are the newest 1 of 2 windows; --limit 2 shows all"
+    found = json.loads(runner.invoke(app, ["--limit", "1", "--json"]).stdout)
+    assert ([one["name"] for one in found["windows"]], found["count"]) == ([NEXT], 2)
