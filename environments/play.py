@@ -14,6 +14,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from environments import sandbox
 from environments.agent import ChatClient
 from environments.aside import Threads
 from environments.contract import Environment, Episode, Step
@@ -55,7 +56,8 @@ class Outcome(Record):
 
     ``type`` is the kind of scenario; ``broken`` says how an answer was broken, if one was (``rl.health.broken``).
     ``boundary`` is where it was given up, and ``words`` say why. A conversation that outgrew the engine's context is
-    truncated, with what it earned: that is the model's doing.
+    truncated, with what it earned: that is the model's doing. ``sandbox_level`` is what held the code of its replies
+    (``environments.sandbox.Level``); None where the environment runs none, or no reply was taken.
     """
 
     scenario_id: str
@@ -69,6 +71,7 @@ class Outcome(Record):
     broken: str | None = None
     boundary: Boundary | None = None
     words: str = ""
+    sandbox_level: str | None = None
 
     @property
     def failed(self) -> bool:
@@ -140,6 +143,7 @@ class _Playing:
     content_hash: str = ""
     type: str = ""
     success: float = 0.0
+    sandbox_level: str | None = None
     tools: Sequence[Mapping[str, Any]] = ()
 
     async def to_the_end(self) -> None:
@@ -172,6 +176,7 @@ class _Playing:
             broken=self.damage,
             boundary=boundary,
             words=words,
+            sandbox_level=self.sandbox_level,
         )
 
     async def _turns(self, episode: Episode) -> None:
@@ -186,6 +191,8 @@ class _Playing:
             self.damage = self.damage or broken(said)
             async with self.threads.turn(self.environment), self._in_time():
                 step = await self._stepped(episode, said)
+                if self.environment.sandboxed and self.turns == 0:
+                    self.sandbox_level = await self.threads.run(self.environment, sandbox.level_name)
             self.reward += step.reward
             self.turns += 1
             if step.done:

@@ -29,7 +29,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="validation or held_out, with --environment")] = "held_out",
     first_seed: Annotated[int, typer.Option(min=0, help="the first scenario, with --environment")] = 0,
     step: Annotated[int | None, typer.Option(min=0, help="another checkpoint than the version's own")] = None,
-    line: Annotated[str, typer.Option(help="the line of versions, for a short name")] = "main",
+    line: Annotated[str | None, typer.Option(help="the version's line; left out: main for a short name")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Ask for the evaluation jobs of a version; those that are there already are not made again."""

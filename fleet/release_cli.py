@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 Named = Annotated[str, typer.Argument(help="such as babylon-agent-v1.0.3, or v1.0.3 of the line")]
 Line = Annotated[str, typer.Option(help="the line of versions")]
+LineOfIt = Annotated[str | None, typer.Option(help="the version's line; left out: main for a short name")]
 Reason = Annotated[str, typer.Option(help="why, for whoever reads it later")]
 
 STRATEGIES = ("immediate", "gradual", "test")
@@ -33,7 +34,7 @@ def deploy(
     ] = None,
     share: Annotated[int | None, typer.Option(help="per cent of the agents that it has in the end")] = None,
     unevaluated: Annotated[bool, typer.Option("--unevaluated", help="although no evaluation is stored")] = False,
-    line: Line = "main",
+    line: LineOfIt = None,
     as_json: AsJson = False,
 ) -> None:
     """Release a version, by hand. Exit code 0 when it has what was asked for, whether or not it had before."""
@@ -88,7 +89,7 @@ def approve(
     version: Named,
     refuse: Annotated[bool, typer.Option("--refuse", help="say no: the version is rejected")] = False,
     reason: Annotated[str, typer.Option(help="why it is refused")] = "",
-    line: Line = "main",
+    line: LineOfIt = None,
     as_json: AsJson = False,
 ) -> None:
     """Say yes, or no, to a decision that waits for a person. Saying the same again changes nothing."""
@@ -108,7 +109,7 @@ def approve(
     _tell(as_json, asdict(found), f"{words}{stage}")
 
 
-def reject(version: Named, reason: Reason, line: Line = "main", as_json: AsJson = False) -> None:
+def reject(version: Named, reason: Reason, line: LineOfIt = None, as_json: AsJson = False) -> None:
     """Give a candidate up, such as one that cannot be evaluated: nothing waits for it, and it is never released."""
     from db import rejecting
 
@@ -165,8 +166,8 @@ def _check(reason: str) -> None:
         raise InvalidInput("reason", reason, "say why, in a few words: it is stored with the change")
 
 
-def _full(session: Session, name: str, line: str) -> str:
-    """The version's whole name, where it was given as ``v1.0.3`` of the line."""
+def _full(session: Session, name: str, line: str | None) -> str:
+    """The version's whole name, where it was given as ``v1.0.3`` of the line; refused where it is of another."""
     from db import lines
 
     return lines.full_name(session, name, line)

@@ -35,7 +35,7 @@ def versions(
     connect()
     with transaction() as session:
         if name is not None:
-            found = _one(session, lines.full_name(session, name, line or "main"))
+            found = _one(session, lines.full_name(session, name, line))
         else:
             if line is not None:
                 lines.named(session, line)

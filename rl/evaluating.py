@@ -25,13 +25,15 @@ from rl.selection import MIN_COVERAGE
 class Shard:
     """What one evaluation job found. ``against`` is the hash of the checkpoint that answers were compared with,
     ``logged``, or nothing. Each verdict has the keys ``scenario_id``, ``sample``, ``right``, ``rival_right``,
-    ``content_hash``, ``turns``, ``type`` and ``reason``; ``right`` is None where there is no verdict.
+    ``content_hash``, ``turns``, ``type`` and ``reason``; ``right`` is None where there is no verdict. ``sandbox_level``
+    is what held the code of the answers, where the environment runs code.
     """
 
     judge: str
     prompt_hash: str
     against: str
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+    sandbox_level: str | None = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -29,7 +30,21 @@ UNKNOWN: Final = ("???", None)
 
 def about(**fields: object) -> None:
     """From now on every line is about these, also those of threads and coroutines that begin with this context."""
-    _about.set({name: value for name, value in fields.items() if value is not None})
+    _about.set(_given(fields))
+
+
+@contextmanager
+def only_about(**fields: object) -> Iterator[None]:
+    """Lines of the block are about these, and after it about what they were about before."""
+    token = _about.set(_given(fields))
+    try:
+        yield
+    finally:
+        _about.reset(token)
+
+
+def _given(fields: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def known() -> dict[str, object]:

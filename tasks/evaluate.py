@@ -55,7 +55,8 @@ def _work(claim: Claim, lease: Lease) -> Effect:
         counts = evaluations.store(session, claim, version, checkpoint, task_set, shard)
         if counts.get("there_already"):
             _check(claim, shard, counts)
-        return {"version": version.name, "split": task_set.split} | counts
+        held = {"sandbox_level": shard.sandbox_level} if shard.sandbox_level else {}
+        return {"version": version.name, "split": task_set.split} | counts | held
 
     return effect
 
@@ -109,7 +110,9 @@ def _shard(
         if evaluations.stored(session, checkpoint, task_set, found, *_place(claim)):
             return found
     outcomes = asyncio.run(_play(claim, task_set, version.name, checkpoint, lease))
-    return Shard(found.judge, found.prompt_hash, "", [_verdict(one, _place(claim)[0]) for one in outcomes])
+    verdicts = [_verdict(one, _place(claim)[0]) for one in outcomes]
+    held = next((one.sandbox_level for one in outcomes if one.sandbox_level), None)  # one process, one level
+    return Shard(found.judge, found.prompt_hash, "", verdicts, held)
 
 
 def _place(claim: Claim) -> tuple[int, int]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from celery.utils.log import get_task_logger
 
-from rl.errors import BrokerUnavailable, PermanentError
+from rl.errors import BrokerUnavailable, DatabaseUnavailable, PermanentError
 from rl.protocol import QUEUES
 from worker.app import app
 from worker.crash import crash_point
@@ -86,12 +88,24 @@ def ring(*, again: bool = False) -> list[int]:
 
 
 def ring_or_later() -> str:
-    """``ring``; where the broker is away, why: the reconciler rings once it is back. Empty where all were rung."""
+    """``ring``, after what is due was committed; where the broker or the database is away, why.
+
+    The reconciler rings once they are back. Empty where all were rung.
+    """
+    return _or_later(ring)[1]
+
+
+def advance_or_later(line: str) -> tuple[list[int], str]:
+    """``advance``, as ``ring_or_later`` is ``ring``: the ids rung, and why none was, where that is so."""
+    return _or_later(lambda: advance(line))
+
+
+def _or_later(act: Callable[[], list[int]]) -> tuple[list[int], str]:
     try:
-        ring()
-    except BrokerUnavailable as error:
-        return str(error)
-    return ""
+        return act(), ""
+    except (BrokerUnavailable, DatabaseUnavailable) as error:
+        log.warning("what is due is rung later, by the reconciler: %s", error)
+        return [], str(error)
 
 
 def waiting() -> dict[str, int]:

@@ -242,6 +242,7 @@ def _trajectory(outcome: Outcome, calls: list[Call], policy: str, started_at: da
     from rl.records import Trajectory
 
     details = {"truncated": outcome.truncated, "content_hash": outcome.content_hash, "success": outcome.success}
+    known = {"boundary": outcome.boundary, "sandbox_level": outcome.sandbox_level}
     return Trajectory(
         trajectory_id=outcome.trajectory_id,
         scenario_id=outcome.scenario_id,
@@ -250,7 +251,7 @@ def _trajectory(outcome: Outcome, calls: list[Call], policy: str, started_at: da
         ended_at=datetime.now(UTC),
         reward=outcome.reward,
         calls=calls,
-        metadata=details | ({"boundary": outcome.boundary} if outcome.boundary else {}),
+        metadata=details | {name: value for name, value in known.items() if value},
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from celery.exceptions import Reject
 
 from rl.errors import DatabaseUnavailable
+from rl.logs import about
 from tasks.carry import carry_out, message_id
 from worker.app import app
 from worker.crash import crash_point
@@ -59,6 +60,7 @@ def train_window(window_id: str, line: str = "main") -> str:
     except DatabaseUnavailable as error:
         time.sleep(PATIENCE_SECONDS)
         raise Reject(error, requeue=True) from error
+    about(job=job_id, window=window_id, line=line)
     crash_point("after-commit", "train_window")
     ring()
     crash_point("before-ack", "train_window")

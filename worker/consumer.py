@@ -8,6 +8,7 @@ hears that its worker stops only when no time is left to save anything.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery.exceptions import InvalidTaskError
@@ -16,6 +17,7 @@ from celery.utils.log import get_logger
 from celery.worker import consumer, loops
 
 from worker import drain
+from worker.logs import of_message
 from worker.signals import going_down
 from worker.stopping import between_events
 
@@ -71,7 +73,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         def on_task_received(message: Any) -> None:
             try:
                 _check_body(message)
-                handle(message)
+                with _about(message):
+                    handle(message)
             except Exception as error:
                 if self._is_of_the_broker(error):
                     raise
@@ -113,3 +116,11 @@ def _check_body(message: Any) -> None:
         return
     if not isinstance(body, list) or [type(part) for part in body] != [list, dict, dict]:
         raise InvalidTaskError("the body is not [args, kwargs, options]")
+
+
+def _about(message: Any) -> AbstractContextManager[None]:
+    """What is logged while the message is taken says what it is about."""
+    headers, body = message.headers, message.payload
+    if not isinstance(headers, dict) or "task" not in headers or not isinstance(body, list):
+        return nullcontext()
+    return of_message(str(headers.get("id")), str(headers["task"]), body[0], body[1])

@@ -60,6 +60,7 @@ class FleetTask(Task):  # type: ignore[misc]
     """Publishing raises ``BrokerUnavailable`` within about two seconds instead of the transport's own error."""
 
     abstract = True
+    Request = "worker.request:Request"
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the task here and now, as a worker does.

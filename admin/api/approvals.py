@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from admin.access import Operator, Viewer
 from admin.acting import acting
-from admin.api.meant import version_meant
 from admin.api.shapes import PROBLEMS, AnyLine, Body, LineOfVersion, Reason, VersionName
 from admin.errors import not_found
 from db import approvals, lines, version_summaries
@@ -59,7 +58,7 @@ def list_approvals(_: Viewer, line: AnyLine = None) -> Approvals:
 def approve(version: VersionName, caller: Operator, line: LineOfVersion = None) -> Said:
     """Carry the newest decision about the version out. 400 where nothing waits, or what it rests on is not so now."""
     with acting(caller, "approve", version, line=line) as session:
-        name = version_meant(session, version, line)
+        name = lines.full_name(session, version, line)
         if version_summaries.summary(session, name) is None:
             raise not_found(f"version {name}", "GET /api/admin/approvals lists those that wait")
         found = approvals.approve(session, name, caller.actor)
@@ -70,7 +69,7 @@ def approve(version: VersionName, caller: Operator, line: LineOfVersion = None) 
 def refuse(version: VersionName, body: Why, caller: Operator, line: LineOfVersion = None) -> Said:
     """Say no: the version is rejected."""
     with acting(caller, "refuse", version, line=line, reason=body.reason) as session:
-        name = version_meant(session, version, line)
+        name = lines.full_name(session, version, line)
         if version_summaries.summary(session, name) is None:
             raise not_found(f"version {name}", "GET /api/admin/approvals lists those that wait")
         found = approvals.refuse(session, name, body.reason, caller.actor)

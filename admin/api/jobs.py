@@ -91,7 +91,8 @@ def requeue(job_id: RowId, caller: Operator) -> Changed:
             raise Refused(
                 409, f"job {job_id} is {before.state}", "only a failed, dead or cancelled job can be queued again"
             )
-    return _changed(before, ring.ring_or_later())
+        now = _known(job_id, session)
+    return _changed(before, now, ring.ring_or_later())
 
 
 @router.post("/{job_id}/cancel")
@@ -103,7 +104,8 @@ def cancel(job_id: RowId, caller: Operator) -> Changed:
     with acting(caller, "cancel job", job_id) as session:
         before = _known(job_id, session)
         jobs.cancel(job_id, session)
-    return _changed(before)
+        now = _known(job_id, session)
+    return _changed(before, now)
 
 
 def _known(job_id: int, session: Session | None = None) -> Summary:
@@ -113,6 +115,5 @@ def _known(job_id: int, session: Session | None = None) -> Summary:
     return found
 
 
-def _changed(before: Summary, remark: str = "") -> Changed:
-    now = _known(before.job_id).state
-    return Changed(job_id=before.job_id, before=State(before.state), state=State(now), remark=remark)
+def _changed(before: Summary, now: Summary, remark: str = "") -> Changed:
+    return Changed(job_id=before.job_id, before=State(before.state), state=State(now.state), remark=remark)

@@ -9,7 +9,6 @@ from pydantic import BaseModel, Field
 
 from admin.access import Operator, Viewer
 from admin.acting import acting
-from admin.api.meant import version_meant
 from admin.api.shapes import PROBLEMS, AnyLine, Body, LineName, LineOfVersion, LinePath, Reason, VersionWord
 from db import controls, deployments, lines, release_history, rollbacks, versions
 from db.released import by_line
@@ -154,7 +153,7 @@ def deploy(body: Deploy, caller: Operator, line: LineOfVersion = None) -> Deploy
     with acting(caller, "deploy", body.modelVersion, **detail) as session:
         found = deployments.deploy(
             session,
-            version_meant(session, body.modelVersion, line),
+            lines.full_name(session, body.modelVersion, line),
             body.reason,
             caller.actor,
             strategy=how,

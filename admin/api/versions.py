@@ -9,7 +9,6 @@ from pydantic import BaseModel
 
 from admin.access import Operator, Viewer
 from admin.acting import acting
-from admin.api.meant import version_meant
 from admin.api.shapes import (
     PROBLEMS,
     AnyLine,
@@ -87,7 +86,7 @@ def list_versions(
 def show_version(version: VersionName, _: Viewer, line: LineOfVersion = None) -> Version:
     """One version with its checkpoints, their evaluations, and what was decided about it."""
     with transaction() as session:
-        name = version_meant(session, version, line)
+        name = lines.full_name(session, version, line)
         found = version_summaries.summary(session, name)
         if found is None:
             raise _unknown(name)
@@ -103,7 +102,7 @@ def show_version(version: VersionName, _: Viewer, line: LineOfVersion = None) ->
 def reject(version: VersionName, body: Why, caller: Operator, line: LineOfVersion = None) -> Rejected:
     """Give a candidate up: nothing waits for it, and it is never released. 400 for a version that was released."""
     with acting(caller, "reject", version, line=line, reason=body.reason) as session:
-        name = version_meant(session, version, line)
+        name = lines.full_name(session, version, line)
         if version_summaries.summary(session, name) is None:
             raise _unknown(name)
         found = rejecting.reject(session, name, body.reason, caller.actor)
@@ -118,7 +117,7 @@ def list_evaluations(
 ) -> Evaluations:
     """Each checkpoint of the version on each set of scenarios: counts, 80 % intervals, and both by scenario type."""
     with transaction() as session:
-        name = version_meant(session, version, line)
+        name = lines.full_name(session, version, line)
         if version_summaries.summary(session, name) is None:
             raise _unknown(name)
         found = evaluation_counts.of_version(session, versions.named(session, name)[0])

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
@@ -20,21 +19,28 @@ from admin.pages.lookup import InPath, sought
 from admin.pages.rendering import page
 from db import lines, run_views, runs
 from db.session import transaction
-from rl.errors import BrokerUnavailable
 from rl.report import Count
 from tasks import ring
 
 router = APIRouter()
-log = logging.getLogger(__name__)
-SHOWN = 30
+PAGE = 30
 
 
 @router.get("/runs")
-def listing(request: Request, caller: Viewer) -> Response:
-    """The newest runs, the newest first."""
+def listing(
+    request: Request, caller: Viewer, before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None
+) -> Response:
+    """The newest runs first, 30 on a page."""
     with transaction() as session:
-        found = run_views.listing(session, SHOWN)
-    return page(request, "runs.html", caller, runs=found)
+        found = run_views.listing(session, PAGE + 1, before)
+    return page(
+        request,
+        "runs.html",
+        caller,
+        runs=found[:PAGE],
+        newest="/runs" if before else "",
+        older=f"/runs?before={found[PAGE - 1]['id']}" if len(found) > PAGE else "",
+    )
 
 
 @router.get("/runs/{name}")
@@ -93,8 +99,5 @@ def finish(_: Fields, caller: Operator, name: InPath) -> Response:
 def _change(name: str, caller: Caller, action: str, change: Callable[..., str]) -> Response:
     with acting(caller, action, name) as session:
         line = change(session, name)
-    try:
-        ring.advance(line)
-    except BrokerUnavailable as error:
-        log.warning("%s: what follows is rung once the broker answers", error)
+    ring.advance_or_later(line)
     return back(f"/runs/{name}")

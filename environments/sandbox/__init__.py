@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from environments.sandbox.records import Level, Limits, Ran
-from environments.sandbox.running import level, run, run_each
+from environments.sandbox.running import level, level_name, run, run_each
 
-__all__ = ["Level", "Limits", "Ran", "level", "run", "run_each"]
+__all__ = ["Level", "Limits", "Ran", "level", "level_name", "run", "run_each"]

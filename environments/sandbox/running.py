@@ -10,7 +10,7 @@ from environments.sandbox.commands import Site
 from environments.sandbox.folder import restore, snapshot
 from environments.sandbox.launch import Launch
 from environments.sandbox.records import Level, Limits, Ran
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, SandboxUnavailable
 
 DEFAULT = Limits()
 
@@ -22,6 +22,14 @@ def level() -> Level:
         SandboxUnavailable: less than ``RLFLEET_SANDBOX`` asks for; says why.
     """
     return probe.site().level
+
+
+def level_name() -> str | None:
+    """``level`` as results name it; None where nothing would be run at all."""
+    try:
+        return level().value
+    except SandboxUnavailable:
+        return None
 
 
 def run(program: str, stdin: str = "", *, limits: Limits = DEFAULT, folder: Path | None = None) -> Ran:

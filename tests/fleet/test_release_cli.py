@@ -17,7 +17,7 @@ from rl.errors import InvalidInput
 from tests.conftest_database import *  # noqa: F403
 from tests.conftest_database import empty
 from tests.db.judged import GATE, V0, V1, V2, candidate, decide, line_with, live, to_decide
-from tests.db.trained import add_version
+from tests.db.trained import add_line, add_version
 
 
 @pytest.fixture
@@ -57,6 +57,31 @@ def test_a_version_is_deployed_and_the_same_again_changes_nothing(fleet: CliRunn
     assert said(fleet, *words) == f"{expected}, as before; `rlfleet releases` says how it does"
     found = told(fleet, *words)
     assert (found["version"], found["stage"], found["share"], found["changed"]) == (V1, "canary", 4, False)
+
+
+def test_a_version_of_another_line_than_was_said_is_refused(
+    fleet: CliRunner, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with transaction() as session:
+        theirs = add_version(session, add_line(session, "shop"), state="ready").name
+    both = f"line = 'main': {theirs} is a version of line shop: name that line, or another version"
+    for words in (
+        ("deploy", theirs, "--line", "main", "--unevaluated"),
+        ("approve", theirs, "--line", "main"),
+        ("reject", theirs, "--line", "main"),
+        ("rollback", "--to", theirs),
+        ("pin", theirs),
+    ):
+        assert refused(fleet, *words, "--reason", "x") == both
+    assert "'mian': no such line" in refused(fleet, "deploy", theirs, "--line", "mian", "--reason", "x")
+    assert live() == [("stable", V0, 100)]
+    assert told(fleet, "deploy", theirs, "--line", "shop", "--unevaluated", "--reason", "x")["line"] == "shop"
+    assert told(fleet, "deploy", theirs, "--unevaluated", "--reason", "x")["changed"] is False
+    assert told(fleet, "pin", theirs, "--line", "shop", "--reason", "x")["pinned"] == theirs
+    monkeypatch.setattr(sys, "argv", ["rlfleet", "deploy", theirs, "--line", "main", "--reason", "x"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, capsys.readouterr().err) == (2, f"rlfleet: {both}\n")
 
 
 def test_a_deployment_at_once(fleet: CliRunner) -> None:
@@ -246,5 +271,5 @@ def test_what_is_asked_for_in_the_shell_is_in_the_audit(fleet: CliRunner) -> Non
         ("ann@shell", "deploy", "v1.0.9", "refused"),
         ("ann@shell", "kill", "main", "done"),
     ]
-    assert found[0].detail == {"line": "main", "reason": "we want it"}
+    assert found[0].detail == {"reason": "we want it"}
     assert "v1.0.9" in found[2].detail["error"]

@@ -96,6 +96,9 @@ def test_without_options_it_is_what_the_line_evaluates_on(shell: CliRunner, vers
         bare = add_version(session, add_line(session, "bare", validation=None), state="candidate").name
     refused = shell.invoke(cli.app, ["evaluate", bare])
     assert "line bare has neither [validation] nor [held_out]: give --environment" in str(refused.exception)
+    for command in ("evaluate", "versions"):
+        other = shell.invoke(cli.app, [command, bare, "--line", "main"]).exception
+        assert f"{bare} is a version of line bare: name that line" in str(other)
     for words in (["--scenarios", "3"], ["--split", "train"], ["--environment", "nope"]):
         assert isinstance(shell.invoke(cli.app, ["evaluate", bare, *words]).exception, InvalidInput)
 

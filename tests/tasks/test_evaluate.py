@@ -12,13 +12,17 @@ from redis import Redis
 
 import environments
 import environments.agent
+import environments.sandbox
+import environments.settings
 from db.jobs import Claim
+from db.session import transaction
 from environments.play import STALL_SECONDS
 from rl.config import TaskSet
 from rl.errors import EngineUnavailable
 from rl.records import ScenarioRef
 from tasks.carry import Lease
 from tasks.evaluate import _play, _verdict
+from tests.db import trained
 from tests.gateway.doubles import served
 from tests.tasks.recipes import World, evaluate
 from tests.tasks.rollout_double import Player, refusal, walks
@@ -90,3 +94,29 @@ def test_a_conversation_that_the_engine_always_fails_is_a_missing_verdict(monkey
     assert [one["right"] for one in verdicts] == [True, True, True, None]
     assert "engine: " in verdicts[3]["reason"]
     assert "answers 500: no memory, and answers another conversation" in verdicts[3]["reason"]
+
+
+def test_verdicts_on_programs_are_stored_with_what_held_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_SANDBOX", "rlimits")
+    environments.settings.settings.cache_clear()
+    engine = Player()
+    engine.model = lambda _: "print(input())"
+
+    async def serve(*_: object) -> str:
+        return url
+
+    monkeypatch.setattr("tasks.engine.serve_version", serve)
+    programs = TaskSet(environment="ded-small", split="held_out", count=3)
+    with transaction() as session:
+        line = trained.add_line(session)
+        version = trained.add_version(session, line).name
+    about = {"kind": "evaluate", "inputs": {"version": version}, "config": programs.model_dump(mode="json")}
+    wanted = asked(line.id, **about, queue="gpu")
+    try:
+        with served(engine.app()) as url:
+            answer = app.tasks["rlfleet.evaluate"].apply((wanted,))
+        assert answer.successful(), answer.result
+        found = job(wanted).result
+        assert (found["n"], found["sandbox_level"]) == (3, environments.sandbox.level().value)
+    finally:
+        environments.settings.settings.cache_clear()

@@ -19,8 +19,10 @@ import environments
 from db import lines, runs, windows
 from db.jobs import Claim
 from db.session import transaction
+from environments import sandbox
 from environments.contract import Environment
 from environments.play import Outcome
+from environments.settings import settings as environment_settings
 from rl.config import Rollout
 from rl.errors import Drained, EngineUnavailable, Fenced, TransientError
 from tasks import rollout
@@ -72,8 +74,21 @@ def test_a_round_without_shards_is_one_job_with_the_inputs_that_it_always_had(ma
     kept = one("select agent_id, reward, source, details from rlfleet.trajectories limit 1")
     assert tuple(kept)[:3] == (round_.world.names[0], 1.0, "run:babyai-goto")
     assert kept.details["success"] is True
+    assert "sandbox_level" not in kept.details
     tokens = rows("select count(*) from rlfleet.calls where token_ids is not null and logprobs is not null")[0][0]
     assert tokens == len(round_.engine.asked) == rows("select count(*) from rlfleet.turns")[0][0]
+
+
+def test_episodes_whose_replies_are_run_say_what_held_them(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_SANDBOX", "rlimits")
+    environment_settings.cache_clear()
+    try:
+        round_ = make(lambda _: "print(input())", environment="ded-small", scenarios=1)
+        round_.play(*round_.jobs)
+        kept = rows("select details ->> 'sandbox_level' from rlfleet.trajectories")
+        assert [row[0] for row in kept] == [sandbox.level().value] * 2
+    finally:
+        environment_settings.cache_clear()
 
 
 def test_shards_are_jobs_of_their_own_and_the_last_one_moves_the_round_on(make: Make) -> None:
