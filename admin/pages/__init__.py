@@ -1,6 +1,7 @@
 """The pages, one file each; ``PAGES`` is all of them, in the order of the menu."""
 
 from admin.pages import (
+    controls,
     environments,
     jobs,
     overview,
@@ -21,6 +22,7 @@ PAGES = (
     trajectories.router,
     versions.router,
     releases.router,
+    controls.router,
     runs.router,
     environments.router,
 )

@@ -14,6 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from admin.access import Caller
 from admin.errors import refused_of
 from admin.pages.formats import FILTERS
+from admin.pages.tables import stacked
 
 MENU = (
     ("/", "Overview"),
@@ -34,7 +35,7 @@ _environment = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_environment.filters.update(FILTERS)
+_environment.filters.update(FILTERS, stacked=stacked)
 templates = Jinja2Templates(env=_environment)
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 FLAGS = (
     "--headless",
@@ -29,6 +29,9 @@ SERIOUS = ("serious", "critical")
 Theme = Literal["light", "dark"]
 WIDTHS = (1280, 390)
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+
+
+expect.set_options(timeout=60_000)  # milliseconds; a busy machine takes longer than the library waits
 
 
 @contextmanager

@@ -41,6 +41,8 @@ def paths(told: story.Story) -> dict[str, str]:
         "version": f"/versions/{told.version}",
         "releases": "/releases",
         "rollback": "/releases/rollback?line=main",
+        "pin": "/releases/pin?line=main",
+        "kill": "/releases/kill?line=main",
         "environments": "/environments",
     }
 

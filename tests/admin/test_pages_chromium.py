@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from playwright.sync_api import expect
 
 from db.session import transaction
 from tests.admin.browser import WIDTHS, Tab, chromium, tab
@@ -62,16 +63,16 @@ def test_from_the_overview_to_a_rollback(reader: Tab) -> None:
     page.get_by_label("Window").select_option(HOUR)
     page.get_by_role("button", name="Show").click()
     page.get_by_role("link", name="a1", exact=True).click()
-    assert page.locator(".tok.trained").first.is_visible()
-    assert page.get_by_text("Trained on by").is_visible()
+    expect(page.locator(".tok.trained").first).to_be_visible()
+    expect(page.get_by_text("Trained on by")).to_be_visible()
     page.get_by_label("Facts").get_by_role("link", name=V1).click()
-    assert page.get_by_role("heading", name=V1).is_visible()
+    expect(page.get_by_role("heading", name=V1)).to_be_visible()
     page.get_by_role("link", name="Releases", exact=True).click()
     page.get_by_role("link", name="Roll back").click()
     page.get_by_label("Why").fill("it stalls")
     page.get_by_role("button", name="Roll back").click()
     page.wait_for_url("**/releases?line=main")
-    assert page.get_by_text(f"{V0}, stable 40 %").is_visible()
+    expect(page.get_by_text(f"{V0}, stable 40 %")).to_be_visible()
     with transaction() as session:
         assert stable_of(session) == (V0, 40)
     assert version_state(V1) == "rejected"
