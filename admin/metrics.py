@@ -88,7 +88,7 @@ GAUGES: Final = (
     Gauge("rlfleet_windows", "Windows by state.", "windows", "windows", ("line", "state")),
     Gauge(
         "rlfleet_release_share_ratio",
-        "Share of the line's agents that a live release gets.",
+        "Share of the line's agents that a live release or a pinned version gets.",
         "shares",
         "share",
         ("line", "stage", "version"),
@@ -103,7 +103,7 @@ GAUGES: Final = (
     ),
     Gauge(
         "rlfleet_version_calls_last_hour",
-        "Calls that the version answered in the last hour.",
+        "Calls of agents that the version answered in the last hour.",
         "traffic",
         "calls",
         LINE_VERSION,
@@ -239,7 +239,6 @@ def _derived(rows: Mapping[str, list[Row]]) -> dict[str, list[Row]]:
     return {
         "idle": [{"seconds": max(0.0, min(oldest, float(since)))}],
         "capacity": [{"queue": queue, "tasks": served.get(queue, 0)} for queue in sorted({*QUEUES, *served})],
-        "canaries": [row for row in rows["shares"] if row["stage"] == "canary"],
         "pauses": _ones(rows["pauses"]),
         "revision": _ones(rows["revision"]),
         "build": [{"version": _release(), "one": 1}],

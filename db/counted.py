@@ -21,6 +21,7 @@ DELIVERIES: Final = """
       from rlfleet.deliveries d left join rlfleet.jobs j on j.id = d.job_id
      where d.id > :after and d.id <= :until group by 1, 2
 """
+# A job that is put aside has ended before, as failed or dead.
 # A lease is lost to the reaper, or to a claim that came before it. Its job is recovered by the next claim, unless
 # a person requeued it, which keeps the reason.
 JOB_EVENTS: Final = """
@@ -41,6 +42,7 @@ JOB_EVENTS: Final = """
     union all
     select 'jobs_' || to_state, kind, count(*) from changed
      where from_state is distinct from to_state and to_state in ('succeeded', 'failed', 'dead', 'cancelled')
+       and (to_state <> 'cancelled' or from_state in ('queued', 'running'))
      group by to_state, kind
     union all
     select 'recoveries', kind, count(*) from recovered group by kind
@@ -49,6 +51,13 @@ JOB_EVENTS: Final = """
 """
 SOURCES: Final = {"deliveries": DELIVERIES, "job_events": JOB_EVENTS}
 LAST = 2**63 - 1
+SUCCEEDED: Final = """
+    select (select coalesce(sum(value), 0) from rlfleet.totals where counter = 'jobs_succeeded')::bigint
+         + (select count(*) from rlfleet.job_events
+             where id > coalesce((select up_to from rlfleet.counted where source = 'job_events'), 0)
+               and to_state = 'succeeded' and from_state is distinct from to_state)
+"""
+"""How many jobs have succeeded, which is where a job stays: they are not counted one by one."""
 
 KNOWN = text("select source, up_to from rlfleet.counted")
 TOTALS = text("select counter, kind, value from rlfleet.totals")

@@ -9,9 +9,11 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from db.counted import SUCCEEDED
 from db.job_states import State
 from db.jobs import Claim
 from db.session import transaction, within
+from db.tables.jobs import UNFINISHED
 from db.waits import BLOCKERS, IN_VAIN
 from rl.records import utc
 
@@ -146,10 +148,17 @@ def carried_over(job_id: int) -> dict[str, Any]:
     return {"resume": row[0], "adjust": row[1], "devices": int(row[2]), "interruptions": int(row[3])}
 
 
+COUNTS = text(f"""
+    select state, count(*) from rlfleet.jobs where {UNFINISHED} group by state
+    union all
+    select 'succeeded', ({SUCCEEDED})
+""")  # noqa: S608 (of constants)
+
+
 def counts() -> dict[str, int]:
     """Jobs by state; a state with none is 0."""
     with transaction() as session:
-        rows = session.execute(text("select state, count(*) from rlfleet.jobs group by state")).all()
+        rows = session.execute(COUNTS).all()
     return {state.value: 0 for state in State} | {str(row[0]): int(row[1]) for row in rows}
 
 

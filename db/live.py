@@ -56,13 +56,15 @@ SPANS = """
        and c.decision_id = :decision_id and c.id <= :release_id
 """
 # Rounds of a run name their version themselves: no share has chosen it.
-LIVE = "(one.agent_id is null or not starts_with(one.agent_id, 'rollout-run/'))"
+OF_AGENTS = "({0} is null or not starts_with({0}, 'rollout-run/'))"
+LIVE = OF_AGENTS.format("one.agent_id")
 
 # Slots of a stretch in which nothing was refused are one: what `stretches` makes of them is the same.
 ATTEMPTS = text(f"""
     with spans as ({SPANS}), worst as (
         select m.unit from rlfleet.call_failures m join spans p on m.at >= p.since and m.at < p.until
          where m.line = :line and m.model = :canary and m.at >= :began and m.asked and {IS_CHOSEN}
+           and {OF_AGENTS.format("m.unit")}
          group by m.unit order by count(*) desc, m.unit limit 1
     ), made as (
         select one.created_at as moment, one.model, 0 as failed, 0 as refused,
@@ -71,6 +73,7 @@ ATTEMPTS = text(f"""
         union all
         select one.at, one.model, one.asked::int, (not one.asked)::int, one.unit from rlfleet.call_failures one
          where one.line = :line and one.model in (:canary, :stable) and one.at >= :began
+           and {OF_AGENTS.format("one.unit")}
     ), slots as (
         select p.stage, p.here, m.model = :canary as is_canary,
                floor(extract(epoch from m.moment) / :seconds) as slot,

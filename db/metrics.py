@@ -7,38 +7,47 @@ whole costs. What lies in the last hour or day is bounded by the windows that en
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from sqlalchemy import Executable, Result, text
 
-from db import counted
-from db.ready import READY
+from db import counted, live, released
+from db.ready import LEFT, READY
 from db.session import transaction
+from db.tables.jobs import HELD_TO_THE_END, UNFINISHED
 from db.workers import PRESENT_SECONDS
+from rl.protocol import TASK_QUEUES
 
 SCRAPE_SECONDS = 8.0
 """The longest that Postgres works on all statements of a scrape together."""
 
-JOBS: Final = (
-    "select kind, queue, state, count(*) as jobs from rlfleet.jobs group by kind, queue, state order by 1, 2, 3"
-)
+# Those that succeeded are counted by the counters.
+JOBS: Final = f"""
+    select kind, queue, state, count(*) as jobs from rlfleet.jobs where {UNFINISHED}
+     group by kind, queue, state order by 1, 2, 3
+"""  # noqa: S608 (of a constant)
 DUE: Final = f"""
     with ready as ({READY})
     select queue, kind, count(*) as jobs, extract(epoch from now() - min(due_at)) as oldest_seconds
       from ready group by queue, kind order by 1, 2
 """  # noqa: S608 (of a constant)
-# Queue gpu was busy until a job of it ended, was handed back or taken back, and as long as its holder was heard of.
-BUSY: Final = """
-    select extract(epoch from now() - greatest(
-               max(finished_at),
-               max(case when state <> 'running' then null when lease_until < now() then heartbeat_at else now() end),
-               max(case when state in ('queued', 'running') and fence > 0 then (
-                   select e.at from rlfleet.job_events e where e.job_id = j.id and e.from_state = 'running'
-                    order by e.id desc limit 1) end))) as seconds_ago
-      from rlfleet.jobs j where queue = 'gpu'
-"""
+# Queue gpu was busy until a job of it that ran ended, was handed back or taken back, and as long as its holder was
+# heard of. A job that was cancelled may have left its holder long before.
+BUSY: Final = f"""
+    with ended as (
+        select max(finished_at) as at from rlfleet.jobs where queue = 'gpu' and {HELD_TO_THE_END}
+    ), held as (
+        select case when j.state <> 'running' then {LEFT.format("j")}
+                    when j.lease_until < now() then j.heartbeat_at else now() end as at
+          from rlfleet.jobs j
+         where j.queue = 'gpu' and j.fence > 0
+           and (j.state in ('queued', 'running')
+                or (j.state = 'cancelled' and j.finished_at > (select coalesce(at, '-infinity') from ended)))
+    )
+    select extract(epoch from now() - greatest((select at from ended), (select max(at) from held))) as seconds_ago
+"""  # noqa: S608 (of constants)
 RUNNING: Final = """
     select kind, queue, count(*) as jobs,
            coalesce(extract(epoch from now() - min(heartbeat_at)), 0) as lag_seconds,
@@ -59,14 +68,15 @@ WINDOWS: Final = """
     select l.name as line, w.state, count(*) as windows
       from rlfleet.windows w join rlfleet.lines l on l.id = w.line_id group by 1, 2 order by 1, 2
 """
-SHARES: Final = """
-    select l.name as line, r.stage, v.name as version, r.share,
+CANARIES: Final = """
+    select l.name as line, v.name as version,
            extract(epoch from now() - coalesce(r.looked_at, r.created_at)) as unwatched_seconds
       from rlfleet.releases r join rlfleet.lines l on l.id = r.line_id join rlfleet.versions v on v.id = r.version_id
-     where r.ended_at is null order by 1, 2
+     where r.ended_at is null and r.stage = 'canary' order by 1
 """
-# A version whose release ended lately may still answer trajectories that began with it.
-TRAFFIC: Final = """
+# A version whose release ended lately may still answer trajectories that began with it. Rounds of a run, which name
+# their version themselves, would hide how it does for agents.
+TRAFFIC: Final = f"""
     with named as (
         select distinct l.name as line, v.name as version
           from rlfleet.releases r join rlfleet.lines l on l.id = r.line_id
@@ -74,13 +84,14 @@ TRAFFIC: Final = """
          where r.ended_at is null or r.ended_at > now() - interval '1 hour'
     )
     select n.line, n.version,
-           (select count(*) from rlfleet.calls c
-             where c.model = n.version and c.at > now() - interval '1 day'
-               and c.created_at > now() - interval '1 hour') as calls,
+           (select count(*) from rlfleet.calls one
+             where one.model = n.version and one.at > now() - interval '1 day'
+               and one.created_at > now() - interval '1 hour' and {live.LIVE}) as calls,
            (select count(*) from rlfleet.call_failures f
-             where f.line = n.line and f.model = n.version and f.at > now() - interval '1 hour') as failures
+             where f.line = n.line and f.model = n.version and f.at > now() - interval '1 hour'
+               and {live.OF_AGENTS.format("f.unit")}) as failures
       from named n order by 1, 2
-"""
+"""  # noqa: S608 (of a constant)
 TRAININGS: Final = """
     select l.name as line, v.name as version, (c.metrics ->> 'tokens_per_second')::float8 as tokens_per_second
       from rlfleet.lines l, lateral (
@@ -137,7 +148,7 @@ QUERIES: Final[Mapping[str, str]] = {
     "capacity": CAPACITY,
     "engines": ENGINES,
     "windows": WINDOWS,
-    "shares": SHARES,
+    "canaries": CANARIES,
     "traffic": TRAFFIC,
     "trainings": TRAININGS,
     "rewards": REWARDS,
@@ -155,7 +166,7 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The rows of each of ``QUERIES``, and the counters by (name, kind of job)."""
+    """The rows of each of ``QUERIES`` and of ``shares``, and the counters by (name, kind of job)."""
 
     rows: Mapping[str, list[Row]]
     counters: Mapping[tuple[str, str], float]
@@ -179,4 +190,29 @@ def snapshot(patience: float = SCRAPE_SECONDS) -> Snapshot:
         rows: dict[str, list[Row]] = {
             name: [dict(row) for row in read(text(query)).mappings()] for name, query in QUERIES.items()
         }
-        return Snapshot(rows, counted.counters(read))
+        rows["shares"] = _shares(released.lines_of(read(released.LIVE)).values())
+        counters = counted.counters(read)
+        rows["jobs"] += _succeeded(counters)
+        return Snapshot(rows, counters)
+
+
+def _shares(lines: Iterable[released.LineReleases]) -> list[Row]:
+    """What each live release gets, and a pinned version that has none."""
+    found: list[Row] = []
+    for line in lines:
+        got = {one.version: one for one in line.answering}
+        for one in line.releases:
+            part = got.pop(one.version, None)
+            row = {"line": line.line, "stage": one.stage, "version": one.version}
+            found.append(row | {"share": part.share if part else 0})
+        found += [{"line": line.line} | vars(one) for one in got.values() if one.stage == released.PINNED]
+    return found
+
+
+def _succeeded(counters: Mapping[tuple[str, str], float]) -> list[Row]:
+    """Jobs of a kind have one queue, and stay where they succeeded."""
+    return [
+        {"kind": kind, "queue": TASK_QUEUES.get(f"rlfleet.{kind}", ""), "state": "succeeded", "jobs": count}
+        for (name, kind), count in sorted(counters.items())
+        if name == "jobs_succeeded"
+    ]

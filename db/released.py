@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session, aliased
@@ -38,6 +40,19 @@ class NamedVersion:
     uri: str
 
 
+WHOLE = 100
+PINNED = "pinned"
+
+
+@dataclass(frozen=True)
+class Answering:
+    """``share`` per cent of a line's agents get ``version``, as ``stage`` says; in ``killed`` and ``base`` none is."""
+
+    stage: str
+    version: str
+    share: int
+
+
 @dataclass(frozen=True)
 class LineReleases:
     """A line with its live releases, the canary first. ``base_model`` is the model it grows from.
@@ -50,6 +65,27 @@ class LineReleases:
     releases: tuple[LiveRelease, ...]
     killed: bool = False
     pinned: NamedVersion | None = None
+
+    @property
+    def answering(self) -> tuple[Answering, ...]:
+        """Who answers the line's agents, 100 per cent together.
+
+        An agent below the canary's share gets the canary, so that its agents come out of the stable version's.
+        """
+        if self.killed:
+            return (Answering("killed", "", WHOLE),)
+        if self.pinned is not None and self.pinned.state == "ready":
+            return (Answering(PINNED, self.pinned.name, WHOLE),)
+        by_stage = {one.stage: one for one in self.releases}
+        stable, canary = by_stage.get("stable"), by_stage.get("canary")
+        tried = canary.share if canary else 0
+        usual = max(0, stable.share - tried) if stable else 0
+        rest = WHOLE - usual - tried
+        return (
+            *([Answering("stable", stable.version, usual)] if stable else []),
+            *([Answering("canary", canary.version, tried)] if canary else []),
+            *([Answering("base", "", rest)] if rest else []),
+        )
 
 
 BASE_MODEL = Line.config["base_model"].as_string().label("base_model")
@@ -89,8 +125,13 @@ LIVE = (
 
 def by_line(session: Session) -> dict[str, LineReleases]:
     """Every line by name, those without a live release included."""
+    return lines_of(session.execute(LIVE))
+
+
+def lines_of(rows: Iterable[Row[Any]]) -> dict[str, LineReleases]:
+    """The lines of the rows of ``LIVE``, by name."""
     found: dict[str, LineReleases] = {}
-    for row in session.execute(LIVE):
+    for row in rows:
         releases = found[row.line].releases if row.line in found else ()
         if row.stage is not None:
             releases = (*releases, _live_release(row))

@@ -52,16 +52,18 @@ class Concern:
 
 
 def of_jobs(ended: Iterable[Summary], counts: Mapping[str, int]) -> Iterator[Concern]:
-    """Dead and failed jobs: the newest by name, the others by number."""
+    """Dead and failed jobs: the newest by name, the others by number and state."""
     shown = list(ended)[:SHOWN]
     for one in shown:
         tone: Tone = "bad" if one.state == "dead" else "warn"
         why = f": {one.error}" if one.error else ""
         remedy = "open it, mend the cause, and requeue it; or cancel it to put it aside"
         yield Concern(tone, f"job {one.job_id} ({one.kind}, line {one.line}) is {one.state}{why}", remedy, _job(one))
-    rest = counts["dead"] + counts["failed"] - len(shown)
-    if rest > 0:
-        yield Concern("warn", f"{rest} more jobs failed or are dead", "look at them in the list", "/jobs?state=dead")
+    for state in ("dead", "failed"):
+        rest = counts[state] - sum(one.state == state for one in shown)
+        if rest > 0:
+            words = f"{rest} more {state} job" + ("s" if rest > 1 else "")
+            yield Concern("warn", words, "look at them in the list", f"/jobs?state={state}")
 
 
 def of_pauses(paused: Iterable[Paused]) -> Iterator[Concern]:

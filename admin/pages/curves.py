@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from markupsafe import Markup
 
 from admin import figures
 from admin.pages.formats import number
+from db import clock
 
 DRAWN = (
     ("loss", "Loss"),
@@ -57,7 +58,7 @@ def moving(progress: Mapping[str, Any] | None, started_at: datetime | None, *, r
     if speed is None and eta and running:
         speed = (total - done) / eta
     if speed is None and started_at is not None and running:
-        passed = (datetime.now(UTC) - started_at).total_seconds()
+        passed = (clock.lately() - started_at).total_seconds()
         speed = done / passed if passed > 0 and done else None
     if eta is None and speed:
         eta = (total - done) / speed

@@ -9,6 +9,8 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from db import clock
+
 TONES = {
     "good": ("succeeded", "trained", "stable", "ready", "healthy", "released", "finished", "ok", "done", "approved"),
     "info": ("running", "canary", "scored", "collected", "candidate"),
@@ -44,14 +46,14 @@ def moment(at: datetime | str) -> str:
 
 
 def ago(at: datetime | str) -> str:
-    """``5 min ago``, or ``in 5 min``."""
-    seconds = (datetime.now(UTC) - moment_of(at)).total_seconds()
+    """``5 min ago``, or ``in 5 min``, by the database's clock, as the moments of its rows are."""
+    seconds = (clock.lately() - moment_of(at)).total_seconds()
     return f"{duration(seconds)} ago" if seconds >= 0 else f"in {duration(-seconds)}"
 
 
 def duration(seconds: float) -> str:
-    """``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``: at most two units."""
-    left = round(seconds)
+    """``45 s``, ``3 min 20 s``, ``2 h 5 min``, ``4 d 3 h``: at most two units, and nothing below ``0 s``."""
+    left = max(0, round(seconds))
     if left < UNITS[-1][0]:
         return f"{left} s"
     units = (*UNITS, (1, "s"))

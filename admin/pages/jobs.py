@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
@@ -17,7 +16,7 @@ from admin.logs import tail_of_child
 from admin.pages.curves import charts, moving
 from admin.pages.forms import Fields, back
 from admin.pages.rendering import page
-from db import job_pages, job_views, pauses, status
+from db import clock, job_pages, job_views, pauses, status
 from db.job_states import State
 from db.session import transaction
 from rl.protocol import JOB_KINDS
@@ -102,7 +101,7 @@ def _values(request: Request, job_id: int) -> dict[str, Any]:
         "job": found,
         "detail": detail,
         "seconds": None if is_queued else _seconds(detail.times),
-        "put_off": is_queued and detail.times.run_at > datetime.now(UTC),
+        "put_off": is_queued and detail.times.run_at > clock.lately(),
         "paused": next((one for one in pauses.paused() if one.kind == found.kind), None),
         "ended": found.state in ENDED,
         "may_requeue": found.state in IN_VAIN,
@@ -123,7 +122,7 @@ def _seconds(times: job_pages.Times) -> float | None:
     """How long the last attempt took, or has been taking."""
     if times.started_at is None:
         return None
-    return ((times.finished_at or datetime.now(UTC)) - times.started_at).total_seconds()
+    return ((times.finished_at or clock.lately()) - times.started_at).total_seconds()
 
 
 def _metrics(progress: dict[str, Any] | None) -> dict[str, float]:

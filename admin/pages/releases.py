@@ -29,6 +29,7 @@ from db.session import transaction
 router = APIRouter()
 STRATEGIES = ("gradual", "immediate", "test")
 WHOLE = 100
+NOBODYS = {"killed": "no version: all were taken away", "base": "the base model"}
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,8 @@ def listing(
 
 
 def shares_of(now: LineReleases) -> Shares:
-    """An agent below the canary's share gets the canary, so that its agents come out of the stable version's."""
-    by_stage = {one.stage: one for one in now.releases}
-    stable, canary = by_stage.get("stable"), by_stage.get("canary")
-    if now.killed:
-        parts = [("no version: all were taken away", WHOLE)]
-    elif now.pinned is not None and now.pinned.state == "ready":
-        parts = [(f"{now.pinned.name}, pinned", WHOLE)]
-    else:
-        tried = canary.share if canary else 0
-        usual = max(0, stable.share - tried) if stable else 0
-        parts = [(f"{stable.version}, stable", usual)] if stable else []
-        parts += [(f"{canary.version}, canary", tried)] if canary else []
-        rest = WHOLE - usual - tried
-        parts += [("the base model", rest)] if rest else []
+    """Who answers, in words and as a bar."""
+    parts = [(NOBODYS.get(one.stage) or f"{one.version}, {one.stage}", one.share) for one in now.answering]
     alt = ", ".join(f"{name} {share} %" for name, share in parts)
     bar = figures.stacked_bar([(name, float(share)) for name, share in parts], alt)
     return Shares(parts, bar, figures.legend(f"{name} {share} %" for name, share in parts))

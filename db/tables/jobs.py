@@ -12,6 +12,9 @@ from db.tables.base import Base, CreatedAt, Json, Key, Moment
 
 UNSENT = "state = 'queued' and last_sent_at is null"
 RUNG = "state = 'queued' and last_sent_at is not null"
+UNFINISHED = "state <> 'succeeded'"
+HELD_TO_THE_END = "state in ('succeeded', 'failed', 'dead')"
+"""Jobs whose ``finished_at`` is when their holder left them; cancelled ones may never have had one."""
 WINDOWS = "coalesce(inputs -> 'windows', inputs -> 'window')"
 """The windows that a job is about: a name, or an array of them. Either is found by ``@> to_jsonb(name)``."""
 
@@ -36,6 +39,11 @@ class Job(Base):
         Index("ix_jobs_ended", "kind", "finished_at", postgresql_where=text("state in ('failed', 'dead')")),
         Index("ix_jobs_unsent", "queue", "priority", "id", postgresql_where=text(UNSENT)),
         Index("ix_jobs_rung", "queue", "last_sent_at", postgresql_where=text(RUNG)),
+        Index("ix_jobs_unfinished", "state", "kind", "queue", postgresql_where=text(UNFINISHED)),
+        Index("ix_jobs_gpu_ended", "finished_at", postgresql_where=text(f"queue = 'gpu' and {HELD_TO_THE_END}")),
+        Index(
+            "ix_jobs_trained", "line_id", "finished_at", postgresql_where=text(f"kind = 'train' and {HELD_TO_THE_END}")
+        ),
         Index("ix_jobs_windows", text(f"({WINDOWS})"), postgresql_using="gin"),
         Index(
             "uq_jobs_training_serial",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from admin.pages import concerns
@@ -36,9 +37,19 @@ def test_only_workers_that_fell_silent_are_told_of() -> None:
 
 def test_the_newest_dead_jobs_have_names_and_the_others_a_number() -> None:
     found = list(concerns.of_jobs(map(dead, range(20, 0, -1)), {"dead": 20, "failed": 1}))
-    assert len(found) == concerns.SHOWN + 1
+    assert len(found) == concerns.SHOWN + 2
     assert (found[0].words, found[0].path) == ("job 20 (score, line main) is dead: no answer", "/jobs/20")
-    assert found[-1].words == "13 more jobs failed or are dead"
+    assert [(one.words, one.path) for one in found[-2:]] == [
+        ("12 more dead jobs", "/jobs?state=dead"),
+        ("1 more failed job", "/jobs?state=failed"),
+    ]
+
+
+def test_jobs_that_failed_lead_to_a_list_that_has_them() -> None:
+    failed = [dataclasses.replace(dead(number), state="failed") for number in range(12, 0, -1)]
+    found = list(concerns.of_jobs(failed, {"dead": 0, "failed": 12}))
+    assert len(found) == concerns.SHOWN + 1
+    assert (found[-1].words, found[-1].path) == ("4 more failed jobs", "/jobs?state=failed")
 
 
 def test_a_paused_kind_says_how_it_goes_on() -> None:

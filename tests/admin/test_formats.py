@@ -5,6 +5,8 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from admin.pages import formats
+from admin.pages.curves import moving
+from db import clock
 
 
 @pytest.mark.parametrize(
@@ -35,8 +37,32 @@ def test_moments_are_utc() -> None:
     at = datetime(2025, 1, 15, 12, 30, tzinfo=timezone(timedelta(hours=2)))
     assert formats.moment(at) == formats.moment("2025-01-15T10:30:00Z") == "2025-01-15 10:30 UTC"
     assert formats.iso(at) == "2025-01-15T10:30:00Z"
-    assert formats.ago(datetime.now(UTC) - timedelta(hours=3)) == "3 h ago"
-    assert formats.ago(datetime.now(UTC) + timedelta(minutes=5, seconds=1)) in ("in 5 min 1 s", "in 5 min")
+
+
+def test_ages_go_by_the_databases_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = datetime.now(UTC) + timedelta(hours=3)
+    asked: list[float] = []
+
+    def now(patience: float) -> datetime:
+        asked.append(patience)
+        return there
+
+    monkeypatch.setattr(clock, "now", now)
+    clock.forget()
+    try:
+        assert formats.ago(there - timedelta(hours=3)) == "3 h ago"
+        assert formats.ago(there + timedelta(hours=5, seconds=59)) == "in 5 h"
+        started = there - timedelta(seconds=1000)
+        found = moving({"done": 10, "total": 20}, started, running=True)
+        assert found is not None
+        assert found.eta_seconds == pytest.approx(1000, rel=0.1)
+        assert len(asked) == 1, "once for all that a page says"
+    finally:
+        clock.forget()
+
+
+def test_nothing_took_less_than_no_time() -> None:
+    assert formats.duration(-4000) == "0 s"
 
 
 def test_states_have_a_tone_and_unknown_ones_are_quiet() -> None:

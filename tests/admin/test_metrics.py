@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as families
-from sqlalchemy import text
 
 from admin import metrics
-from db import alerts, counted, jobs, partitions, pauses, prune, workers
+from db import alerts, counted, job_views, jobs, pauses, prune, workers
 from db import metrics as rows_of
 from db import settings as db_settings
+from db.job_states import State
+from db.jobs import Claim
 from db.session import transaction
 from rl.errors import DatabaseUnavailable
-from rl.release_plan import Plan
 from tests.admin.conftest import Client
-from tests.db import traffic
 from tests.tasks.rows import add_line, asked, claimed, rows
 
 Values = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -46,6 +44,11 @@ def lost(job_id: int) -> None:
     rows("update rlfleet.jobs set lease_until = now() - interval '1 s' where id = :id returning 1", id=job_id)
     assert jobs.reap() == [job_id]
     rows("update rlfleet.jobs set run_at = now() where id = :id returning 1", id=job_id)
+
+
+def finished(claim: Claim) -> None:
+    with transaction() as session:
+        jobs.finish(session, claim, lambda _: {})
 
 
 def test_a_token_is_needed_and_a_viewers_is_enough(client: Client, viewer: httpx.Client) -> None:
@@ -97,42 +100,25 @@ def test_queues_and_holders(viewer: httpx.Client) -> None:
     assert (value(found, "rlfleet_job_heartbeat_lag_seconds", queue="gpu", kind="train") or 0) < 60
 
 
-def test_the_gpu_was_not_idle_before_its_job_was_handed_back(viewer: httpx.Client) -> None:
-    job_id = asked(add_line(), kind="train", queue="gpu")
-    rows("update rlfleet.jobs set run_at = now() - interval '1 hour' where id = :id returning 1", id=job_id)
-    jobs.release(claimed(job_id), "the worker is going down")
-    assert (value(scrape(viewer), "rlfleet_gpu_idle_queued_seconds") or 0) < 60
-
-
-def busy_until(job_id: int, seconds: float) -> None:
-    """Everything that the job did so far was ``seconds`` ago."""
-    about = {"id": job_id, "ago": seconds}
-    rows(
-        "update rlfleet.job_events set at = now() - make_interval(secs => :ago) where job_id = :id returning 1", **about
-    )
-    rows(
-        "update rlfleet.jobs set heartbeat_at = now() - make_interval(secs => :ago), "
-        "finished_at = finished_at - make_interval(secs => :ago) where id = :id returning 1",
-        **about,
-    )
-
-
-@pytest.mark.parametrize("how", ["handed back", "failed and put off", "silent", "requeued"])
-def test_the_gpu_was_busy_with_another_job_until_lately(viewer: httpx.Client, how: str) -> None:
-    waits, other = (asked(add_line(name), kind="train", queue="gpu") for name in ("main", "other"))
-    rows("update rlfleet.jobs set run_at = now() - interval '1 hour' where id = :id returning 1", id=waits)
-    claim = claimed(other)
-    busy_until(other, 100)
-    if how == "silent":
-        rows("update rlfleet.jobs set lease_until = now() - interval '9 s' where id = :id returning 1", id=other)
-    elif how == "handed back":
-        jobs.release(claim, "the worker is going down", tomorrow=True)
-    else:
-        jobs.fail(claim, "Broken: a test", retry=how != "requeued")
-    if how == "requeued":
-        jobs.requeue(other)
-    busy_until(other, 100)
-    assert 100 <= (value(scrape(viewer), "rlfleet_gpu_idle_queued_seconds") or 0) < 160
+def test_a_job_that_is_put_aside_ended_once(viewer: httpx.Client) -> None:
+    line = add_line()
+    dead, queued, running, done = (asked(line, max_attempts=1) for _ in range(4))
+    jobs.fail(claimed(dead), "Broken: a test", retry=True)
+    jobs.cancel(dead)
+    jobs.cancel(queued)
+    claim = claimed(running)
+    jobs.cancel(running)
+    jobs.end_cancelled(claim)
+    finished(claimed(done))
+    for add_up in (False, True):
+        if add_up:
+            counted.add_up(settle_seconds=0)
+        found = scrape(viewer)
+        ended = {one: value(found, "rlfleet_jobs_ended_total", kind="score", outcome=one) for one in metrics.ENDED}
+        assert ended == {"succeeded": 1, "failed": 0, "dead": 1, "cancelled": 2}
+        there = {one: value(found, "rlfleet_jobs", kind="score", queue="score", state=one) for one in metrics.ENDED}
+        assert there == {"succeeded": 1, "failed": None, "dead": None, "cancelled": 3}
+        assert job_views.counts() == dict.fromkeys(State, 0) | {"succeeded": 1, "cancelled": 3}
 
 
 def test_a_line_trains_one_at_a_time(viewer: httpx.Client) -> None:
@@ -168,8 +154,7 @@ def test_counters_do_not_fall_when_their_rows_are_added_up_or_removed(viewer: ht
     rows("update rlfleet.job_events set at = at - interval '7 s' where reason = 'the lease ran out' returning 1")
     again = jobs.claim(job_id, "two", 60, "message 3")
     assert again
-    with transaction() as session:
-        jobs.finish(session, again, lambda _: {})
+    finished(again)
     expected: Mapping[tuple[str, str], float] = {
         ("rlfleet_messages_total", "claimed"): 2,
         ("rlfleet_messages_total", "skipped"): 1,
@@ -217,66 +202,6 @@ def test_a_claim_that_takes_a_lost_job_over_is_a_lost_lease(viewer: httpx.Client
     found = scrape(viewer)
     assert value(found, "rlfleet_leases_lost_total", kind="score") == 1
     assert value(found, "rlfleet_job_recovery_seconds_count", kind="score") == 0
-
-
-def test_releases_and_their_traffic(viewer: httpx.Client) -> None:
-    partitions.ensure([datetime.now(UTC) - timedelta(hours=1)])
-    with transaction() as session:
-        line, stable, canary = traffic.start(session, Plan(), hours=0.5)
-        moment = traffic.hours_ago(session, 0.25)
-        for number in range(3):
-            traffic.call(session, f"t{number}", canary.name, moment)
-        traffic.fail(session, canary.name, moment)
-        share = session.scalar(text("select share from rlfleet.releases where stage = 'canary' and ended_at is null"))
-    found = scrape(viewer)
-    about = {"line": line.name, "version": canary.name}
-    assert value(found, "rlfleet_release_share_ratio", stage="stable", line=line.name, version=stable.name) is not None
-    shown = value(found, "rlfleet_release_share_ratio", stage="canary", **about)
-    assert shown == pytest.approx(float(share or 0) / 100)
-    assert value(found, "rlfleet_version_calls_last_hour", **about) == 3
-    assert value(found, "rlfleet_version_call_failures_last_hour", **about) == 1
-    assert 1800 <= (value(found, "rlfleet_canary_unwatched_seconds", **about) or 0) < 1900
-    assert value(found, "rlfleet_canary_unwatched_seconds", line=line.name, version=stable.name) is None
-
-
-def test_rewards_of_the_last_hour_by_version(viewer: httpx.Client) -> None:
-    from db.tables import Checkpoint
-    from tests.conftest_database import add_version
-    from tests.tasks.rows import add_scored
-
-    with transaction() as session:
-        from tests.conftest_database import add_line as line_of
-
-        line = line_of(session)
-        version = add_version(session, line)
-        session.execute(
-            Checkpoint.__table__.update().values(metrics={"tokens_per_second": 1234.5})  # type: ignore[attr-defined]
-        )
-        line_id, name = line.id, version.name
-    hour = (datetime.now(UTC) - timedelta(hours=2)).replace(minute=0, second=0, microsecond=0)
-    add_scored(line_id, f"{hour:%Y-%m-%dT%H:00}", 0.0, 1.0, 1.0)
-    rows("update rlfleet.windows set ends_at = starts_at + interval '1 hour' returning 1")
-    with transaction() as session:
-        at = session.scalar(text("select at from rlfleet.trajectories limit 1"))
-        for place in (1, 2):
-            traffic.call(session, f"{line_id}/{hour:%Y-%m-%dT%H:00}/{place}", name, at)
-    found = scrape(viewer)
-    assert value(found, "rlfleet_reward_mean_last_hour", line="main", version=name) == 1
-    assert value(found, "rlfleet_rewarded_trajectories_last_hour", line="main", version=name) == 2
-    assert value(found, "rlfleet_reward_mean_last_hour", line="main", version="") == 0
-    assert value(found, "rlfleet_trajectories_last_day", line="main") == 3
-    assert value(found, "rlfleet_training_tokens_per_second", line="main", version=name) == 1234.5
-    assert value(found, "rlfleet_windows", line="main", state="scored") == 1
-    rows(
-        """update rlfleet.trajectories set details = details || '{"reward": null}', reward = 0
-            where trajectory_id = :id or trajectory_id = :unnamed returning 1""",
-        id=f"{line_id}/{hour:%Y-%m-%dT%H:00}/1",
-        unnamed=f"{line_id}/{hour:%Y-%m-%dT%H:00}/0",
-    )
-    found = scrape(viewer)
-    assert value(found, "rlfleet_reward_mean_last_hour", line="main", version=name) == 1, "no reward is not 0"
-    assert value(found, "rlfleet_rewarded_trajectories_last_hour", line="main", version=name) == 1
-    assert value(found, "rlfleet_reward_mean_last_hour", line="main", version="") is None
 
 
 def test_alerts_that_wait(viewer: httpx.Client) -> None:

@@ -9,10 +9,25 @@ import pytest
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
-from db import environment_views, job_pages, lineage, lines, run_views, runs, trajectories, window_pages, windows
+from db import (
+    environment_views,
+    job_pages,
+    job_views,
+    lineage,
+    lines,
+    metrics,
+    queues,
+    run_views,
+    runs,
+    trajectories,
+    window_pages,
+    windows,
+    workers,
+)
 from db.rounds import FAILED
 from db.session import transaction
 from db.tables import Line
+from rl.protocol import QUEUES
 from rl.records import Quarantined
 from rl.windows import parse
 from tests.db import chains
@@ -91,6 +106,38 @@ def test_no_page_reads_a_whole_table_of_what_grows_with_time(session: Session) -
     ]
     grows = {"windows", "jobs", "datasets", "dataset_windows", "quarantine", "evaluations", "verdicts"}
     assert [scanned(session, *one) & grows for one in plans] == [set()] * len(plans)
+
+
+FINISHED = """
+    insert into rlfleet.jobs (kind, line_id, dedup_key, queue, inputs, config, state, fence, finished_at)
+    select case n % 3 when 0 then 'score' when 1 then 'train' else 'evaluate' end, :line, 'done-' || n,
+           case n % 3 when 0 then 'score' else 'gpu' end, '{}', '{}', 'succeeded', 1, now()
+      from generate_series(1, :n) n;
+    insert into rlfleet.jobs (kind, line_id, dedup_key, queue, inputs, config, state, fence, after)
+    select case n % 2 when 0 then 'train' else 'score' end, :line, 'waits-' || n,
+           case n % 2 when 0 then 'gpu' else 'score' end, '{}', '{}', 'queued', n % 2, array[1] from
+           generate_series(1, 20) n;
+    insert into rlfleet.totals values ('jobs_succeeded', 'score', :n);
+    insert into rlfleet.counted select 'job_events', max(id) from rlfleet.job_events
+"""
+
+
+def test_what_is_told_of_jobs_does_not_read_those_that_are_done(fresh: str) -> None:
+    assert fresh
+    with transaction() as session:
+        line = add_line(session).id
+        for statement in FINISHED.split(";"):
+            session.execute(text(statement), {"line": line, "n": MANY} if ":" in statement else {})
+        session.execute(text("analyze"))
+        served = {"queues": list(QUEUES), "present": 60}
+        plans: list[tuple[TextClause, dict[str, Any]]] = [
+            *((text(metrics.QUERIES[name]), {}) for name in ("jobs", "due", "busy", "running")),
+            (queues.QUEUED, served),
+            (workers.OLD_QUEUES, {"seconds": 3600}),
+            (job_views.COUNTS, {}),
+        ]
+        assert [scanned(session, *one) & {"jobs", "job_events"} for one in plans] == [set()] * len(plans)
+    assert job_views.counts()["succeeded"] == MANY
 
 
 def test_old_jobs_of_a_window_are_found_by_their_inputs(session: Session) -> None:

@@ -83,3 +83,16 @@ def test_failures_of_units_that_no_share_gave_the_version_count_for_none(session
     traffic.fail(session, STABLE, hour, agent="h")
     traffic.fail(session, CANARY, hour, agent="h")
     assert look(session).attempts == [Attempts((1, 1), (0, 0), (0, 0))]
+
+
+def test_failures_of_rounds_of_a_run_count_for_none(session: Session) -> None:
+    hour = begin(session)
+    round_ = next(name for name in map("rollout-run/demo/{:04}".format, range(1000)) if place("main", name) < 10)
+    traffic.call(session, "c", CANARY, hour + timedelta(minutes=1))
+    traffic.fail(session, CANARY, hour + timedelta(minutes=2))
+    for minute in (1, 2, 3):
+        traffic.call(session, f"round {minute}", CANARY, hour + timedelta(minutes=minute), round_)
+        traffic.fail(session, CANARY, hour + timedelta(minutes=minute), agent=round_)
+        traffic.fail(session, CANARY, hour + timedelta(minutes=minute), asked=False, agent=round_)
+
+    assert look(session).attempts == [Attempts((1, 2), (0, 0))]

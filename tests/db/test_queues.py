@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from db import jobs, queues, workers
+from db import jobs, metrics, pauses, queues, workers
 from db.dispatch import due
 from db.jobs import Claim
 from db.queues import Queue
@@ -74,3 +74,66 @@ def test_a_training_waits_since_the_one_before_has_ended() -> None:
     rows.rows("update rlfleet.jobs set finished_at = now() - interval '2 hours' where id = :id returning 1", id=first)
     assert 2 * 3600 <= (gpu().oldest_seconds or 0) < 2 * 3600 + 600
     assert workers.alert_old_queues(3600, {"gpu": 1}) == ["gpu"]
+
+
+def waits(job_id: int, hours: float) -> None:
+    """The job's time came so many hours ago."""
+    rows.rows(
+        "update rlfleet.jobs set run_at = now() - make_interval(secs => :seconds) where id = :id returning 1",
+        id=job_id,
+        seconds=hours * 3600,
+    )
+
+
+def alike(hours: float) -> None:
+    """The oldest job of queue gpu waits for so many hours, in the queues, in a scrape, and for the alert."""
+    (due,) = (row for row in metrics.snapshot().rows["due"] if row["queue"] == "gpu")
+    for seconds in (gpu().oldest_seconds, float(due["oldest_seconds"])):
+        assert seconds is not None
+        assert hours * 3600 - 1 <= seconds < hours * 3600 + 600
+    rows.rows("delete from rlfleet.alerts returning 1")
+    assert workers.alert_old_queues(1800, {"gpu": 1}) == (["gpu"] if hours > 0.5 else [])
+
+
+def test_the_end_of_a_pause_begins_the_wait() -> None:
+    job_id = train(rows.add_line())
+    waits(job_id, 5)
+    pauses.pause("train", "a test")
+    assert gpu().oldest_seconds is None
+    pauses.resume("train")
+    alike(0)
+    rows.rows("update rlfleet.resumes set resumed_at = now() - interval '2 hours' returning 1")
+    alike(2)
+    waits(job_id, 1)
+    alike(1)
+
+
+def test_a_job_that_was_handed_back_did_not_wait_while_it_ran() -> None:
+    job_id = rows.asked(rows.add_line(), kind="evaluate", queue="gpu")
+    waits(job_id, 5)
+    jobs.release(rows.claimed(job_id), "the worker is going down")
+    alike(0)
+    rows.rows("update rlfleet.job_events set at = now() - interval '2 hours' returning 1")
+    alike(2)
+
+
+def test_a_training_waits_since_the_one_before_left_its_holder() -> None:
+    line = rows.add_line()
+    first, second = train(line, priority=1), train(line)
+    for job_id in (first, second):
+        waits(job_id, 5)
+    jobs.release(rows.claimed(first), "the budget is spent", tomorrow=True)
+    alike(0)
+    rows.rows("update rlfleet.job_events set at = now() - interval '2 hours' returning 1")
+    alike(2)
+    jobs.cancel(first)
+    alike(2)
+
+
+def test_a_training_that_is_cancelled_before_it_began_held_nobody_up() -> None:
+    line = rows.add_line()
+    first, second = train(line, priority=1), train(line)
+    for job_id in (first, second):
+        waits(job_id, 5)
+    jobs.cancel(first)
+    alike(5)
