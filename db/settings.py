@@ -16,6 +16,7 @@ class DatabaseSettings(BaseSettings):
     database_url: str = Field(
         validation_alias="DATABASE_URL",
         pattern=r"^postgres(ql)?(\+psycopg2)?://",
+        repr=False,
         description="Postgres; `rlfleet up` starts one where it is unset",
     )
 

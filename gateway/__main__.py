@@ -17,6 +17,8 @@ from rl.logs import uvicorn_config
 
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections: whoever closes second loses a request to a closed socket."""
+PROXIES = "127.0.0.1,::1"
+"""Whose ``X-Forwarded-For`` is believed: of callers on loopback it can only say that they are not."""
 
 
 def main() -> None:
@@ -31,6 +33,7 @@ def main() -> None:
         port=where.gateway_port,
         access_log=False,
         log_config=uvicorn_config(where.log),
+        forwarded_allow_ips=PROXIES,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=round(where.drain_seconds),
     )

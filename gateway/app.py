@@ -62,6 +62,7 @@ def create_app(given: GatewaySettings | None = None) -> FastAPI:
         app.add_route(path, _taking(kind, name), methods=["POST"])
     for error in (HTTPException, DatabaseUnavailable, Exception):
         app.add_exception_handler(error, openai_error)
+    app.add_middleware(access.NoPages)
     return app
 
 

@@ -75,7 +75,12 @@ def withheld(code: str, message: str) -> Refusal:
     return Refusal(503, code, message)
 
 
-KINDS = {400: "invalid_request_error", 401: "authentication_error", 404: "invalid_request_error"}
+KINDS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "invalid_request_error",
+}
 
 
 def openai_error(_: Request, error: Exception) -> JSONResponse:

@@ -47,7 +47,7 @@ class GatewaySettings(BaseSettings):
         "",
         validation_alias="RLFLEET_GATEWAY_KEYS",
         repr=False,
-        description="bearer keys, comma-separated; none: callers on loopback only, and refused in production",
+        description="bearer keys, comma-separated; none: programs on loopback only, and refused in production",
     )
     engine_key: str = Field(
         "",

@@ -40,10 +40,12 @@ from gpu.scheduler import Scheduler
 from gpu.settings import checked
 from gpu.stream import EventStream, Spoken
 from rl.errors import Cancelled, ContextExceeded, EngineUnavailable, InvalidInput, RlfleetError, StartError
+from rl.local_requests import strange_header
 
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = "1"
+NO_PAGES = "without a key only programs on this machine are served, as 127.0.0.1; set RLFLEET_ENGINE_KEY"
 KEEP_ALIVE_SECONDS = 75
 """Longer than clients keep idle connections: whoever closes second loses a request to a closed socket."""
 
@@ -67,7 +69,7 @@ class Engine:
                 Route("/v1/models", self._guarded(self.models)),
                 Route("/v1/load_lora_adapter", self._guarded(self.load), methods=["POST"]),
                 Route("/v1/unload_lora_adapter", self._guarded(self.unload), methods=["POST"]),
-                Route("/health", self.health),
+                Route("/health", self._guarded(self.health, is_open=True)),
             ]
         )
 
@@ -127,12 +129,12 @@ class Engine:
             planned.cancelled.set()
             leaving.cancel()
 
-    def _guarded(self, handler: Handler) -> Handler:
-        """The handler behind the key, with the errors it may raise as responses."""
+    def _guarded(self, handler: Handler, *, is_open: bool = False) -> Handler:
+        """The handler behind the key, unless it ``is_open``, with the errors it may raise as responses."""
 
         async def guarded(request: HttpRequest) -> Response:
-            if self._key and not hmac.compare_digest(_bearer(request), self._key):
-                return _error(401, "Incorrect API key provided.", "AuthenticationError", "invalid_api_key")
+            if refused := self._refused(request, is_open):
+                return refused
             try:
                 return await handler(request)
             except InvalidInput as error:
@@ -147,6 +149,15 @@ class Engine:
                 return _error(500, "The engine failed; its log says why.", "InternalServerError", None)
 
         return guarded
+
+    def _refused(self, request: HttpRequest, is_open: bool) -> Response | None:
+        """The answer to who may not ask: without a key web pages, which reach loopback and may load any folder."""
+        if not self._key:
+            why = strange_header(request.headers)
+            return _error(403, f"{why}: {NO_PAGES}", "PermissionDeniedError", "not_local") if why else None
+        if is_open or hmac.compare_digest(_bearer(request), self._key):
+            return None
+        return _error(401, "Incorrect API key provided.", "AuthenticationError", "invalid_api_key")
 
 
 class EngineServer:

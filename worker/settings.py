@@ -19,6 +19,7 @@ class BrokerSettings(BaseSettings):
     redis_url: str = Field(
         validation_alias="REDIS_URL",
         pattern=r"^rediss?://",
+        repr=False,
         description="Redis or Valkey; `rlfleet up` starts one where it is unset",
     )
 
@@ -52,9 +53,13 @@ class WorkerSettings(BaseSettings):
         300, gt=0, validation_alias="RLFLEET_STALL_SECONDS", description="no progress for this long is a stall"
     )
     tick_seconds: float = Field(10, gt=0, validation_alias="RLFLEET_TICK_SECONDS", description="reconciler's period")
-    gateway_url: str = Field("http://127.0.0.1:8300", validation_alias="RLFLEET_GATEWAY_URL")
-    gateway_key: str = Field("", validation_alias="RLFLEET_GATEWAY_KEY")
-    engine_key: str = Field("", validation_alias="RLFLEET_ENGINE_KEY")
+    gateway_url: str = Field(
+        "http://127.0.0.1:8300",
+        validation_alias="RLFLEET_GATEWAY_URL",
+        description="where the gateway is that rollouts call",
+    )
+    gateway_key: str = Field("", validation_alias="RLFLEET_GATEWAY_KEY", repr=False)
+    engine_key: str = Field("", validation_alias="RLFLEET_ENGINE_KEY", repr=False)
     log: Literal["text", "json"] = Field(
         "text", validation_alias="RLFLEET_LOG", description="json: one object a line, with job, fence, window and line"
     )

@@ -16,7 +16,6 @@ CREDENTIALS: Mapping[str, tuple[Sequence[str], str]] = {
         ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
         "models of the hub that are not public, and `rlfleet publish`",
     ),
-    "W&B key": (("WANDB_API_KEY",), "backends of Weights & Biases"),
 }
 """What each is called, the variables that hold it, and what needs it."""
 IN_HOME = ("*.password", "*.key", "endpoints.json", "processes.json")

@@ -16,7 +16,9 @@ Environment variables say where things are; typed files say what to do. This pag
 `python -m fleet.reference` from the classes that read both, and a test holds it up to date.
 
 A variable that is set to nothing counts as unset. `.env.template` has the same variables to be filled in; one that
-cannot be used is an error that names it, its value and the remedy. Unknown keys of a file are errors too.
+cannot be used is an error that names it, its value and the remedy. Unknown keys of a file are errors too. Where those
+who read a variable have different built-in values, each is followed by its readers. What libraries read for themselves
+(`CUDA_VISIBLE_DEVICES`, `HF_HOME`, `OMP_NUM_THREADS`, …) is in their own documentation.
 
 ## Environment variables"""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import Enum
 from importlib import import_module
 from pathlib import Path
@@ -43,13 +43,12 @@ class Variable(NamedTuple):
 def variables(root: Path) -> list[Variable]:
     """All of them, each once, in the order of ``PACKAGES``; those that only Compose reads come last."""
     told = _told(root / ".env.template")
-    found: dict[str, Variable] = {}
+    read: dict[str, list[Variable]] = {}
     for package in PACKAGES:
-        for one in _of_package(root, package):
-            known = found.setdefault(one.name, one)
-            readers = known.packages if package in known.packages else (*known.packages, package)
-            purpose, secret = known.purpose or one.purpose, known.secret or one.secret
-            found[one.name] = known._replace(packages=readers, purpose=purpose, secret=secret)
+        for model in models(root, package):
+            for one in (each for field in model.model_fields for each in of_field(model, field, package)):
+                read.setdefault(one.name, []).append(one)
+    found = {name: _joined(of_name) for name, of_name in read.items()}
     for name, one in found.items():
         found[name] = one._replace(purpose=one.purpose or told.get(name, ""))
     for name, purpose in told.items():
@@ -74,31 +73,51 @@ def page(root: Path) -> str:
     return "\n\n".join(parts)
 
 
+def _joined(of_name: Sequence[Variable]) -> Variable:
+    """One variable as all who read it know it. Where its built-in values differ, each is told with its readers."""
+    packages = tuple(dict.fromkeys(package for one in of_name for package in one.packages))
+    default, purpose = _by_reader([(one.default, one.packages) for one in of_name]), ""
+    told = [(one.purpose, one.packages) for one in of_name if one.purpose]
+    if told:
+        purpose = _by_reader(told, "; ") if default != of_name[0].default else told[0][0]
+    secret = any(one.secret for one in of_name)
+    return of_name[0]._replace(packages=packages, default=default, purpose=purpose, secret=secret)
+
+
+def _by_reader(said: Sequence[tuple[str, tuple[str, ...]]], between: str = ", ") -> str:
+    readers: dict[str, dict[str, None]] = {}
+    for words, packages in said:
+        readers.setdefault(words, {}).update(dict.fromkeys(packages))
+    if len(readers) == 1:
+        return said[0][0]
+    return between.join(f"{words} ({', '.join(who)})" for words, who in readers.items())
+
+
 def _values(one: Variable) -> str:
     return f"{one.values}, secret" if one.secret else one.values
 
 
-def _of_package(root: Path, package: str) -> Iterator[Variable]:
+def models(root: Path, package: str) -> Iterator[type[BaseModel]]:
+    """The settings classes of a package, which are in its modules named ``...settings``."""
     for file in sorted((root / package).glob("*settings.py")):
         # By name: this writes down what `gpu` reads too, and does not depend on it.
         module = import_module(f"{package}.{file.stem}")
         for model in vars(module).values():
             if isinstance(model, type) and issubclass(model, BaseModel) and model.__module__ == module.__name__:
-                yield from _of_model(model, package)
+                yield model
 
 
-def _of_model(model: type[BaseModel], package: str) -> Iterator[Variable]:
-    properties: dict[str, Any] = model.model_json_schema(by_alias=False)["properties"]
-    for field, info in model.model_fields.items():
-        alias = info.validation_alias or info.alias
-        names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias or field)]
-        schema = dict(properties[field])
-        if choices := _choices(info.annotation):
-            schema["enum"] = choices
-        text = prose(info.description or "")
-        secret = SecretStr in _parts(info.annotation) or not info.repr
-        for name in names:
-            yield Variable(name, (package,), values(schema), default(schema), text, secret)
+def of_field(model: type[BaseModel], field: str, package: str) -> list[Variable]:
+    """The variables that a field of a settings class is read from, in the order in which they are tried."""
+    info = model.model_fields[field]
+    alias = info.validation_alias or info.alias
+    names = [str(one) for one in alias.choices] if isinstance(alias, AliasChoices) else [str(alias or field)]
+    schema: dict[str, Any] = dict(model.model_json_schema(by_alias=False)["properties"][field])
+    if choices := _choices(info.annotation):
+        schema["enum"] = choices
+    text = prose(info.description or "")
+    secret = SecretStr in _parts(info.annotation) or not info.repr
+    return [Variable(name, (package,), values(schema), default(schema), text, secret) for name in names]
 
 
 def _parts(annotation: Any) -> tuple[Any, ...]:

@@ -182,9 +182,9 @@ def pass_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 
 
 @contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The URL of ``app``, served in a thread of this process until the block ends."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False)
+def served(app: Any, **options: Any) -> Iterator[str]:
+    """The URL of ``app``, served in a thread of this process until the block ends; ``options`` are uvicorn's."""
+    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False, **options)
     server = uvicorn.Server(config)
     started = threading.Event()
     startup = server.startup

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -117,6 +118,19 @@ def test_keys_are_those_of_chat_completions(world: World) -> None:
         assert client.post(path, json={}).status_code == 401
     right = {"Authorization": "Bearer k1"}
     assert client.post("/v1/ingest", json={"schema": 1, "events": [START]}, headers=right).status_code == 200
+
+
+def test_what_agents_say_is_never_sql(world: World) -> None:
+    client, said = world.gateway(), "x'); drop table rlfleet.calls cascade; -- :id %(id)s %s {0} \\' \""
+    start = {"type": "startTrajectory", "trajectoryId": said, "agentId": said, "scenarioId": said}
+    step = STEP | {"trajectoryId": said, "llmCalls": [CALL | {"model": said, "response": said}]}
+    assert send(client, start, step, END | {"trajectoryId": said})["accepted"] == 3
+    (call,) = world.calls(said)
+    assert (call.model, call.response.content) == (said, said)
+    rated = client.post(f"/v1/trajectories/{quote(said, safe='')}/feedback", json={"value": 1, "name": "thumbs"})
+    assert rated.status_code == 200, rated.text
+    assert rows("select trajectory_id, name from rlfleet.feedback") == [(said, "thumbs")]
+    assert client.get(f"/v1/models/{quote(said, safe='')}").status_code == 404
 
 
 def test_single_events_by_path(world: World) -> None:

@@ -195,6 +195,41 @@ def test_the_key_is_asked_for(base: Path, policy: Policy, monkeypatch: pytest.Mo
     server.stop()
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+    ids=str,
+)
+def test_without_a_key_no_web_page_is_answered(
+    client: httpx.Client, make_adapter: Callable[[int], Path], headers: dict[str, str]
+) -> None:
+    load = json.dumps({"lora_name": "v2", "lora_path": str(make_adapter(1))})
+    simple = {"Content-Type": "text/plain"}
+    refused = client.post("/v1/load_lora_adapter", content=load, headers=simple | headers)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_local")
+    assert "set RLFLEET_ENGINE_KEY" in refused.json()["error"]["message"]
+    assert client.get("/health", headers=headers).status_code == 403
+    assert client.get("/health", headers={"Host": "localhost"}).json()["versions"] == ["v1"]
+    assert client.post("/v1/load_lora_adapter", content=load).status_code == 200
+
+
+def test_with_a_key_the_key_alone_decides(base: Path, policy: Policy) -> None:
+    policy.load("v1", str(base))
+    server = EngineServer(policy, "s3cret")
+    page = {"Host": "evil.example", "Origin": "http://evil.example", "Sec-Fetch-Site": "cross-site"}
+    with httpx.Client(base_url=server.start(), timeout=30) as client:
+        assert client.get("/health", headers=page).status_code == 200
+        assert client.get("/v1/models", headers=page).status_code == 401
+        assert client.get("/v1/models", headers=page | {"Authorization": "Bearer s3cret"}).status_code == 200
+    server.stop()
+
+
 def test_production_needs_a_key(policy: Policy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLFLEET_ENV", "production")
     monkeypatch.delenv("RLFLEET_ENGINE_KEY", raising=False)

@@ -6,16 +6,19 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel, TypeAdapter
 
+from fleet.doctor.secrets import CREDENTIALS
 from fleet.reference import __main__ as reference
 from fleet.reference import commands
 from fleet.reference.cells import default, prose, values
-from fleet.reference.variables import PACKAGES, variables
+from fleet.reference.variables import PACKAGES, models, of_field, variables
 from rl.config import LineConfig, RunConfig
 from rl.objectives import OBJECTIVES
 from rl.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[2]
+SECRET = re.compile(r"_(KEYS?|TOKEN|SECRET|PASSWORD)$")
 PAGE = (ROOT / "docs" / "configuration.md").read_text(encoding="utf-8")
 
 
@@ -60,7 +63,48 @@ def test_secrets_are_told_as_such() -> None:
     rows = dict(re.findall(r"^\| `([A-Z][A-Z0-9_]*)` \| .*? \| (.*?) \|", PAGE, re.MULTILINE))
     kept = {name for name, told in rows.items() if told.endswith("secret")}
     assert {"DATABASE_URL", "REDIS_URL", "RLFLEET_ENGINE_KEY", "RLFLEET_GATEWAY_KEYS", "RLFLEET_JUDGE_KEY"} <= kept
+    assert {"RLFLEET_GATEWAY_KEY", "RLFLEET_SMTP_URL", "RLFLEET_ALERT_WEBHOOK", "RLFLEET_ALERT_TOKEN"} <= kept
+    assert {name for name in rows if SECRET.search(name)} <= kept
     assert "RLFLEET_GATEWAY_PORT" not in kept
+
+
+SECRETS = [
+    (model, field, one.name)
+    for package in PACKAGES
+    for model in models(ROOT, package)
+    for field in model.model_fields
+    for one in of_field(model, field, package)
+    if SECRET.search(one.name) or one.name in ("DATABASE_URL", "REDIS_URL")
+]
+
+
+def test_secrets_are_found() -> None:
+    found = {name for _, _, name in SECRETS}
+    assert {"RLFLEET_GATEWAY_KEY", "RLFLEET_ENGINE_KEY", "HUGGING_FACE_HUB_TOKEN", "RLFLEET_PLAY_KEY"} <= found
+    readers = {model.__module__ for model, _, name in SECRETS if name == "RLFLEET_ENGINE_KEY"}
+    assert readers == {"worker.settings", "gpu.settings", "gateway.settings"}
+
+
+@pytest.mark.parametrize(("model", "field", "name"), SECRETS, ids=lambda one: getattr(one, "__qualname__", one))
+def test_no_secret_is_shown(model: type[BaseModel], field: str, name: str) -> None:
+    value = TypeAdapter(model.model_fields[field].annotation).validate_python("hush")
+    shown = model.model_construct(**{field: value})
+    assert "hush" not in f"{shown!r} {shown}", name
+
+
+def test_built_in_values_that_differ_are_told_with_their_readers() -> None:
+    told = {one.name: one for one in variables(ROOT)}
+    url = told["RLFLEET_GATEWAY_URL"]
+    assert (url.packages, url.default) == (("worker", "admin"), "`http://127.0.0.1:8300` (worker), unset (admin)")
+    assert url.purpose.startswith("where the gateway is that rollouts call (worker); ")
+    assert url.purpose.endswith("unset: not looked at (admin)")
+    assert told["REDIS_URL"].default == "must be set (worker), unset (fleet)"
+    assert told["RLFLEET_GATEWAY_PORT"].default == "`8300`"
+
+
+def test_what_the_doctor_looks_for_is_read_by_somebody() -> None:
+    asked = {name for names, _ in CREDENTIALS.values() for name in names}
+    assert asked <= {one.name for one in variables(ROOT)}
 
 
 @pytest.mark.parametrize("model", [LineConfig, RunConfig, Pipeline, *OBJECTIVES])
