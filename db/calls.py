@@ -171,23 +171,29 @@ READ = """
     select call_id, trajectory_id, turn, model, body, prompt_token_ids, token_ids, logprobs, temperature, finish_reason
       from rlfleet.calls
 """
+NO_TEXT = {"messages": [], "response": {"role": "assistant"}}
 
 
 OF_TRAJECTORIES = f"""
     {READ} where trajectory_id = any(:ids) and at >= :since and at < :until
     order by trajectory_id, turn, place, created_at, call_id
 """
+TOKENS_OF_TRAJECTORIES = OF_TRAJECTORIES.replace(" body,", " null as body,")
 
 
-def of_trajectories(session: Session, ids: Sequence[str]) -> dict[str, list[records.Call]]:
-    """The calls of each trajectory by (turn, place, time of storing); one without calls has an empty list."""
+def of_trajectories(session: Session, ids: Sequence[str], *, texts: bool = True) -> dict[str, list[records.Call]]:
+    """The calls of each trajectory by (turn, place, time of storing); one without calls has an empty list.
+
+    Without ``texts`` they come without messages and with an empty answer.
+    """
     if not ids:
         return {}
     since, until = _weeks_of(session, ids)
-    rows = session.execute(text(OF_TRAJECTORIES), {"ids": list(ids), "since": since, "until": until})
+    statement = text(OF_TRAJECTORIES if texts else TOKENS_OF_TRAJECTORIES)
+    rows = session.execute(statement, {"ids": list(ids), "since": since, "until": until})
     calls: dict[str, list[records.Call]] = {trajectory_id: [] for trajectory_id in ids}
     for row in rows:
-        calls[row.trajectory_id].append(_call(row, row.body))
+        calls[row.trajectory_id].append(_call(row, row.body if texts else NO_TEXT))
     return calls
 
 
@@ -198,7 +204,6 @@ FIRST_OF = text("""
     window by_turn as (order by turn, place, created_at, call_id rows unbounded preceding)
      order by turn, place, created_at, call_id limit :limit
 """)
-NO_TEXT = {"messages": [], "response": {"role": "assistant"}}
 
 
 def first_of(session: Session, trajectory_id: str, at: datetime, limit: int, texts_from: int = 0) -> list[records.Call]:

@@ -22,9 +22,12 @@ MASS = 0.8
 
 @dataclass(frozen=True)
 class Count:
-    """``k`` of ``n`` verdicts were right; ``low`` to ``high`` holds 80 % of what the rate may be."""
+    """``k`` of ``n`` verdicts were right; ``low`` to ``high`` holds 80 % of what the rate may be.
 
-    k: int
+    Where answers are compared with another version's, a tie is half of one: ``k`` may end in .5.
+    """
+
+    k: int | float
     n: int
     low: float
     high: float
@@ -93,7 +96,7 @@ def of_version(session: Session, version: Version) -> list[Evaluated]:
     ]
 
 
-def count(k: int, n: int) -> Count:
+def count(k: float, n: int) -> Count:
     """The count with its interval, rounded to six places."""
     low, high = beta_interval(k, n, MASS)
     return Count(k, n, round(low, 6), round(high, 6))
@@ -110,7 +113,7 @@ def _evaluated(step: int, is_own: bool, known: Known) -> Evaluated:
         prompt_hash=found.prompt_hash,
         is_newest=known.is_newest,
         overall=count(found.k, found.n),
-        types={name: count(int(k), int(n)) for name, (k, n) in found.types.items()},
+        types={name: count(k, n) for name, (k, n) in found.types.items()},
         coverage=round(coverage(parsed, found), 6),
         turns=found.turns,
         broken=found.broken,

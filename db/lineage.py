@@ -21,6 +21,8 @@ Rows = list[dict[str, Any]]
 NAMED, MOST = 20, 100
 """So many trajectories are named unless more are asked for; and so many windows, datasets and kinds of quarantined
 rows unless all are."""
+NOT_DRAWN = "chosen, and drawn by no step"
+"""Why a row that could be trained on was not: the steps of its training had no room for it."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,11 @@ def _left_out(datasets: Rows, made: Rows) -> dict[str, int]:
         elif count := int(one["manifest"].get("left_out") or 0):
             found["not scored, or below min_score"] = count
     for one in made:
-        for reason, count in ((one["manifest"].get("rows") or {}).get("skipped") or {}).items():
+        rows = one["manifest"].get("rows") or {}
+        for reason, count in (rows.get("skipped") or {}).items():
             found[reason] = found.get(reason, 0) + int(count)
+        if rows.get("drawn") is not None and (never := int(rows["used"]) - int(rows["drawn"])):
+            found[NOT_DRAWN] = found.get(NOT_DRAWN, 0) + never
     return found
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from rl.health import BROKEN_OUTPUT, LIMIT_REACHED
-from rl.line_state import Part, Result
+from rl.line_state import Part, Result, of_halves
 
 ONCE = f"""
     select distinct on (e.checkpoint_sha256, e.task_set_hash, e.judge, e.prompt_hash, v.scenario_id, v.sample)
@@ -48,7 +48,7 @@ SUMS = text(f"""
           from once group by checkpoint_sha256, task_set_hash, judge, prompt_hash, type
     ), types as (
         select checkpoint_sha256, task_set_hash, judge, prompt_hash,
-               jsonb_object_agg(type, jsonb_build_array(successes / 2, n)) as types
+               jsonb_object_agg(type, jsonb_build_array(successes, n)) as types
           from kinds group by checkpoint_sha256, task_set_hash, judge, prompt_hash
     )
     select checkpoint_sha256, task_set_hash, judge, prompt_hash, types, max(newest) as newest,
@@ -100,10 +100,10 @@ def _result(key: Key, sums: Row[Any] | None, parts: tuple[Part, ...]) -> Result:
         return known
     return replace(
         known,
-        k=sums.successes // 2,
+        k=of_halves(sums.successes),
         n=sums.n,
         turns=sums.turns / sums.n if sums.n else None,
-        types={name: (k, n) for name, (k, n) in sorted(sums.types.items())},
+        types={name: (of_halves(halves), n) for name, (halves, n) in sorted(sums.types.items())},
         newest=sums.newest,
         scenarios=sums.scenarios,
         successes=tuple(sums.by_scenario or ()),

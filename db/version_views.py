@@ -130,7 +130,7 @@ def _order(known: Known) -> tuple[bool, int]:
 
 def _judged(known: Known) -> Judged:
     result, task_set = known.result, known.task_set
-    types = {name: Count.of(int(k), n) for name, (k, n) in result.types.items() if n}
+    types = {name: Count.of(k, n) for name, (k, n) in result.types.items() if n}
     count = Count.of(result.k, result.n) if result.n else None
     key = (known.task_set_hash, result.judge, result.prompt_hash)
     return Judged(words_of(task_set), str(task_set.get("split", "held_out")), count, types, result.missing, key)

@@ -142,7 +142,7 @@ def _judged(one: Evaluated) -> Judged:
     from db.version_views import words_of
 
     def shown(count: object) -> Count | None:
-        k, n = int(getattr(count, "k", 0)), int(getattr(count, "n", 0))
+        k, n = getattr(count, "k", 0), int(getattr(count, "n", 0))
         return Count.of(k, n) if n else None
 
     types = {name: told for name, count in sorted(one.types.items()) if (told := shown(count))}

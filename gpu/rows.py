@@ -48,12 +48,12 @@ class Selection:
             self.silent += [f"{row.trajectory_id}/{call.call_id}" for call in calls if call.call_id not in said]
         return kept
 
-    def manifest(self) -> dict[str, object]:
-        """How many rows were used, and which rows and calls were left out, and why."""
+    def manifest(self, drawn: int) -> dict[str, object]:
+        """Which rows and calls were left out, and why, and how many of the others the steps took: ``drawn``."""
         skipped: dict[str, object] = {"skipped": dict(self.skipped), "named": self.named}
         if self.silent:
             skipped["silent_calls"] = {"count": len(self.silent), "named": self.silent[:NAMED]}
-        return {"read": self.read, "used": len(self.episodes), **skipped}
+        return {"read": self.read, "used": len(self.episodes), "drawn": drawn, **skipped}
 
     def skip(self, reason: str, row: DatasetRow) -> None:
         """Leave ``row`` out."""

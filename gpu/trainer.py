@@ -8,7 +8,6 @@ every so many steps where the config says so; states from which the command can 
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict
@@ -19,7 +18,6 @@ from pydantic import TypeAdapter, ValidationError
 
 from gpu import checkpoints, provenance
 from gpu.ahead import ahead
-from gpu.batches import batches, drawn, total_steps
 from gpu.begin import Start, begin
 from gpu.data import curated, select
 from gpu.episodes import Episode
@@ -31,6 +29,7 @@ from gpu.states import Position, States, remove_older
 from gpu.steps import Batch, Steps
 from gpu.tokens import ChatTokens
 from rl import effective
+from rl.batches import batches, curated_batches, places_taken, total_steps
 from rl.config import TrainConfig
 from rl.errors import ChildLost, InvalidInput
 from rl.memory import SMALLEST_BUDGET
@@ -193,7 +192,7 @@ def _packed(steps: Steps, start: Start, beside: Selection | None, taken: int) ->
     config, lineage = start.config, steps.optimizer.step - steps.optimizer.done
     several: Iterator[list[Episode]] = itertools.repeat([])
     if beside is not None and isinstance(config, OnPolicy) and config.ptx is not None:
-        several = drawn(beside.episodes, config.ptx.batch_episodes, random.Random(f"{config.seed}/{lineage}/ptx"))
+        several = curated_batches(beside.episodes, config.ptx, config, lineage)
     both = zip(batches(steps.episodes, config, lineage), several, strict=False)
     for episodes, more in itertools.islice(both, taken, None):
         yield steps.pack(episodes, more)
@@ -202,6 +201,7 @@ def _packed(steps: Steps, start: Start, beside: Selection | None, taken: int) ->
 def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Selection | None) -> dict[str, object]:
     """What was really used, what was skipped and why."""
     in_effect = effective.manifest(config)
+    own, among_curated = _drawn(config, len(chosen.episodes), 0 if beside is None else len(beside.episodes), steps)
     warnings = effective.warnings(config, steps.adapts_by, chosen.group_size)
     return {
         "objective": config.objective,
@@ -212,8 +212,8 @@ def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Sele
         "checkpointed_layers": steps.plan.checkpointed_layers,
         "token_budget": steps.token_budget,
         "token_budget_shrunk": steps.shrunk,
-        "rows": chosen.manifest(),
-        "curated": None if beside is None else beside.manifest(),
+        "rows": chosen.manifest(own),
+        "curated": None if beside is None else beside.manifest(among_curated),
         "sequences": sum(len(episode.sequences) for episode in chosen.episodes),
         "tokens": sum(episode.length for episode in chosen.episodes),
         "spoken_tokens": sum(episode.spoken for episode in chosen.episodes),
@@ -223,3 +223,13 @@ def _manifest(config: TrainConfig, chosen: Selection, steps: Steps, beside: Sele
         "effective": {name: in_effect[name] for name in ("settings", "derived")},
         "warnings": warnings + chosen.warnings,
     }
+
+
+def _drawn(config: TrainConfig, episodes: int, curated: int, steps: Steps) -> tuple[int, int]:
+    """How many of the episodes, and of the curated ones, a step took."""
+    done = steps.optimizer.done
+    lineage = steps.optimizer.step - done
+    own = places_taken(batches(range(episodes), config, lineage), done, episodes)
+    if not (isinstance(config, OnPolicy) and config.ptx):
+        return len(own), 0
+    return len(own), len(places_taken(curated_batches(range(curated), config.ptx, config, lineage), done, curated))

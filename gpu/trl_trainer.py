@@ -17,7 +17,6 @@ import torch
 from trl import __version__ as trl_version
 
 from gpu import checkpoints
-from gpu.batches import batches, total_steps
 from gpu.data import select
 from gpu.device import free_unused, named_failures
 from gpu.episodes import Episode
@@ -30,6 +29,7 @@ from gpu.trainer import parse_config
 from gpu.trl_loop import Feed, Follower, made, unchanged
 from gpu.trl_rows import Shape, parts_of, refuse_cut, shape_of
 from rl import effective, trl
+from rl.batches import batches, places_taken, total_steps
 from rl.config import TrainConfig
 from rl.errors import ChildLost, InvalidInput, OutOfMemory
 from rl.objectives import OnPolicy
@@ -164,6 +164,8 @@ class _Training:
     def _manifest(self, chosen: Selection, shape: Shape) -> dict[str, object]:
         """What was really used, what was skipped and why."""
         config, episodes, in_effect = self.config, chosen.episodes, effective.manifest(self.config)
+        done, lineage = self.optimizer.done, self.optimizer.step - self.optimizer.done
+        drawn = places_taken(batches(range(len(episodes)), config, lineage), done, len(episodes))
         batch = -(-len(episodes) // config.mini_batches) if isinstance(config, OnPolicy) else None
         resume: dict[str, object] = (
             {"resume_refused": "TRL saves no states: trained from the beginning"} if self.command.resume else {}
@@ -176,7 +178,7 @@ class _Training:
             "token_budget": self.token_budget,
             "token_budget_shrunk": self.shrunk,
             "trl": {"version": trl_version, **asdict(shape)},
-            "rows": chosen.manifest(),
+            "rows": chosen.manifest(len(drawn)),
             "sequences": sum(len(episode.sequences) for episode in episodes),
             "tokens": sum(episode.length for episode in episodes),
             "spoken_tokens": sum(episode.spoken for episode in episodes),

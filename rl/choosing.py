@@ -207,9 +207,9 @@ def _apart(name: str, sizes: Mapping[str, int]) -> str:
     return f"type {name} is not compared between all: verdicts of it are {counts}"
 
 
-def _scenarios(k: int, n: int, task_set: AnySet) -> tuple[int, int]:
+def _scenarios(k: float, n: int, task_set: AnySet) -> tuple[int, int]:
     """Several samples of a scenario say less than as many scenarios: they count once, in parts."""
-    return k // task_set.samples, -(-n // task_set.samples)
+    return int(k // task_set.samples), -(-n // task_set.samples)
 
 
 def _types(candidate: Candidate) -> dict[str, list[int]]:

@@ -15,7 +15,7 @@ from dataclasses import replace
 from rl.alike import MIN_COVERAGE
 from rl.config import digest
 from rl.held_out import LoggedSet
-from rl.line_state import Part, Result
+from rl.line_state import Part, Result, of_halves
 
 
 def lacking(task_set: LoggedSet, results: Mapping[int, Result]) -> set[int]:
@@ -66,5 +66,5 @@ def _only(result: Result, scenarios: set[int], samples: int) -> Result:
     )
 
 
-def _count(halves: Sequence[int], samples: int) -> tuple[int, int]:
-    return sum(halves) // 2, len(halves) * samples
+def _count(halves: Sequence[int], samples: int) -> tuple[float, int]:
+    return of_halves(sum(halves)), len(halves) * samples

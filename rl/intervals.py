@@ -10,7 +10,7 @@ UNIFORM = (1.0, 1.0)
 JEFFREYS = (0.5, 0.5)
 
 
-def check_count(k: int, n: int) -> None:
+def check_count(k: float, n: int) -> None:
     """Refuse counts that cannot be.
 
     Raises:
@@ -20,9 +20,10 @@ def check_count(k: int, n: int) -> None:
         raise InvalidInput("count", (k, n), "give successes and trials with 0 <= k <= n")
 
 
-def beta_interval(k: int, n: int, mass: float = 0.8, prior: tuple[float, float] = UNIFORM) -> tuple[float, float]:
+def beta_interval(k: float, n: int, mass: float = 0.8, prior: tuple[float, float] = UNIFORM) -> tuple[float, float]:
     """Equal-tailed interval that holds ``mass`` of the posterior Beta(a + k, b + n - k) of ``k`` of ``n``.
 
+    ``k`` need not be whole: a tie adds half a success and half a failure.
     With no trials it is the prior's interval.
 
     Raises:

@@ -14,7 +14,7 @@ from rl.advantages import advantages, centred, pooled
 from rl.config import OnPolicyTrain, TrainConfig
 from rl.filtering import informative
 from rl.objective_parts import Baseline
-from rl.objectives import Dpo, Grouped, Ppo, ReinforceBaseline, Sft, WeightedSft
+from rl.objectives import Cloning, Dpo, Grouped, Ppo, ReinforceBaseline, Sft, WeightedSft
 from rl.offline import exponential_weights, preferences
 from rl.overlong import shaped
 
@@ -76,6 +76,21 @@ def lessons(config: TrainConfig, learners: Sequence[Learner]) -> list[Lesson]:
     if isinstance(config, Dpo):
         return _preferred(config, scores, groups)
     return _reinforced(config, learners, scores, groups)
+
+
+def in_order(config: Cloning | Dpo, learners: Sequence[Learner]) -> list[str]:
+    """The trajectories that are chosen to be cloned or compared, in the order of the trainer's episodes.
+
+    ``learners`` are all rows of the dataset that the trainer could use, in the order that they are trained in.
+
+    Raises:
+        InvalidInput: a score is not a finite number.
+    """
+    if isinstance(config, Dpo):
+        pairs = preferences([one.score for one in learners], [one.group for one in learners], config.min_margin)
+        return [learners[place].trajectory_id for pair in pairs for place in pair]
+    least = config.min_score if isinstance(config, Sft) else None
+    return [one.trajectory_id for one in learners if least is None or one.score >= least]
 
 
 def _cloned(score: float, weight: float, gain: float | None = None, *, least: float | None = None) -> Lesson:

@@ -45,6 +45,7 @@ class Part:
 class Result:
     """The verdicts of one checkpoint on one task set: ``k`` of ``n`` right, in ``turns`` turns on average.
 
+    A tie with another version is half of one, so that ``k`` may end in .5.
     ``types`` holds ``(k, n)`` by type of scenario, ``parts`` the shards that they came in. By scenario, in the order of
     ids, ``successes`` are twice the right samples (a tie with another version is half a success), None where one lacks;
     they can be compared with those of a result with the same ``scenarios``, whatever types these have. ``newest``
@@ -53,10 +54,10 @@ class Result:
     a broken answer, and on those that the turn limit ended (``rl.health``).
     """
 
-    k: int
+    k: float
     n: int
     turns: float | None
-    types: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    types: Mapping[str, tuple[float, int]] = field(default_factory=dict)
     parts: tuple[Part, ...] = ()
     judge: str = ""
     prompt_hash: str = ""
@@ -82,6 +83,11 @@ class Result:
         """It and the earlier ones."""
         yield self
         yield from self.earlier
+
+
+def of_halves(halves: int) -> float:
+    """So many half successes as successes; a whole number stays an int."""
+    return halves / 2 if halves % 2 else halves // 2
 
 
 Results = Mapping[str, Result]

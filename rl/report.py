@@ -26,9 +26,9 @@ WANTED = (0.05, 0.10, 0.20)
 
 
 class Count(Record):
-    """``k`` of ``n`` verdicts were right; the true rate is between ``low`` and ``high`` with 80 %."""
+    """``k`` of ``n`` verdicts were right, a tie half of one; the true rate is in ``low`` to ``high`` with 80 %."""
 
-    k: int
+    k: int | float
     n: int
     low: float
     high: float
@@ -39,7 +39,7 @@ class Count(Record):
         return self.k / self.n
 
     @classmethod
-    def of(cls, k: int, n: int) -> Count:
+    def of(cls, k: float, n: int) -> Count:
         """``n`` is at least 1."""
         low, high = beta_interval(k, n)
         return cls(k=k, n=n, low=low, high=high)

@@ -172,7 +172,8 @@ def _notes(kind: str, drawn: list[Point], task_set: AnySet) -> list[str]:
     if task_set.samples > 1:
         notes.append(f"each scenario was sampled {task_set.samples} times; counts are of scenarios, rounded down")
     if not isinstance(task_set, TaskSet) and task_set.against:
-        notes.append(f"a rate is that of answers better than those of {task_set.against}; a tie is half of one")
+        rate = f"a rate is that of answers better than those of {task_set.against}"
+        notes.append(f"{rate}; a tie is half of one, and counts are rounded down")
     return notes
 
 

@@ -88,6 +88,7 @@ def one(request: Request, caller: Viewer, trajectory_id: InPath, page_number: Pa
         "frozen": frozen,
         "learned": list(dict.fromkeys(each.version for each in frozen if each.learned == "yes")),
         "perhaps": list(dict.fromkeys(each.version for each in frozen if each.learned == "not known")),
+        "reads": _reads(frozen),
         "exchanges": exchanges(whole.calls, page_number),
         "ours": ours,
         "shown": shown,
@@ -102,6 +103,20 @@ def _ids(groups: Sequence[Group]) -> list[str]:
 
 def _models(groups: Sequence[Group]) -> set[str]:
     return {str(model) for group in groups for member in group.members for model in member["models"]}
+
+
+def _reads(frozen: Sequence[Frozen]) -> list[tuple[float, list[str]]]:
+    """The weights at which what it was sent is trained on, 0: masked, the greatest first, each with versions.
+
+    They are those of the versions that learned from it or may have; without such the newest dataset's, of no version.
+    """
+    found: dict[float, list[str]] = {}
+    for one in frozen:
+        if one.version is not None and one.learned != "no":
+            found.setdefault(one.observation_weight, []).append(one.version)
+    if not found:
+        return [(one.observation_weight, []) for one in frozen[-1:]] or [(0.0, [])]
+    return sorted(found.items(), reverse=True)
 
 
 def _first(group: Group | None, trajectory_id: str) -> list[dict[str, Any]]:

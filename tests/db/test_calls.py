@@ -93,6 +93,15 @@ def test_calls_are_in_turn_order_whatever_order_they_came_in(session: Session) -
     }
 
 
+def test_tokens_can_be_read_without_texts(session: Session) -> None:
+    calls.insert(session, [call("c1")])
+
+    (whole,) = calls.of_trajectories(session, ["t1"])["t1"]
+    bare = whole.model_copy(update={"messages": [], "response": records.Message(role="assistant"), "tools": None})
+    assert whole.messages
+    assert calls.of_trajectories(session, ["t1"], texts=False)["t1"] == [bare]
+
+
 def test_text_that_postgres_refuses_is_replaced(session: Session) -> None:
     said = "nul \0, half a pair \ud83d, a whole one \U0001f600, and a backslash \\u0000"
     calls.insert(session, [call("c1", response={"role": "assistant", "content": said})])

@@ -124,6 +124,15 @@ def test_a_version_is_explained_back_to_every_score(session: Session) -> None:
     assert [(one["version"], one["share"], one["ended_at"]) for one in found.releases] == [(version.name, 100, None)]
 
 
+def test_rows_that_no_step_took_are_not_what_was_learned_from(session: Session) -> None:
+    version, _ = fill(session)
+    change = """update rlfleet.versions set manifest = jsonb_set(manifest, '{rows,drawn}', '1') where id = :id"""
+    session.execute(text(change), {"id": version.id})
+    session.expire_all()
+    left = lineage.explain(session, version.name).left_out
+    assert left == {"not scored, or below min_score": 1, "too long": 1, "chosen, and drawn by no step": 1}
+
+
 def test_a_dataset_and_a_short_name_say_the_same(session: Session) -> None:
     version, dataset = fill(session)
     by_name, by_number = lineage.explain(session, "v1.0.1"), lineage.explain(session, str(dataset))

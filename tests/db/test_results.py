@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from scipy.special import betaincinv
 
-from db import results
+from db import evaluation_counts, results, version_views, versions
 from db.session import transaction
 from db.tables import Line
 from rl.choosing import ByScenario
@@ -74,6 +75,26 @@ def test_ties_with_another_version_are_half_a_success_in_each_type(line: Line) -
     (found,) = of("one", task_set=LOGS)
     assert (found.k, found.n, found.successes) == (2, 4, (1, 1, 2, 0))
     assert found.types == {"x": (1, 2), "y": (1, 2)}
+
+
+def test_an_odd_number_of_ties_keeps_its_half(line: Line) -> None:
+    name = add(line, "one")
+    judge(line, name, several("+++", rival_right=True, type="x"), LOGS, against="logged")
+    (found,) = of("one", task_set=LOGS)
+    assert (found.k, found.n, found.types) == (1.5, 3, {"x": (1.5, 3)})
+    low, high = betaincinv(2.5, 2.5, (0.1, 0.9))
+    with transaction() as session:
+        version = versions.named(session, name)[0]
+        (told,) = evaluation_counts.of_version(session, version)
+        (seen,) = version_views.weighed(session, name)[0][0].judged
+    for one in (told.overall, told.types["x"], seen.count, seen.types["x"]):
+        assert one is not None
+        assert (one.k, one.n, one.low, one.high) == (
+            1.5,
+            3,
+            pytest.approx(low, abs=1e-6),
+            pytest.approx(high, abs=1e-6),
+        )
 
 
 def test_without_a_verdict_row_there_is_nothing(line: Line) -> None:

@@ -12,7 +12,8 @@ from pydantic import TypeAdapter
 
 from gpu.data import select
 from rl.config import TrainConfig
-from rl.lessons import Learner, lessons, needs_all
+from rl.lessons import Learner, in_order, lessons, needs_all
+from rl.objectives import Cloning, Dpo
 from rl.protocol import DatasetRow
 from rl.records import Call
 from rl.sequences import merge
@@ -84,6 +85,10 @@ def test_lessons_are_those_of_the_trainer(
     found = dict(zip((one.trajectory_id for one in rows), lessons(config, list(map(learner, rows))), strict=True))
     left = {name: reason for reason, names in chosen.named.items() for name in names}
     assert {name: one.words for name, one in found.items() if not one.is_trained} == left
+    if isinstance(config, Cloning | Dpo):
+        spoken = {one.trajectory_id: learner(one).spoken for one in rows}
+        order = in_order(config, list(map(learner, rows)))
+        assert [spoken[name] for name in order] == [episode.spoken for episode in chosen.episodes]
     trained = [one for one in found.values() if one.is_trained]
     if fields["objective"] == "dpo":
         assert [name for name, one in found.items() if one.is_trained] == ["a1", "a2"]

@@ -132,6 +132,7 @@ def test_sft_keeps_what_scores_enough_and_says_what_it_left_out(
     assert manifest["rows"] == {
         "read": 3,
         "used": 1,
+        "drawn": 1,
         "skipped": {"score below min_score": 1, "longer than the context": 1},
         "named": {"score below min_score": ["1"], "longer than the context": ["2"]},
     }

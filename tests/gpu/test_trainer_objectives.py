@@ -39,11 +39,26 @@ def test_the_first_loss_is_minus_the_mean_advantage(run: Run, objective: str, ex
     """Every ratio is 1 while the policy is the one that spoke, and only the means differ."""
     events = run("out", objective, mini_batches=1)
     assert first_loss(events) == pytest.approx(expected, abs=1e-5)
-    assert manifest(events)["rows"] == {"read": 8, "used": 8, "skipped": {}, "named": {}}
+    assert manifest(events)["rows"] == {"read": 8, "used": 8, "drawn": 8, "skipped": {}, "named": {}}
     assert abs(steps(events)[0]["kl"]) < 1e-4
     assert steps(events)[0]["clip_share"] == 0
     assert steps(events)[0]["group_variance"] == pytest.approx(STD**2)
     assert manifest(events)["group_variance"] == pytest.approx(STD**2)
+
+
+@pytest.mark.parametrize(
+    ("objective", "fields", "used", "drawn"),
+    [
+        ("sft", {"steps": 2, "batch_episodes": 2}, 8, 4),
+        ("weighted_sft", {"steps": 1, "batch_episodes": 3}, 8, 3),
+        ("dpo", {"steps": 1, "batch_pairs": 1}, 4, 2),
+    ],
+)
+def test_the_manifest_says_how_many_rows_the_steps_took(
+    run: Run, objective: str, fields: dict[str, int], used: int, drawn: int
+) -> None:
+    rows = manifest(run("out", objective, **fields))["rows"]
+    assert (rows["used"], rows["drawn"]) == (used, drawn)
 
 
 BEST_MARGIN = 0.1

@@ -54,7 +54,7 @@ def test_ppo_starts_from_whitened_returns_and_a_head_that_knows_nothing(run: Run
     assert first["value_loss"] == pytest.approx(expected, rel=1e-4)
     # Whitened advantages add up to 0, and every ratio is 1.
     assert first["loss"] == pytest.approx(0.5 * expected, abs=1e-5)
-    assert manifest(events)["rows"] == {"read": 8, "used": 8, "skipped": {}, "named": {}}
+    assert manifest(events)["rows"] == {"read": 8, "used": 8, "drawn": 8, "skipped": {}, "named": {}}
     assert manifest(events)["effective"]["derived"]["value_head"] is True
 
 
@@ -237,7 +237,7 @@ def test_curated_rows_are_cloned_beside_the_objective(
     expected = 0.25 * likelihood / (3 * (SPOKEN[0] + SPOKEN[1]))
     assert steps(events)[0]["ptx_loss"] == pytest.approx(expected, rel=1e-4)
     assert first_loss(events) == pytest.approx(expected, abs=1e-4)
-    assert manifest(events)["curated"] == {"read": 2, "used": 2, "skipped": {}, "named": {}}
+    assert manifest(events)["curated"] == {"read": 2, "used": 2, "drawn": 2, "skipped": {}, "named": {}}
     with pytest.raises(InvalidInput, match=r"config\.ptx\.source = 'jsonl:///curated\.jsonl': .* without its rows"):
         run("none", "grpo", ptx=rule)
 

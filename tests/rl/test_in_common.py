@@ -122,7 +122,7 @@ def test_a_scenario_that_lacks_a_sample_lacks_all_where_scenarios_are_left_out()
         59, 79, 1.0, {"a": (59, 79)}, parts, scenarios="x", successes=pairs, ids=tuple(range(40)), kinds=kinds
     )
     shown = restricted(TWICE, {0: both, 1: result(range(2, 42))})
-    assert (shown[0].k, shown[0].n, shown[0].types) == (55, 74, {"a": (55, 74)})
+    assert (shown[0].k, shown[0].n, shown[0].types) == (55.5, 74, {"a": (55.5, 74)})
     assert shown[0].parts == (Part(0, 0, 38, 1), Part(1, 0, 38, 1))
 
 
