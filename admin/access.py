@@ -1,5 +1,6 @@
-"""Who may ask for what: a bearer token for programs, the same token in a cookie for people with a browser.
+"""Who may ask for what: a bearer token for programs, and for people with a browser the cookie of a session.
 
+A token signs a browser in, and its cookie holds a value of the session alone: every port of a host receives cookies.
 Pages that change something are safe against other sites three times over: the cookie is ``SameSite=Strict``, the
 browser's ``Sec-Fetch-Site`` must not name another site, and each form carries a word that only holders of the cookie
 can know.
@@ -9,7 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from fastapi import Depends, Security
@@ -18,14 +20,14 @@ from starlette.requests import Request
 
 from admin.errors import Refused
 from admin.limits import Limit
-from db import tokens
+from db import sessions, tokens
 from db.session import transaction
 from db.tokens import Holder, Role
 
-COOKIE = "rlfleet_token"
+COOKIE = "rlfleet_session"
 REMEDY = "send 'Authorization: Bearer TOKEN'; `rlfleet token create NAME` makes one"
 GUESSES_PER_SECOND, GUESSES = 1 / 6, 10
-"""Wrong tokens that one address may show; good ones are let in all the same."""
+"""Wrong tokens that one address may show; good ones are let in all the same, and those that were good are no guess."""
 PATIENCE_SECONDS = 3.0
 """For whose a token is."""
 SAME = ("same-origin", "none")
@@ -39,8 +41,9 @@ class Caller:
 
     holder: Holder
     address: str
-    token: str
     by_cookie: bool
+    shown: str = field(repr=False)
+    """The token, or what the cookie holds."""
 
     @property
     def actor(self) -> str:
@@ -50,11 +53,16 @@ class Caller:
     @property
     def form_word(self) -> str:
         """What forms of this caller carry."""
-        return hmac.new(self.token.encode(), b"rlfleet form", hashlib.sha256).hexdigest()
+        return hmac.new(self.shown.encode("utf-8", "surrogatepass"), b"rlfleet form", hashlib.sha256).hexdigest()
 
     def is_word(self, given: str) -> bool:
         """Whether the form was made for this caller."""
         return hmac.compare_digest(given.encode("utf-8", "replace"), self.form_word.encode())
+
+
+Known = Callable[..., Holder | None]
+Ended = Callable[..., int | None]
+"""``holder_of`` and ``ended`` of ``db.tokens`` or ``db.sessions``."""
 
 
 class Guard:
@@ -70,13 +78,20 @@ class Guard:
         Raises:
             Refused: 401, no token or one that is nobody's; 429, too many of either.
         """
-        address = request.client.host if request.client else ""
+        address = address_of(request)
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         by_cookie = not given
-        token = request.cookies.get(COOKIE, "") if by_cookie else given.strip()
-        if not token or (given and scheme.lower() != "bearer"):
+        shown = request.cookies.get(COOKIE, "") if by_cookie else given.strip()
+        if not shown or (given and scheme.lower() != "bearer"):
             raise unauthorized("no token")
-        return Caller(self.holder(token, address), address, token, by_cookie)
+        if not by_cookie:
+            return Caller(self.holder(shown, address), address, by_cookie, shown)
+        try:
+            holder = self._known(shown, address, sessions.holder_of, sessions.ended, "this session is over: sign in")
+        except Refused:
+            forget_cookie(request)
+            raise
+        return Caller(self._counted(holder), address, by_cookie, shown)
 
     def holder(self, token: str, address: str) -> Holder:
         """Whose the token is; counts as one request of theirs.
@@ -84,13 +99,44 @@ class Guard:
         Raises:
             Refused: 401, it is nobody's; 429, the address has shown too many of those, or the holder asks too often.
         """
-        with transaction(PATIENCE_SECONDS) as session:
-            holder = tokens.holder_of(session, token)
-        if holder is None:
-            self._guessed.take(address)
-            raise unauthorized("this token is nobody's, was revoked or has expired")
+        why = "this token is nobody's, was revoked or has expired"
+        return self._counted(self._known(token, address, tokens.holder_of, tokens.ended, why))
+
+    def _counted(self, holder: Holder) -> Holder:
         self._asked.take(str(holder.token_id))
         return holder
+
+    def _known(self, shown: str, address: str, holder_of: Known, ended: Ended, why: str) -> Holder:
+        with transaction(PATIENCE_SECONDS) as session:
+            holder = holder_of(session, shown)
+            over = ended(session, shown) if holder is None else None
+        if holder is not None:
+            return holder
+        if over is None:
+            self._guessed.take(address)
+        else:  # somebody had it once: no guess, and no more than its holder might have asked for
+            self._asked.take(str(over))
+        raise unauthorized(why)
+
+
+def address_of(request: Request) -> str:
+    """Where the request comes from, as far as the server believes it."""
+    return request.client.host if request.client else ""
+
+
+def forget_cookie(request: Request) -> None:
+    """Let the answer, whatever it is, take the cookie from the browser."""
+    request.state.forgets_cookie = True
+
+
+def is_secure(request: Request) -> bool:
+    """Whether the cookie is for https alone."""
+    return bool(request.app.state.settings.secure) or request.url.scheme == "https"
+
+
+def forgets_cookie(request: Request) -> bool:
+    """Whether the answer is to take the cookie from the browser."""
+    return bool(getattr(request.state, "forgets_cookie", False))
 
 
 def shows_token(request: Request) -> bool:
@@ -109,20 +155,30 @@ def _with(role: Role) -> Any:
         caller = request.state.caller = guard.caller(request)
         if not caller.holder.may(role):
             raise Refused(403, f"{caller.actor} is a {caller.holder.role}", f"this takes the token of a {role}")
-        # A browser sends the cookie by itself, and the API has no form to carry a word.
-        if caller.by_cookie and request.method not in ("GET", "HEAD") and not _is_own(request):
-            raise Refused(403, "a page of another site may not ask for this", "use a bearer token")
+        # A browser sends the cookie by itself, and the API has no form to carry a word: there its page must be named.
+        if caller.by_cookie and request.method not in ("GET", "HEAD"):
+            refuse_other_sites(request, "use a bearer token", unsaid=not request.url.path.startswith("/api/"))
         return caller
 
     return Depends(may)
 
 
-def _is_own(request: Request) -> bool:
+def refuse_other_sites(request: Request, remedy: str, *, unsaid: bool = True) -> None:
+    """Let through what a page of this server sent, and, with ``unsaid``, what names no page at all.
+
+    Raises:
+        Refused: 403, a page of another site sent it, or one that is not named.
+    """
+    if not _is_own(request, unsaid=unsaid):
+        raise Refused(403, "only a page of this server may ask for this", remedy)
+
+
+def _is_own(request: Request, *, unsaid: bool) -> bool:
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site in SAME
     origin = request.headers.get("origin")
-    return origin is None or origin.partition("//")[2] == request.headers.get("host")
+    return unsaid if origin is None else origin.partition("//")[2] == request.headers.get("host")
 
 
 Viewer = Annotated[Caller, _with("viewer")]

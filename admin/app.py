@@ -1,4 +1,8 @@
-"""The admin server: ``uvicorn admin.app:app``. Handlers are plain functions in threads that wait for the database."""
+"""The admin server, started by ``python -m admin``. Handlers are plain functions in threads that wait for the database.
+
+``uvicorn admin.app:app`` alone believes whatever a caller on this machine says in ``X-Forwarded-For``; ``python -m
+admin`` believes only the proxies in ``RLFLEET_ADMIN_PROXY``, and the limits rest on that.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from admin import errors
-from admin.access import Guard, shows_token, unauthorized
+from admin.access import COOKIE, Guard, forgets_cookie, is_secure, shows_token, unauthorized
 from admin.api import ROUTERS
 from admin.bodies import BodyLimit
 from admin.pages import PAGES, page_error
@@ -86,6 +90,8 @@ async def _guarded(request: Request, handle: Callable[[Request], Awaitable[Respo
         response = errors.answered(unauthorized("no token"))  # before anything of its body is looked at
     else:
         response = await handle(request)
+        if forgets_cookie(request):
+            response.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=is_secure(request))
     for name, value in HEADERS.items():
         if name != "Cache-Control" or not path.startswith("/static/"):
             response.headers.setdefault(name, value)

@@ -41,11 +41,15 @@ OLD_ROWS: Final = {
         delete from rlfleet.call_failures where ctid = any(array(
             select ctid from rlfleet.call_failures where at < now() - interval '90 days' limit :batch))
     """),
+    "sessions": text("""
+        delete from rlfleet.sessions where ctid = any(array(
+            select ctid from rlfleet.sessions where expires_at < now() - interval '7 days' limit :batch))
+    """),
 }
 
 
 def old_rows() -> dict[str, int]:
-    """Remove slots after 7 days, deliveries after 30 and counted, the rest after 90; the numbers."""
+    """Remove slots and sessions after 7 days, deliveries after 30 and counted, the rest after 90; the numbers."""
     counted.add_up()
     return {table: _in_batches(table) for table in OLD_ROWS}
 

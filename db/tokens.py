@@ -60,7 +60,7 @@ def create(session: Session, name: str, role: Role, created_by: str, expires_at:
     if expires_at is not None and expires_at <= session.execute(text("select now()")).scalar_one():
         raise InvalidInput("expires_at", utc(expires_at), "a moment in the future")
     secret = secrets.token_urlsafe(32)
-    values = {"name": name, "role": role, "hash": _hash(secret), "by": created_by, "expires": expires_at}
+    values = {"name": name, "role": role, "hash": hashed(secret), "by": created_by, "expires": expires_at}
     try:
         with session.begin_nested():
             made = session.execute(
@@ -80,21 +80,20 @@ def holder_of(session: Session, token: str) -> Holder | None:
 
     What is given is compared in constant time with what is stored, and with something in any case.
     """
-    shape = SHAPE.fullmatch(token)
-    row = session.execute(
-        text(f"""
-            select {COLUMNS}, sha256, used_at is null or used_at < now() - interval '1 minute' as stale
-              from rlfleet.tokens
-             where id = :id and revoked_at is null and (expires_at is null or expires_at > now())
-        """),  # noqa: S608 (of a constant)
-        {"id": int(shape[1]) if shape else 0},
-    ).one_or_none()
-    fits = hmac.compare_digest(_hash(shape[2] if shape else token), row.sha256 if row else NOBODYS)
-    if row is None or not fits:
-        return None
-    if row.stale:
-        session.execute(text("update rlfleet.tokens set used_at = now() where id = :id"), {"id": row.id})
-    return _holder(row)
+    row = _shown(session, token)
+    return None if row is None else _in_use(session, row)
+
+
+def ended(session: Session, token: str) -> int | None:
+    """The id of a token that was somebody's, and was revoked or has expired; None for any other."""
+    row = _shown(session, token)
+    return int(row.id) if row is not None and row.is_over else None
+
+
+def holder_by_id(session: Session, token_id: int) -> Holder | None:
+    """Whose the token with that id is; None if there is none, or if it was revoked or has expired."""
+    row = _row(session, token_id)
+    return None if row is None else _in_use(session, row)
 
 
 def revoke(session: Session, name: str) -> bool:
@@ -112,8 +111,36 @@ def listing(session: Session) -> list[Holder]:
     return [_holder(row) for row in rows]
 
 
-def _hash(secret: str) -> str:
+def hashed(secret: str) -> str:
+    """What is stored of a secret. Any text has a hash, halves of pairs included."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _shown(session: Session, token: str) -> Row[Any] | None:
+    """The row of the token, if it is one; its time may be over."""
+    shape = SHAPE.fullmatch(token)
+    row = _row(session, int(shape[1]) if shape else 0)
+    fits = hmac.compare_digest(hashed(shape[2] if shape else token), row.sha256 if row else NOBODYS)
+    return row if fits else None
+
+
+def _row(session: Session, token_id: int) -> Row[Any] | None:
+    return session.execute(
+        text(f"""
+            select {COLUMNS}, sha256, revoked_at is not null or coalesce(expires_at <= now(), false) as is_over,
+                   used_at is null or used_at < now() - interval '1 minute' as stale
+              from rlfleet.tokens where id = :id
+        """),  # noqa: S608 (of a constant)
+        {"id": token_id},
+    ).one_or_none()
+
+
+def _in_use(session: Session, row: Row[Any]) -> Holder | None:
+    if row.is_over:
+        return None
+    if row.stale:
+        session.execute(text("update rlfleet.tokens set used_at = now() where id = :id"), {"id": row.id})
+    return _holder(row)
 
 
 def _holder(row: Row[Any]) -> Holder:

@@ -6,6 +6,7 @@ JSON: ``{"ts", "level", "logger", "message", "job", "fence", "window", "line", "
 
 from __future__ import annotations
 
+import copy
 import json
 import logging
 import re
@@ -15,17 +16,19 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
+from rl.masking import masked
+
 Kind = Literal["text", "json"]
 
 _about: ContextVar[Mapping[str, object]] = ContextVar("about")
-SECRET: Final = re.compile(r"\b([a-z][a-z0-9+.-]*://)[^\s/@'\"]*@", re.IGNORECASE)
-"""User and password of a URL."""
-BEARER: Final = re.compile(r"\b(Bearer|Basic)\s+[^\s'\",;]+", re.IGNORECASE)
 TASK: Final = ("task_id", "task_name")
 """What Celery's own filter writes on a record of a task."""
 LONGEST: Final = 16_000
 """Characters of a message or an exception: whoever collects logs cuts lines somewhere too."""
 UNKNOWN: Final = ("???", None)
+CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+"""What ends a line or commands a terminal; a tab does neither."""
+LINE_END: Final = re.compile(r"[\x0a-\x0d\x1c-\x1e\x85\u2028\u2029]")
 
 
 def about(**fields: object) -> None:
@@ -52,11 +55,6 @@ def known() -> dict[str, object]:
     return dict(_about.get({}))
 
 
-def masked(said: str) -> str:
-    """The words without the user and password of any URL in them, and without tokens of headers."""
-    return BEARER.sub(r"\1 ***", SECRET.sub(r"\1***@", said))
-
-
 def formatter(kind: Kind, text: logging.Formatter | None = None) -> logging.Formatter:
     """For a handler; ``text`` is how it formatted before."""
     return JsonFormatter() if kind == "json" else TextFormatter(text)
@@ -78,20 +76,41 @@ class JsonFormatter(logging.Formatter):
                 line["task" if name == "task_name" else name] = value
         if record.exc_info:
             line["exception"] = _short(self.formatException(record.exc_info))
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps({name: _whole(value) for name, value in line.items()}, default=str, ensure_ascii=False)
 
 
 class TextFormatter(logging.Formatter):
-    """What another formatter makes of a record, masked, and what the line is about at the end of its first line."""
+    """What another formatter makes of a record, masked, and what the line is about at the end of it.
+
+    A record is one line, with control characters escaped, so that nobody whose words are logged writes lines of a
+    log. Lines of a traceback follow, indented.
+    """
 
     def __init__(self, inner: logging.Formatter | None = None) -> None:
         super().__init__()
         self.inner = inner or logging.Formatter("[%(asctime)s: %(levelname)s/%(name)s] %(message)s")
 
     def format(self, record: logging.LogRecord) -> str:
-        first, new_line, rest = masked(self.inner.format(record)).partition("\n")
+        one = copy.copy(record)
+        one.msg, one.args = _escaped(CONTROL, masked(record.getMessage())), None
+        one.exc_info = one.exc_text = one.stack_info = None
+        # Celery colours what it formats, and knows the task's id, which a sender of messages chose.
+        line = _escaped(LINE_END, masked(self.inner.format(one)))
         fields = " ".join(f"{name}={value}" for name, value in known().items())
-        return f"{first} {{{fields}}}{new_line}{rest}" if fields else first + new_line + rest
+        further = [self.inner.formatException(record.exc_info)] if record.exc_info else [record.exc_text or ""]
+        further.append(record.stack_info or "")
+        lines = [f"{line} {{{_escaped(CONTROL, fields)}}}" if fields else line]
+        lines += [f"  {_escaped(CONTROL, said)}" for part in further if part for said in masked(part).split("\n")]
+        return str(_whole("\n".join(lines)))
+
+
+def _escaped(characters: re.Pattern[str], said: str) -> str:
+    return characters.sub(lambda found: repr(found[0])[1:-1], said)
+
+
+def _whole(value: object) -> object:
+    """Text with halves of pairs written out: no encoding takes them, and a handler would lose the line."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _short(said: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 import time
 from typing import TYPE_CHECKING
 
@@ -81,7 +82,7 @@ def _send(settings: AlertSettings, one: Alert, away: dict[str, str]) -> list[str
 
 
 def _post(settings: AlertSettings, one: Alert) -> tuple[str | None, bool]:
-    """Why the receiver did not take the alert, or None; and whether it answered at all. Never names the URL."""
+    """Why the receiver did not take the alert, or None; and whether it answered at all. Never names URL or token."""
     import httpx
 
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs each URL, and a webhook's URL is its password
@@ -91,16 +92,33 @@ def _post(settings: AlertSettings, one: Alert) -> tuple[str | None, bool]:
     url = settings.webhook.get_secret_value() if settings.webhook else ""
     try:
         with (
-            httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False, trust_env=False) as client,
+            httpx.Client(
+                timeout=TIMEOUT_SECONDS,
+                follow_redirects=False,
+                trust_env=False,
+                verify=ssl.create_default_context(),  # httpx's own knows neither the system's CAs nor SSL_CERT_FILE
+            ) as client,
             client.stream("POST", url, json=body(one), headers=headers) as answer,
         ):
             status = answer.status_code
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:  # ValueError: of a host or a header
+        if refusal := _of_certificate(error):
+            words = f"the receiver's certificate is not valid ({refusal}); set SSL_CERT_FILE for your own CA"
+            return words, False
         return f"no answer ({type(error).__name__}); is RLFLEET_ALERT_WEBHOOK right and the receiver up?", False
     if answer.is_success:
         return None, True
     hint = "; redirects are not followed" if answer.is_redirect else ""
     return f"it answered {status}{hint}", True
+
+
+def _of_certificate(error: BaseException | None) -> str | None:
+    """What is wrong with the certificate, where an error came of that."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def body(one: Alert) -> dict[str, object]:

@@ -60,6 +60,14 @@ class AlertSettings(BaseSettings):
             raise ValueError("set it to an http:// or https:// URL, or unset it")
         return value
 
+    @field_validator("token")
+    @classmethod
+    def _fits_a_header(cls, value: SecretStr | None) -> SecretStr | None:
+        said = value.get_secret_value() if value is not None else ""
+        if not (said.isascii() and said.isprintable()) or " " in said:
+            raise ValueError("set it to ASCII letters, digits and punctuation without spaces, or unset it")
+        return value
+
     @field_validator("smtp_url")
     @classmethod
     def _is_a_mail_server(cls, value: SecretStr | None) -> SecretStr | None:

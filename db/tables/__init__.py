@@ -4,7 +4,7 @@ from db.tables.base import SCHEMA, Base
 from db.tables.fleet import Alert, Counted, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Total, Worker
 from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
-from db.tables.people import Audit, Token
+from db.tables.people import Audit, SignIn, Token
 from db.tables.trajectories import (
     Call,
     CallFailure,
@@ -65,6 +65,7 @@ __all__ = [
     "Run",
     "ScheduleSlot",
     "Score",
+    "SignIn",
     "Token",
     "Total",
     "Trajectory",

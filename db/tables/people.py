@@ -29,6 +29,18 @@ class Token(Base):
     used_at: Mapped[Moment | None]
 
 
+class SignIn(Base):
+    """A browser that was signed in with a token: the hash of what its cookie holds. It is over with the token."""
+
+    __tablename__ = "sessions"
+
+    id: Mapped[Key]
+    token_id: Mapped[int] = mapped_column(ForeignKey("tokens.id"))
+    sha256: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    expires_at: Mapped[Moment] = mapped_column(index=True)
+
+
 class Audit(Base):
     """One thing that a person asked for: who, what, about what, from where, and whether it was done."""
 

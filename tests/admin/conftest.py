@@ -15,7 +15,7 @@ from admin import access, probes
 from admin.api import health
 from admin.app import create_app
 from admin.settings import AdminSettings
-from db import tokens
+from db import sessions, tokens
 from db.session import POOL_SECONDS, limit_pool_wait, transaction
 from tests.admin.world import Api, empty_but_tokens, serving
 from tests.conftest_database import database, database_url, empty, postgres_url
@@ -49,6 +49,14 @@ def _patient() -> Iterator[None]:
 def token(name: str, role: tokens.Role) -> str:
     with transaction() as session:
         return tokens.create(session, name, role, "a test")
+
+
+def signed_in(given: str) -> str:
+    """What the cookie holds of a browser that signed in with the token."""
+    with transaction() as session:
+        holder = tokens.holder_of(session, given)
+        assert holder is not None
+        return sessions.start(session, holder.token_id)
 
 
 @pytest.fixture
@@ -90,7 +98,7 @@ def server(fresh: str, broker: object, monkeypatch: pytest.MonkeyPatch) -> Itera
     """The address of a server with settings that no variable of this shell changes."""
     for field in AdminSettings.model_fields.values():
         monkeypatch.delenv(str(field.validation_alias), raising=False)
-    with served(create_app(AdminSettings(RLFLEET_ADMIN_RATE="1000"))) as url:
+    with served(create_app(AdminSettings(RLFLEET_ADMIN_RATE="1000")), proxy_headers=False) as url:
         yield url
 
 

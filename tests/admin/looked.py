@@ -18,6 +18,7 @@ import pytest
 from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
+from admin.access import COOKIE
 from admin.app import create_app
 from admin.settings import AdminSettings
 from db import calls, datasets, dispatch, lines, releases, trajectories, versions, windows
@@ -28,7 +29,7 @@ from rl.config import LineConfig
 from rl.records import Call, Message, Quarantined, Trajectory
 from rl.scoring import ScoreRow
 from rl.windows import parse
-from tests.admin.conftest import token
+from tests.admin.conftest import signed_in, token
 from tests.conftest_database import empty, released
 from tests.db import chains
 from tests.gateway.doubles import served
@@ -188,10 +189,11 @@ def site(patch: pytest.MonkeyPatch) -> Iterator[Site]:
         fill(session)
     for field in AdminSettings.model_fields.values():
         patch.delenv(str(field.validation_alias), raising=False)
-    with served(create_app(AdminSettings(RLFLEET_ADMIN_RATE="1000"))) as url, ExitStack() as stack:
+    with served(create_app(AdminSettings(RLFLEET_ADMIN_RATE="1000")), proxy_headers=False) as url, ExitStack() as stack:
         made = []
         for name, role in (("vera", "viewer"), ("otto", "operator")):
-            headers = {"Cookie": f"rlfleet_token={token(name, role)}", "Sec-Fetch-Site": "same-origin"}  # type: ignore[arg-type]
+            cookie = f"{COOKIE}={signed_in(token(name, role))}"  # type: ignore[arg-type]
+            headers = {"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
             made.append(stack.enter_context(httpx.Client(base_url=url, headers=headers, trust_env=False, timeout=30)))
         yield Site(url, *made)
 

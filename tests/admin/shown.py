@@ -59,5 +59,5 @@ def shown(database: str, broker: object, tmp_path_factory: pytest.TempPathFactor
         for field in AdminSettings.model_fields.values():
             patch.delenv(str(field.validation_alias), raising=False)
         settings = AdminSettings(RLFLEET_ADMIN_RATE="1000", RLFLEET_STATE=str(state))
-        with served(create_app(settings)) as url:
+        with served(create_app(settings), proxy_headers=False) as url:
             yield Shown(url, told, token("otto", "operator"), token("vera", "viewer"))

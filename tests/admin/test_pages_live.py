@@ -42,7 +42,7 @@ def scored(fresh: str, broker: object, tmp_path: Path, monkeypatch: pytest.Monke
 @pytest.fixture
 def url(scored: recipes.World) -> Iterator[str]:
     settings = AdminSettings(RLFLEET_ADMIN_RATE="1000", RLFLEET_STATE=str(scored.folder))
-    with served(create_app(settings)) as address:
+    with served(create_app(settings), proxy_headers=False) as address:
         yield address
 
 

@@ -70,7 +70,7 @@ def serving(*routers: APIRouter, **variables: str) -> Iterator[Api]:
         for router in routers:
             app.include_router(router)
         with (
-            served(app) as url,
+            served(app, proxy_headers=False) as url,
             _client(url) as nobody,
             _client(url, given["viewer"]) as viewer,
             _client(url, given["operator"]) as operator,

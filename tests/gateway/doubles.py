@@ -184,7 +184,8 @@ def pass_seconds(monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
 @contextmanager
 def served(app: Any, **options: Any) -> Iterator[str]:
     """The URL of ``app``, served in a thread of this process until the block ends; ``options`` are uvicorn's."""
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="warning", access_log=False, **options)
+    usual = {"host": "127.0.0.1", "port": 0, "log_level": "warning", "access_log": False}
+    config = uvicorn.Config(app, **(usual | options))
     server = uvicorn.Server(config)
     started = threading.Event()
     startup = server.startup

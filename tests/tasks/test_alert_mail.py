@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import ssl
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -20,6 +19,7 @@ import tasks
 from db import alerts
 from db.session import transaction
 from rl.errors import InvalidSettings
+from tasks import alert_mail
 from tasks import settings as task_settings
 from tasks.alert_remedies import REMEDIES, remedy_of
 from tests.tasks.mail_server import Conduct, certificate, mail_server
@@ -40,7 +40,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
     """Starts a mail server, and tells the alerts of it."""
     monkeypatch.delenv("RLFLEET_ALERT_WEBHOOK", raising=False)
     for name, seconds in (("TIMEOUT_SECONDS", 30.0), ("TEXT_SECONDS", 60.0), ("TOTAL_SECONDS", 90.0)):
-        monkeypatch.setattr(sys.modules["tasks.alert_mail"], name, seconds)
+        monkeypatch.setattr(alert_mail, name, seconds)
     with ExitStack() as stack:
 
         def make(scheme: str = "smtp", account: str = "", **how: Any) -> Conduct:
@@ -129,7 +129,7 @@ def test_a_certificate_of_nobody_is_not_trusted(
 
 def test_a_password_does_not_travel_in_the_clear(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     server = start("smtp", "me:s3cret@", login="me:s3cret")
-    monkeypatch.setattr(sys.modules["tasks.alert_mail"], "LOOPBACK", ())
+    monkeypatch.setattr(alert_mail, "LOOPBACK", ())
     raised()
     assert tasks.alert() == "sent 0"
     assert "offers no STARTTLS" in (error() or "")
@@ -156,7 +156,7 @@ def test_what_is_not_taken_is_sent_later(
     before = one("select now()")[0]
     with monkeypatch.context() as patch:
         if how.get("fault") == "hang":
-            patch.setattr(sys.modules["tasks.alert_mail"], "TIMEOUT_SECONDS", 0.3)
+            patch.setattr(alert_mail, "TIMEOUT_SECONDS", 0.3)
         assert (tasks.alert(), error()) == ("sent 0", said)
     row, wait = one("select next_at, now() as after from rlfleet.alerts"), timedelta(seconds=30)
     assert before + wait <= row.next_at <= row.after + wait
@@ -172,14 +172,14 @@ def test_what_the_server_took_is_not_sent_again(
     start: Start, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = start(**how)
-    monkeypatch.setattr(sys.modules["tasks.alert_mail"], "TIMEOUT_SECONDS", 5.0)
+    monkeypatch.setattr(alert_mail, "TIMEOUT_SECONDS", 5.0)
     raised()
     assert (tasks.alert(), error()) == ("sent 1", None)
     assert len(server.got) == 1
 
 
 def test_a_server_that_is_slow_every_time_is_left(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["tasks.alert_mail"], "TOTAL_SECONDS", 0.5)
+    monkeypatch.setattr(alert_mail, "TOTAL_SECONDS", 0.5)
     server = start(slow={"EHLO": 0.2, "MAIL": 0.2, "RCPT": 0.2})
     raised()
     said = "mail: no answer (SMTPServerDisconnected); is RLFLEET_SMTP_URL right and the server up?"

@@ -81,8 +81,8 @@ def test_prune_removes_dataset_files_of_what_was_erased_elsewhere_and_of_what_re
 def test_prune_says_what_retention_removed(artifacts: Path) -> None:
     old("a", "b")
     assert tasks.prune() == (
-        "removed 0 schedule_slots, 0 deliveries, 0 alerts, 0 rejections, 0 call_failures, 1 windows, 1 weeks, "
-        "2 call keys, 1 judgements, 2 explanations, 2 feedback, 2 outcomes, 0 folders"
+        "removed 0 schedule_slots, 0 deliveries, 0 alerts, 0 rejections, 0 call_failures, 0 sessions, 1 windows, "
+        "1 weeks, 2 call keys, 1 judgements, 2 explanations, 2 feedback, 2 outcomes, 0 folders"
     )
     assert left() == set()
     assert removed() == {}

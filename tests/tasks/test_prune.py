@@ -68,7 +68,7 @@ def test_what_lost_attempts_left_goes_and_what_rows_name_stays(artifacts: Path) 
         job=won,
         uri=f"{artifacts}/jobs/{won}/fence-2/step-000004",
     )
-    assert tasks.prune().endswith("0 rejections, 0 call_failures, 3 folders")
+    assert tasks.prune().endswith("0 rejections, 0 call_failures, 0 sessions, 3 folders")
     kept = {f"{job}/fence-{fence}" for job in (young, running, 777) for fence in (1, 2)} | {f"{won}/fence-2"}
     kept |= {str(fresh.relative_to(artifacts / "jobs"))}
     assert (
@@ -120,9 +120,9 @@ def test_a_checkpoint_that_was_given_up_goes_and_what_lies_beside_it_stays(artif
             step=step,
             uri=str(path),
         )
-    assert tasks.prune().endswith("0 rejections, 0 call_failures, 1 folders")
+    assert tasks.prune().endswith("0 rejections, 0 call_failures, 0 sessions, 1 folders")
     assert [path.exists() for path in steps] == [True, False, True]
-    assert tasks.prune().endswith("0 rejections, 0 call_failures, 0 folders")
+    assert tasks.prune().endswith("0 rejections, 0 call_failures, 0 sessions, 0 folders")
 
 
 def test_a_checkpoint_that_a_later_attempt_wrote_again_goes(artifacts: Path) -> None:
@@ -204,7 +204,7 @@ def test_a_long_pass_goes_on_in_another_message(
 
 def test_two_beats_prune_once(artifacts: Path) -> None:
     assert [tasks.prune(10**9), tasks.prune(10**9)] == [
-        "removed 0 schedule_slots, 0 deliveries, 0 alerts, 0 rejections, 0 call_failures, 0 folders",
+        "removed 0 schedule_slots, 0 deliveries, 0 alerts, 0 rejections, 0 call_failures, 0 sessions, 0 folders",
         "prune: this tick is taken",
     ]
 

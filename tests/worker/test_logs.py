@@ -87,9 +87,9 @@ def test_text_keeps_how_celery_writes_and_says_the_job_on_the_first_line() -> No
     logs.about(job=7, fence=2, line="main")
     inner = TaskFormatter("%(levelname)s %(task_name)s[%(task_id)s]: %(message)s", use_color=False)
     one = record("two\nlines")
-    assert logs.formatter("text", inner).format(one) == "WARNING ???[???]: two {job=7 fence=2 line=main}\nlines"
+    assert logs.formatter("text", inner).format(one) == r"WARNING ???[???]: two\nlines {job=7 fence=2 line=main}"
     logs.about()
-    assert logs.formatter("text", inner).format(one) == "WARNING ???[???]: two\nlines"
+    assert logs.formatter("text", inner).format(one) == r"WARNING ???[???]: two\nlines"
 
 
 def test_threads_that_begin_with_the_context_are_about_the_job_too() -> None:
