@@ -45,7 +45,7 @@ class Process:
 
 @dataclass(frozen=True)
 class Disk:
-    """The file system that artifacts lie on, in bytes."""
+    """The file system that artifacts lie on, or will lie on, in bytes."""
 
     path: str
     status: str
@@ -122,8 +122,9 @@ def _process(name: str, url: str, alive: tuple[int, ...]) -> Process:
 
 
 def _disk(folder: Path) -> Disk | None:
+    whole = folder.absolute()
     try:
-        usage = shutil.disk_usage(folder)
+        usage = shutil.disk_usage(next(one for one in (whole, *whole.parents) if one.exists()))
     except OSError:
         return None
     status = OK if usage.free >= LEAST_FREE_BYTES else f"has {usage.free // 2**20} MiB left"

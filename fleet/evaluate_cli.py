@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet.noted import noted
 from fleet.terminal import AsJson, connect, errors, say
 from rl.errors import InvalidInput
 
@@ -34,13 +35,13 @@ def evaluate(
 ) -> None:
     """Ask for the evaluation jobs of a version; those that are there already are not made again."""
     from db import evaluation_requests, job_views, lines
-    from db.session import transaction
     from tasks import ring
 
     if split not in SPLITS:
         raise InvalidInput("split", split, f"give one of {', '.join(SPLITS)}")
     connect()
-    with transaction() as session:
+    asked_for = {"environment": environment, "scenarios": scenarios, "step": step}
+    with noted("evaluate", version, line=line, **asked_for) as session:
         name = lines.full_name(session, version, line)
         task_set = _task_set(session, name, environment, scenarios, split, first_seed, step)
         asked = evaluation_requests.ask(session, name, task_set, step)

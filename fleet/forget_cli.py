@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fleet.noted import noted, noted_where_it_breaks
 from fleet.terminal import AsJson, say
 from rl.errors import InvalidInput, TransientError
 
@@ -33,7 +35,10 @@ def forget(
     if not (yes or dry_run):
         _ask(agent, line, as_json=as_json)
     with backup.database(os.environ) as root:
-        done = forgetting.forget(agent, line, partial(remove_dataset_files, root), dry_run=dry_run)
+        if not dry_run:
+            _say_so_first(agent, line)
+        with nullcontext() if dry_run else noted_where_it_breaks("forget", agent):
+            done = forgetting.forget(agent, line, partial(remove_dataset_files, root), dry_run=dry_run)
     found = _json(agent, line, done, dry_run=dry_run)
     if as_json:
         typer.echo(json.dumps(found))
@@ -42,6 +47,15 @@ def forget(
     if done.collecting:
         jobs = ", ".join(map(str, done.collecting))
         raise TransientError(f"job {jobs} began to collect before and may store more: run this again when it has ended")
+
+
+def _say_so_first(agent: str, line: str | None) -> None:
+    """Nothing is erased before the audit says who asked for it."""
+    from db import lines
+
+    with noted("forget", agent, line=line) as session:
+        if line is not None:
+            lines.named(session, line)
 
 
 def _ask(agent: str, line: str | None, *, as_json: bool) -> None:

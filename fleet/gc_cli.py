@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fleet.noted import noted, noted_where_it_breaks
 from fleet.terminal import AsJson, say
 
 
@@ -53,13 +54,16 @@ def _remove(root: Path) -> dict[str, int]:
     from db import prune as rows
     from tasks.prune import give_up_checkpoints, remove_folders, sweep_refused
 
-    removed = dict(rows.old_rows())
-    trajectories, _ = rows.old_trajectories(math.inf)
-    removed |= trajectories
-    removed["refused trajectories"] = sweep_refused()[0]
-    removed["checkpoints"] = give_up_checkpoints(math.inf)[0]
-    removed["folders"] = remove_folders(root, math.inf)[0]
-    return removed
+    with noted("gc", root):  # before anything goes
+        pass
+    with noted_where_it_breaks("gc", root):
+        removed = dict(rows.old_rows())
+        trajectories, _ = rows.old_trajectories(math.inf)
+        removed |= trajectories
+        removed["refused trajectories"] = sweep_refused()[0]
+        removed["checkpoints"] = give_up_checkpoints(math.inf)[0]
+        removed["folders"] = remove_folders(root, math.inf)[0]
+        return removed
 
 
 def _size(path: Path) -> int:

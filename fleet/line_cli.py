@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from fleet.noted import noted
 from fleet.terminal import AsJson, connect, errors, tell
 from rl.errors import InvalidInput, InvalidSettings
 
@@ -28,7 +29,6 @@ def line(
 ) -> None:
     """Create or change a line from a TOML file: base model, source of logs, how to train, what to validate on."""
     from db import lines
-    from db.session import transaction
     from environments import fitting
     from fleet.files import read_toml
     from rl.config import LineConfig
@@ -38,7 +38,7 @@ def line(
     config = read_toml(file, LineConfig)
     check_line(config)
     fitting.check_line(config)
-    with transaction() as session:
+    with noted("line", name, base_model=config.base_model, source=config.source) as session:
         others = lines.sources(session)
         if not NAME.fullmatch(name) and name not in others:
             raise InvalidInput("line", name, "begin with a-z or 0-9 and go on with these, _ or -, 64 in all at most")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fleet.noted import noted
 from fleet.terminal import AsJson, connect, errors, say, wide_console
 from rl.errors import InvalidInput, InvalidSettings
 
@@ -108,7 +109,6 @@ def _run(config: Pipeline, stage: str | None, changes: Sequence[str], *, fresh: 
 def _start(config: RunConfig, line: str) -> None:
     """Start rounds of practice from the line's stable version. The fleet does the rest."""
     from db import lines, versions
-    from db.session import transaction
     from environments import fitting
     from rl.decidable import check_run
     from tasks.ring import advance
@@ -116,7 +116,7 @@ def _start(config: RunConfig, line: str) -> None:
     connect()
     check_run(config)
     fitting.check_run(config)
-    with transaction() as session:
+    with noted("start run", config.name, line=line) as session:
         row = lines.named(session, line)
         stable = versions.stable_name(session, row.id)
         if stable is None:

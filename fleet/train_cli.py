@@ -10,10 +10,13 @@ from typing import Annotated
 
 import typer
 
+from fleet.noted import Note, noting
 from fleet.terminal import AsJson, connect, errors, say
 from fleet.train_settings import Mode, TrainSettings, train_settings
 from rl.errors import BrokerUnavailable, InvalidInput, TransientError
 
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+MOMENT = "write a UTC time like 2025-01-15 or 2025-01-15T10:00, of the years 1970 to 9998"
 NAMELESS = "name a window or set WINDOW_ID, or choose --mode list, continuous or backfill"
 Moment = Annotated[str | None, typer.Option(help="backfill: UTC, such as 2025-01-15 or 2025-01-15T10:00")]
 
@@ -59,7 +62,7 @@ def train(
 def _list(line: str, as_json: bool) -> None:
     from fleet.windows_cli import windows
 
-    windows(line, as_json)
+    windows(line, as_json=as_json)
 
 
 def _single(line: str, window_ids: list[str], as_json: bool) -> None:
@@ -67,7 +70,9 @@ def _single(line: str, window_ids: list[str], as_json: bool) -> None:
 
     if not window_ids:
         raise InvalidInput("window_id", None, NAMELESS)
-    _asked(line, Mode.SINGLE, [request_together(window_ids, line)], as_json)
+    with noting("train", line, windows=", ".join(window_ids)) as note:
+        job_id = request_together(window_ids, line, note=note)
+    _asked(line, Mode.SINGLE, [job_id], as_json)
 
 
 def _backfill(line: str, since: datetime, until: datetime, every: int, dry_run: bool, as_json: bool) -> None:
@@ -75,7 +80,9 @@ def _backfill(line: str, since: datetime, until: datetime, every: int, dry_run: 
 
     if dry_run:
         return _dry_run(line, [one.text for one in hours_between(line, since, until)], as_json)
-    return _asked(line, Mode.BACKFILL, backfill(line, since, until, every), as_json)
+    with noting("train", line, since=since.isoformat(), until=until.isoformat(), every=every) as note:
+        asked = backfill(line, since, until, every, note)
+    return _asked(line, Mode.BACKFILL, asked, as_json)
 
 
 def _continuous(line: str, poll_seconds: float, as_json: bool) -> None:
@@ -84,19 +91,24 @@ def _continuous(line: str, poll_seconds: float, as_json: bool) -> None:
     A database that is away for a while is said on standard error, and waited for.
     """
     said: list[int] | str | None = None
-    while True:
-        try:
-            said = _look(line, said, as_json)
-        except TransientError as error:
-            errors.print(f"{line}: {error}; looking again", highlight=False, markup=False)
-        time.sleep(poll_seconds)
+    with noting("train", line, mode=str(Mode.CONTINUOUS)) as note:
+        while True:
+            try:
+                said = _look(line, said, note, as_json)
+            except TransientError as error:
+                errors.print(f"{line}: {error}; looking again", highlight=False, markup=False)
+            time.sleep(poll_seconds)
 
 
-def _look(line: str, said: list[int] | str | None, as_json: bool) -> list[int] | str:
-    """What the line asks or waits for, which is said unless it was ``said`` before."""
+def _look(line: str, said: list[int] | str | None, note: Note, as_json: bool) -> list[int] | str:
+    """What the line asks or waits for, which is noted and said unless it was ``said`` before."""
+    from db.session import transaction
     from tasks.requests import train_when_ready
 
-    asked, found = train_when_ready(line)
+    with transaction() as session:
+        asked, found = train_when_ready(line, session=session)
+        if asked and asked != said:
+            note(session)
     news = asked or ("no scored window waits" if found is None else found.reason)
     if asked and news != said:
         _asked(line, Mode.CONTINUOUS, asked, as_json)
@@ -140,13 +152,21 @@ def _dry_run(line: str, window_ids: list[str] | None, as_json: bool) -> None:
 def _span(since: str | None, until: str | None, told: TrainSettings) -> tuple[datetime, datetime]:
     """From ``BACKFILL_HOURS`` before the end, and to now, where it is not said."""
     end = datetime.now(UTC) if until is None else _moment("until", until)
-    return (end - timedelta(hours=told.backfill_hours) if since is None else _moment("since", since)), end
+    if since is not None:
+        return _moment("since", since), end
+    most = (end - EARLIEST) // timedelta(hours=1)
+    if told.backfill_hours > most:
+        raise InvalidInput("BACKFILL_HOURS", told.backfill_hours, f"at most {most}, back to 1970; or give --since")
+    return end - timedelta(hours=told.backfill_hours), end
 
 
 def _moment(name: str, text: str) -> datetime:
     """Of a text without an offset, in UTC."""
     try:
         found = datetime.fromisoformat(text)
-    except ValueError:
-        raise InvalidInput(name, text, "write a UTC time like 2025-01-15 or 2025-01-15T10:00") from None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+        found = found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInput(name, text, MOMENT) from None
+    if not EARLIEST.year <= found.year < 9999:
+        raise InvalidInput(name, text, MOMENT)
+    return found

@@ -31,7 +31,7 @@ Need = Callable[[Tally, Tally], str]
 
 
 def affine_2025_10(verdicts: Verdicts, min_scenarios: int) -> PolicyDecision:
-    """Every environment won by intervals that do not overlap."""
+    """Some environment won by intervals that do not overlap, and none lost; where both have too little, neither."""
 
     def word(candidate: Tally, stable: Tally) -> str:
         if candidate.n < min_scenarios:

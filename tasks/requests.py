@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rl.readiness import Readiness
     from rl.windows import WindowId
 
+    Note = Callable[[Session], None]
 
 PATIENCE_SECONDS = 10.0
 """For the answer to each statement: all of a request must fit the time limit of the task that asks."""
@@ -39,8 +40,12 @@ def request(window_id: str, line: str = "main", message_id: str | None = None) -
     return request_together([window_id], line, message_id)
 
 
-def request_together(window_ids: Sequence[str], line: str = "main", message_id: str | None = None) -> int:
+def request_together(
+    window_ids: Sequence[str], line: str = "main", message_id: str | None = None, note: Note | None = None
+) -> int:
     """The same for one version that learns from all of the windows, in whatever order they are given.
+
+    ``note`` is called in the transaction that records it.
 
     Raises:
         MalformedWindow, UnknownWindow, InvalidInput: as in ``request``; or one of several is a round of a run.
@@ -53,6 +58,8 @@ def request_together(window_ids: Sequence[str], line: str = "main", message_id: 
         job_id = _request(session, lines.named(session, line), window_ids, held)
         if message_id is not None:
             dispatch.note(session, message_id, job_id)
+        if note is not None:
+            note(session)
     return job_id
 
 
@@ -148,12 +155,12 @@ def _trained_by(session: Session, line: Line, window: Window) -> int:
     return job_id
 
 
-def backfill(line: str, since: datetime, until: datetime, every: int = 0) -> list[int]:
+def backfill(line: str, since: datetime, until: datetime, every: int = 0, note: Note | None = None) -> list[int]:
     """Record that all hours of the line's source from ``since`` to before ``until`` are to be trained on.
 
     One version learns from all of them, or one from each ``every`` in their order. Returns the ids of the training
     jobs, also of those that were there already. Hours that are not over or were skipped are left out. Both moments
-    are aware; the source decides which hours have a moment between them.
+    are aware; the source decides which hours have a moment between them. ``note`` is called in the same transaction.
 
     Raises:
         InvalidInput: no such line, it has no source or does not say how to train, or there is no such hour.
@@ -175,6 +182,8 @@ def backfill(line: str, since: datetime, until: datetime, every: int = 0) -> lis
         for together in _chunks(waiting, every):
             before = [job for one in together for job in _before(session, row, state, one, hours[one.name].ends_at)]
             jobs.add(planning.request(session, row.id, planner.train(state, *together), tuple(before)))
+        if note is not None:
+            note(session)
     return sorted(jobs)
 
 

@@ -17,6 +17,7 @@ from db import job_views, jobs, lines, versions
 from db.overview import Facts, read
 from db.session import transaction
 from db.tables import Line
+from fleet.noted import noted, noting
 from fleet.pipeline.place import Place
 from fleet.processes import ROOT
 from rl.config import LineConfig, RunConfig
@@ -56,7 +57,11 @@ class Course:
     def try_again(self) -> None:
         """Queue again what ended without success before this start, and say so."""
         for job in self.broken():
-            if jobs.requeue(job.job_id):
+            with noting("requeue job", job.job_id) as note, transaction() as session:
+                opened = jobs.requeue(job.job_id, session)
+                if opened:
+                    note(session)
+            if opened:
                 self.view.note(f"tried again: {job}")
 
     def clone(self, config: LineConfig, hour: str) -> str:
@@ -66,15 +71,16 @@ class Course:
             InvalidInput: a line of this name has other settings, or its source has nothing of that hour.
             StartError: a job ended without success, or the version was rejected or waits for a person.
         """
-        from tasks.requests import request
+        from tasks.requests import request_together
         from tasks.ring import ring
 
         self.refuse_another(config)
-        with transaction() as session:
+        with noted("line", self.name, base_model=config.base_model, source=config.source) as session:
             line_id = lines.put(session, self.name, config)
             done = versions.stable_name(session, line_id)
         if done is None:
-            request(hour, self.name)
+            with noting("train", self.name, windows=hour) as note:
+                request_together([hour], self.name, note=note)
             ring()
             done = self.until(self._has_stable).stable
         return str(done)
@@ -105,7 +111,7 @@ class Course:
         """Start the run from the line's first version, and wait until it has ended or waits for a person."""
         from tasks.ring import advance
 
-        with transaction() as session:
+        with noted("start run", config.name, line=self.name) as session:
             line = lines.named(session, self.name)
             first = versions.named(session, f"{self.name}-v1.0.0")[0]
             lines.start_run(session, line.id, config, first.id)

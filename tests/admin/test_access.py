@@ -1,16 +1,22 @@
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from http.cookies import SimpleCookie
+from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import text
+from starlette.routing import Mount, Route
 
 from admin import access
 from admin.access import COOKIE
+from admin.api import ROUTERS
+from admin.app import create_app
 from admin.limits import Limit
+from admin.pages import PAGES
 from admin.settings import AdminSettings
 from db import audit, tokens
 from db.session import transaction
@@ -20,6 +26,7 @@ from tests.admin.world import serving
 
 STATUS = "/api/admin/training/status"
 TRIGGER = "/api/admin/training/trigger"
+PAGE = Path(__file__).parents[2] / "docs" / "admin.md"
 
 
 @pytest.fixture
@@ -38,6 +45,24 @@ def test_who_has_no_token_is_not_let_in(client: Client) -> None:
     }
     assert client("rlf_1_" + "a" * 43).get(STATUS).status_code == 401
     assert client().post(TRIGGER, json={}).status_code == 401
+
+
+def test_what_answers_without_a_token_is_on_the_page(client: Client) -> None:
+    """Of all routes; a page sends to the form that asks for the token."""
+    app, anybody, open_ones = create_app(), client(), set()
+    routes = [one for router in (*ROUTERS, *PAGES) for one in router.routes]
+    routes += [one for one in app.routes if isinstance(one, Route)]
+    assert [one.path for one in app.routes if isinstance(one, Mount)] == ["/static"]
+    for one in routes:
+        assert isinstance(one, Route)
+        for method in one.methods or ():
+            answer = anybody.request(method, re.sub(r"{[^}]*}", "1", one.path))
+            is_sent_away = answer.status_code == 303 and answer.headers["location"].startswith("/login?next=")
+            open_ones |= set() if answer.status_code == 401 or is_sent_away else {one.path}
+    assert len(routes) > 60
+    (said,) = re.findall(r"Without one these answer: (.*?)\. ", PAGE.read_text().replace("\n", " "))
+    assert open_ones | {"/static"} == set(re.findall(r"`(/[^`]*)`", said))
+    assert anybody.get("/static/app.css").status_code == 200
 
 
 def test_without_a_token_nothing_that_is_sent_is_looked_at(client: Client) -> None:

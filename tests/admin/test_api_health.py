@@ -48,7 +48,9 @@ def test_health_asks_everything(api: Api, tmp_path: Path) -> None:
     assert found.reasons == ["no engine answers", "the gateway does not answer"]
     assert found.disk is not None
     assert 0 < found.disk.free < found.disk.total
-    assert probes.look("", tmp_path / "none").disk is None
+    fresh = probes.look("", tmp_path / "none" / "artifacts").disk
+    assert fresh is not None, "the folder is made with the first artifact"
+    assert (fresh.path, fresh.status, fresh.total) == (str(tmp_path / "none" / "artifacts"), "ok", found.disk.total)
 
 
 def test_health_of_a_fleet_without_a_broker(api: Api, broker_away: None) -> None:

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from sqlalchemy import text
 
-from db import jobs, lines, windows
+from db import audit, jobs, lines, windows
 from db.session import transaction
 from db.tables import Decision, Job, Version
 from environments.demonstrate import Order, demonstrate
@@ -85,6 +85,11 @@ def test_the_line_is_asked_to_train_on_the_hour(course: Course, config: LineConf
         course.clone(config, HOUR)
     with transaction() as session:
         assert {job.kind for job in session.query(Job)} == {"collect", "score", "train"}
+        newest, before = audit.listing(session, 2)
+    assert [(one.action, one.subject, one.outcome) for one in (before, newest)] == [
+        ("line", "little", "done"),
+        ("train", "little", "done"),
+    ]
     with transaction() as session:
         version = add_version(session, lines.named(session, "little"), prefix="little")
         released(session, version.line_id, version.id)
@@ -116,6 +121,9 @@ def test_a_job_that_was_cancelled_is_not_waited_for(course: Course, config: Line
         course.until(lambda facts: False)
     course.try_again()
     assert course.broken() == []
+    with transaction() as session:
+        (entry,) = audit.listing(session, 1)
+    assert (entry.action, entry.subject, entry.outcome) == ("requeue job", str(job_id), "done")
 
 
 def test_a_job_that_was_put_aside_is_left_alone(course: Course, config: LineConfig) -> None:

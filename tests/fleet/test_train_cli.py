@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -170,10 +171,10 @@ def test_continuous_waits_for_a_database_that_is_away(train: Train, monkeypatch:
     look = tasks.requests.train_when_ready
     slept: list[int] = []
 
-    def away(line: str) -> object:
+    def away(line: str, **given: Any) -> object:
         if len(slept) < 2:
             raise DatabaseUnavailable("the server went away")
-        return look(line)
+        return look(line, **given)
 
     def sleep(_: float) -> None:
         slept.append(1)

@@ -155,7 +155,7 @@ def test_valkey_asks_for_a_password_that_no_command_line_shows(tmp_path: Path) -
     assert server.returncode == 0
 
 
-def _await(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def _await(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not come about"

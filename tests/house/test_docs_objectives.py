@@ -50,8 +50,17 @@ def test_an_advantage(page: dict[str, Any], name: str) -> None:
 
 def test_whitened_advantages(page: dict[str, Any]) -> None:
     assert page["whitened"](EACH[I]) == pytest.approx(advantages.whitened(EACH[I]), abs=1e-12)
-    told = advantages.batch_normalised(R, ONE_GROUP, np.bincount(I))
-    assert page["whitened"](page["centred"](R)[I]) == pytest.approx(told[I], abs=1e-12)
+
+
+def test_advantages_that_are_whitened_beside_a_constant_group(page: dict[str, Any]) -> None:
+    scores = R.copy()
+    scores[4:] = 0.3
+    centred = np.concatenate([page["centred"](scores[:4]), np.zeros(SAMPLES - 4)])
+    told = advantages.batch_normalised(scores, ["a"] * 4 + ["b"] * (SAMPLES - 4), np.bincount(I))
+    assert page["batch_normalised"](centred[I], I < 4) == pytest.approx(told[I], abs=1e-12)
+    assert page["whitened"](centred[I]) != pytest.approx(told[I], abs=1e-3), "the constant group takes no part"
+    alone = advantages.batch_normalised(R, ONE_GROUP, np.bincount(I))
+    assert page["batch_normalised"](page["centred"](R)[I], I >= 0) == pytest.approx(alone[I], abs=1e-12)
 
 
 def test_generalised_advantages(page: dict[str, Any]) -> None:

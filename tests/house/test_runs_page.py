@@ -9,8 +9,11 @@ from typing import get_args
 
 import pytest
 
+import environments
+from environments import fitting
 from rl.config import EarlyStop, OnPolicyTrain, Rollout, RunConfig, TaskSet
 from rl.decidable import check_run
+from rl.mix import members
 
 PAGE = (Path(__file__).parents[2] / "docs" / "runs.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```toml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
@@ -24,8 +27,15 @@ def test_the_example_is_a_run_that_names_every_table_and_only_defaults_of_the_ro
     assert set(read) == set(RunConfig.model_fields)
     found = RunConfig.model_validate(read)
     check_run(found)
-    needed = Rollout(environment="gridworld", scenarios=8, episodes=8)
+    fitting.check_run(found)
+    needed = Rollout(environment="trading-small", scenarios=8, episodes=8)
     assert (found.rollout, found.early_stop) == (needed, EarlyStop())
+
+
+def test_every_environment_that_is_named_exists() -> None:
+    named = re.findall(r'environment = "([^"]+)"', PAGE)
+    assert len(named) == 3
+    assert {member.environment for one in named for member in members(one)} <= set(environments.KNOWN)
 
 
 @pytest.mark.parametrize("name", sorted({*KEYS, *OBJECTIVES}))
