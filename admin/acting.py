@@ -21,7 +21,8 @@ SERVER_FAILED = 500
 def acting(caller: Caller, action: str, subject: object, **detail: object) -> Iterator[Session]:
     """The block does ``action`` to ``subject`` in ``caller``'s name, in one transaction with the row that says so.
 
-    What is to follow once it is committed, such as ringing, belongs after the block.
+    What is to follow once it is committed, such as ringing, belongs after the block, and is no reason to answer with
+    an error: ``tasks.ring`` has what rings now or lets the reconciler ring later.
 
     Raises:
         Refused: what the block raised, as callers get it.
@@ -35,7 +36,8 @@ def acting(caller: Caller, action: str, subject: object, **detail: object) -> It
         failed = refused.status_code >= SERVER_FAILED
         with transaction() as session:
             outcome: audit.Outcome = "failed" if failed else "refused"
-            _note(session, caller, action, subject, outcome, detail | {"error": refused.detail})
+            why = {"error": refused.detail, "remedy": refused.remedy}
+            _note(session, caller, action, subject, outcome, detail | why)
         if isinstance(error, Refused) or not failed:
             raise refused from error
         raise

@@ -11,8 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from admin import invalid
 from rl.config import LineConfig, RunConfig
-from rl.errors import BrokerUnavailable, DatabaseUnavailable, InvalidInput, RlfleetError
+from rl.errors import BrokerUnavailable, DatabaseUnavailable, InvalidInput, RlfleetError, UnknownVersion
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +25,12 @@ STORED = (LineConfig.__name__, RunConfig.__name__)
 class Refused(HTTPException):
     """An answer that is not what was asked for. ``remedy`` says what to do next."""
 
-    def __init__(self, status: int, error: str, remedy: str = "", headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, status: int, error: str, remedy: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(status, error, headers)
         self.remedy = remedy
 
 
-def not_found(what: str, remedy: str = "") -> Refused:
+def not_found(what: str, remedy: str) -> Refused:
     """404."""
     return Refused(404, f"there is no {what}", remedy)
 
@@ -40,24 +41,29 @@ def refused_of(error: Exception) -> Refused:
         case Refused():
             found = error
         case RequestValidationError():
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path"))
-            found = Refused(422, f"{where or 'body'}: {first['msg']}", "see /api/admin/openapi.json")
+            found = Refused(422, *invalid.told(error.errors()[0]))
         case ValidationError() if error.title in STORED:
             first = error.errors(include_url=False, include_context=False)[0]
             where = ".".join(map(str, first["loc"]))
             remedy = "change the line's config with `rlfleet line`"
             found = Refused(409, f"a stored config is not understood: {where}: {first['msg']}", remedy)
+        case UnknownVersion():
+            found = not_found(f"version {error.value}", error.remedy)
         case InvalidInput():
-            found = Refused(400, f"{error.field} cannot be {error.value!r:.120}", error.remedy)
+            what = "cannot be left out" if error.value is None else f"cannot be {error.value!r:.120}"
+            found = Refused(400, f"{error.field} {what}", error.remedy)
         case DatabaseUnavailable() | BrokerUnavailable():
             log.error("%s", error)
             after = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            found = Refused(503, "the database or the broker did not answer", "try again", after)
+            who = "database" if isinstance(error, DatabaseUnavailable) else "broker"
+            remedy = "try again; the log of the admin server says why, and `rlfleet status` what runs"
+            found = Refused(503, f"the {who} did not answer", remedy, after)
         case RlfleetError():
-            found = Refused(409, str(error))
+            found = Refused(409, str(error), "mend that, and ask again")
+        case HTTPException() if isinstance(error.__cause__, ValueError | RecursionError):  # of reading the body
+            found = Refused(422, *invalid.NO_JSON)
         case HTTPException():
-            found = Refused(error.status_code, str(error.detail), "", error.headers)
+            found = Refused(error.status_code, str(error.detail), invalid.DOCUMENT, error.headers)
         case _:
             if isinstance(error, ValidationError):  # it is answered here, and not raised again for the log
                 log.error("an answer or a row is not as its shape says", exc_info=error)
@@ -72,10 +78,8 @@ def answer(_: Request, error: Exception) -> Response:
 
 def answered(found: Refused) -> Response:
     """The answer for a refusal."""
-    body = {"success": False, "error": _printable(found.detail)}
-    return JSONResponse(
-        body | ({"remedy": _printable(found.remedy)} if found.remedy else {}), found.status_code, found.headers
-    )
+    body = {"success": False, "error": _printable(found.detail), "remedy": _printable(found.remedy)}
+    return JSONResponse(body, found.status_code, found.headers)
 
 
 def _printable(words: str) -> str:

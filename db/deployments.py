@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from db import decisions, lines, promotions, releases, remedies, versions
 from db.tables import Checkpoint, Evaluation, Line, Release, Version
-from rl.errors import InvalidInput
+from rl.errors import InvalidInput, NotEvaluated
 from rl.release_plan import Plan, held_at
 
 Strategy = Literal["gradual", "immediate", "test"]
@@ -80,7 +80,7 @@ def _check(session: Session, version: Version, unevaluated: bool) -> bool:
     found = session.scalar(select(Evaluation.id).where(Evaluation.checkpoint_sha256 == sha256).limit(1))
     if found is None and not unevaluated:
         remedy = "no evaluation of it is stored; wait for one, or release it unseen with --unevaluated"
-        raise InvalidInput("version", version.name, remedy)
+        raise NotEvaluated("version", version.name, remedy)
     return found is not None
 
 

@@ -13,8 +13,8 @@ from db import controls, dispatch, remedies, versions
 from db.canaries import Canary, canaries, looked
 from db.lines import lock
 from db.released import LineReleases, LiveRelease, NamedVersion, by_line, live, version_named
-from db.tables import Decision, Release, Run, Version
-from rl.errors import InvalidInput
+from db.tables import Decision, Line, Release, Run, Version
+from rl.errors import InvalidInput, NothingStable
 from rl.release_plan import Plan
 
 __all__ = [
@@ -172,7 +172,8 @@ def roll_back(session: Session, line_id: int, to: str | None, reason: str, actor
     lock(session, line_id)
     stable, canary = current(session, line_id, "stable"), current(session, line_id, "canary")
     if stable is None:
-        raise InvalidInput("line", line_id, "it has no released version; there is nothing to go back from")
+        name = session.get_one(Line, line_id).name
+        raise InvalidInput("line", name, "it has no released version; there is nothing to go back from")
     back = stable if to is None and canary is not None else _earlier(session, stable, to)
     if back.version_id == stable.version_id:
         if canary is not None:
@@ -284,7 +285,7 @@ def _check_room(session: Session, version_id: int, stable: Release | None, canar
     name = session.scalar(select(Version.name).where(Version.id == version_id))
     if stable is None:
         remedy = "the line has no stable version to compare a canary with; release it with --strategy immediate"
-        raise InvalidInput("version", name, remedy)
+        raise NothingStable("version", name, remedy)
     if stable.version_id == version_id:
         raise InvalidInput("version", name, "it is the stable version already")
     if canary is not None:

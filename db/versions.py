@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from db import datasets
 from db.tables import Checkpoint, Dataset, Job, Line, Release, Version
-from rl.errors import InvalidInput
+from rl.errors import UnknownVersion
 
 
 @dataclass(frozen=True)
@@ -81,13 +81,13 @@ def named(session: Session, name: str) -> tuple[Version, Checkpoint]:
     """The version called ``name`` and its checkpoint.
 
     Raises:
-        InvalidInput: there is no such version.
+        UnknownVersion: there is no such version.
     """
     row = session.execute(
         select(Version, Checkpoint).join(Checkpoint, Checkpoint.id == Version.checkpoint_id).where(Version.name == name)
     ).one_or_none()
     if row is None:
-        raise InvalidInput("version", name, _no_such(session, name))
+        raise UnknownVersion("version", name, _no_such(session, name))
     return row[0], row[1]
 
 
@@ -116,7 +116,7 @@ def made(session: Session, name: str) -> Made:
     """What the version called ``name`` was made of.
 
     Raises:
-        InvalidInput: there is no such version.
+        UnknownVersion: there is no such version.
     """
     version, checkpoint = named(session, name)
     job = session.scalars(select(Job).where(Job.id == version.job_id)).one()

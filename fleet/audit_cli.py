@@ -10,12 +10,14 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from fleet.terminal import AsJson, connect, wide_console
+from fleet.terminal import LARGEST_ID, MOST_ROWS, AsJson, connect, wide_console
 
 
 def audit(
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="so many, the newest")] = 50,
-    before: Annotated[int | None, typer.Option(help="only those older than the entry of this id")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="so many, the newest")] = 50,
+    before: Annotated[
+        int | None, typer.Option(min=1, max=LARGEST_ID, help="only those older than the entry of this id")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """What people asked for, newest first, and whether it was done, refused or failed."""

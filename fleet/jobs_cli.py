@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fleet.noted import noted
-from fleet.terminal import AsJson, connect, say, tell
-from rl.errors import InvalidInput
+from fleet.terminal import LARGEST_ID, AsJson, connect, say, tell
+from rl.errors import InvalidInput, PermanentError
 from rl.protocol import JOB_KINDS
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.job_views import Summary
+
+JobId = Annotated[int, typer.Argument(min=1, max=LARGEST_ID)]
 
 jobs_app = typer.Typer(no_args_is_help=True, help="Look at jobs and act on them.")
 
@@ -47,7 +49,7 @@ def list_jobs(
 
 
 @jobs_app.command("show")
-def show_job(job_id: int, as_json: AsJson = False) -> None:
+def show_job(job_id: JobId, as_json: AsJson = False) -> None:
     """One job with its history, its messages, and what its next attempt goes on from."""
     from db import job_views
 
@@ -91,7 +93,7 @@ def find_job(
 
 
 @jobs_app.command("requeue")
-def requeue_job(job_id: int, as_json: AsJson = False) -> None:
+def requeue_job(job_id: JobId, as_json: AsJson = False) -> None:
     """Give a failed, dead or cancelled job new attempts."""
     from db import jobs
 
@@ -105,14 +107,19 @@ def requeue_job(job_id: int, as_json: AsJson = False) -> None:
 
 
 @jobs_app.command("cancel")
-def cancel_job(job_id: int, as_json: AsJson = False) -> None:
-    """Cancel a queued job at once; ask the worker of a running one to stop; put a failed or dead one aside."""
+def cancel_job(job_id: JobId, as_json: AsJson = False) -> None:
+    """Cancel a queued job at once; ask the worker of a running one to stop; put a failed or dead one aside.
+
+    Exit code 1 when the job has succeeded already.
+    """
     from db import jobs
 
     connect()
     with noted("cancel job", job_id) as session:
         before = _known(job_id, session).state
         state = jobs.cancel(job_id, session)
+        if state == "succeeded":
+            raise PermanentError(f"job {job_id} has succeeded: what it did is done, and cannot be cancelled")
     if before in ("failed", "dead"):
         words = f"put aside, it was {before}; `rlfleet jobs requeue {job_id}` opens it again"
     elif before not in ("queued", "running"):

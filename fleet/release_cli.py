@@ -45,6 +45,7 @@ def deploy(
     _check(reason)
     connect()
     detail = {"line": line, "strategy": strategy, "share": share, "reason": reason}
+    detail |= {"unevaluated": True} if unevaluated else {}
     with noted("deploy", version, **detail) as session:
         found = deployments.deploy(
             session,

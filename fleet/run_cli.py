@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fleet.noted import noted
-from fleet.terminal import AsJson, connect, say, tell, wide_console
+from fleet.terminal import MOST_ROWS, AsJson, connect, say, tell, wide_console
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ Name = Annotated[str, typer.Argument(metavar="RUN", help="the run's name")]
 
 def runs(
     as_json: AsJson = False,
-    last: Annotated[int, typer.Option(min=1, help="how many of the newest runs")] = 5,
+    last: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="how many of the newest runs")] = 5,
 ) -> None:
     """Rounds, versions, the best so far, alarms, what is waited for. Exit code 1 when a run waits for a person."""
     from db import runs as of_runs

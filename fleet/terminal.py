@@ -27,6 +27,12 @@ NO_FLEET = "no fleet runs here: start one with `rlfleet up`, or set DATABASE_URL
 STOPPED = "stopped; the same command goes on from here"
 """The last words after ctrl-C."""
 
+LARGEST_ID = 2**63 - 1
+"""The largest id that a row can have."""
+
+MOST_ROWS = 10_000
+"""So many rows a list may be asked for."""
+
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON object on stdout")]
 
 

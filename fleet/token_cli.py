@@ -13,6 +13,8 @@ from fleet.noted import actor
 from fleet.terminal import AsJson, connect, errors, tell, wide_console
 from rl.errors import InvalidInput
 
+FEWEST_DAYS, MOST_DAYS = 0.001, 36_500
+
 token_app = typer.Typer(no_args_is_help=True, help="Tokens of the admin API and its pages: create, list, revoke.")
 
 
@@ -20,18 +22,25 @@ token_app = typer.Typer(no_args_is_help=True, help="Tokens of the admin API and 
 def create(
     name: Annotated[str, typer.Argument(help="whose it is; decisions and the audit say it")],
     role: Annotated[str, typer.Option(help="viewer: look; operator: also change")] = "operator",
-    days: Annotated[float | None, typer.Option(min=0, help="how long it is good for; left out: until revoked")] = None,
+    days: Annotated[
+        float | None, typer.Option(help="0.001 to 36500, how long it is good for; left out: until revoked")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a token and print it: it is shown this once."""
     from db import audit, tokens
     from db.session import transaction
+    from rl.records import utc
 
+    if days is not None and not FEWEST_DAYS <= days <= MOST_DAYS:
+        remedy = f"give {FEWEST_DAYS} to {MOST_DAYS}; left out, the token is good until it is revoked"
+        raise InvalidInput("days", days, remedy)
     connect()
     expires = None if days is None else datetime.now(UTC) + timedelta(days=days)
     with transaction() as session:
         made = tokens.create(session, name, role, _me(), expires)  # type: ignore[arg-type]  # checked there
-        audit.note(session, _me(), "token create", name, "done", detail={"role": role})
+        detail = {"role": role} | ({"expires": utc(expires)} if expires else {})
+        audit.note(session, _me(), "token create", name, "done", detail=detail)
     if as_json:
         typer.echo(json.dumps({"schema": 1, "name": name, "role": role, "token": made}))
         return

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from fleet.terminal import AsJson, connect, say, wide_console
+from fleet.terminal import MOST_ROWS, AsJson, connect, say, wide_console
 from rl.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def versions(
     name: Annotated[str | None, typer.Argument(help="one version: its checkpoints, evaluations and decisions")] = None,
     line: Annotated[str | None, typer.Option(help="only of this line; for a short name left out: main")] = None,
     state: Annotated[str | None, typer.Option(help="only candidate, ready or rejected ones")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="so many, the newest")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_ROWS, help="so many, the newest")] = 50,
     as_json: AsJson = False,
 ) -> None:
     """The versions, newest first; or one with its checkpoints, evaluations and decisions."""

@@ -15,11 +15,13 @@ from fleet.terminal import UNBROKEN, AsJson, connect, say, wide_console
 from rl.readiness import Readiness
 
 COLUMNS = ("window", "state", "trajectories", "groups", "scored", "quarantined", "version", "reason")
+MOST = 1_000_000
+"""Hours of more than a hundred years."""
 
 
 def windows(
     line: Annotated[str, typer.Option(help="the line of versions")] = "main",
-    limit: Annotated[int, typer.Option(min=1, help="so many, the newest")] = 100,
+    limit: Annotated[int, typer.Option(min=1, max=MOST, help="so many, the newest")] = 100,
     as_json: AsJson = False,
 ) -> None:
     """The line's windows, oldest first, and whether what waits in them is enough to train on."""

@@ -5,6 +5,9 @@ RlfleetError
 │   ├── InvalidInput          names the field, the value and the remedy
 │   │   ├── MalformedWindow   the text is not a window id
 │   │   ├── UnknownWindow     no such window on that line
+│   │   ├── UnknownVersion    no such version
+│   │   ├── NotEvaluated      a version without verdicts, which nobody said may go out so
+│   │   ├── NothingStable     a line without a stable version that a canary could be compared with
 │   │   ├── BadMessage        a Celery message whose arguments no task takes
 │   │   ├── ContextExceeded   a conversation is longer than the engine's context
 │   │   ├── NoScenario        one scenario cannot be made; the others may be played
@@ -66,6 +69,18 @@ class MalformedWindow(InvalidInput):
 
 class UnknownWindow(InvalidInput):
     """No such window on that line."""
+
+
+class UnknownVersion(InvalidInput):
+    """No such version."""
+
+
+class NotEvaluated(InvalidInput):
+    """A version without verdicts, which nobody said may go out so."""
+
+
+class NothingStable(InvalidInput):
+    """A line without a stable version that a canary could be compared with."""
 
 
 class BadMessage(InvalidInput):

@@ -239,4 +239,4 @@ def overlaps(window: WindowId, since: datetime | None, until: datetime | None) -
     """Whether the hour has some moment from ``since`` to before ``until``."""
     if (hour := window.hour) is None:
         return False
-    return (since is None or hour > since - timedelta(hours=1)) and (until is None or hour < until)
+    return (since is None or since - hour < timedelta(hours=1)) and (until is None or hour < until)

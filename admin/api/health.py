@@ -32,7 +32,7 @@ class Details(BaseModel):
     """What answers, and the reasons why the whole is not ``ok``. ``degraded`` comes with the status 503.
 
     ``engines`` and ``gateway`` were asked for their health; ``gateway`` is null where its address is not set, ``disk``
-    where this machine has no folder of artifacts.
+    where this machine cannot look at it.
     """
 
     status: Literal["ok", "degraded"]

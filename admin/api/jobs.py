@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 router = APIRouter(prefix="/api/admin/jobs", tags=["jobs"], responses=PROBLEMS)
+DONE = "what it did is done: only a job that has not succeeded can be cancelled"
 Kind = Literal["collect", "score", "train", "evaluate", "decide"]
 
 
@@ -99,11 +100,12 @@ def requeue(job_id: RowId, caller: Operator) -> Changed:
 def cancel(job_id: RowId, caller: Operator) -> Changed:
     """Cancel a queued job at once; ask the worker of a running one to stop; put a failed or dead one aside.
 
-    A job that is over stays as it is.
+    One that is cancelled stays as it is. 409 for one that has succeeded.
     """
     with acting(caller, "cancel job", job_id) as session:
         before = _known(job_id, session)
-        jobs.cancel(job_id, session)
+        if jobs.cancel(job_id, session) is State.SUCCEEDED:
+            raise Refused(409, f"job {job_id} has succeeded", DONE)
         now = _known(job_id, session)
     return _changed(before, now)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 
 from admin.access import Operator, Viewer
 from admin.acting import acting
+from admin.api.sent import as_sent
 from admin.api.shapes import PROBLEMS, AnyLine, Body, LineName, LineOfVersion, LinePath, Reason, VersionWord
 from db import controls, deployments, lines, release_history, rollbacks, versions
 from db.released import by_line
@@ -150,7 +151,9 @@ def deploy(body: Deploy, caller: Operator, line: LineOfVersion = None) -> Deploy
     """Release a version by hand. The same again changes nothing. 400 for a version of another line."""
     share, how = body.rolloutPercentage, body.strategy
     detail = {"line": line, "strategy": how, "share": share, "reason": body.reason}
-    with acting(caller, "deploy", body.modelVersion, **detail) as session:
+    detail |= {"unevaluated": True} if body.unevaluated else {}
+    fields = {"version": "modelVersion", "share": "rolloutPercentage"}
+    with acting(caller, "deploy", body.modelVersion, **detail) as session, as_sent(**fields):
         found = deployments.deploy(
             session,
             lines.full_name(session, body.modelVersion, line),
@@ -167,8 +170,13 @@ def deploy(body: Deploy, caller: Operator, line: LineOfVersion = None) -> Deploy
 @router.post("/rollback")
 def roll_back(body: Rollback, caller: Operator, line: LineName = "main") -> RolledBack:
     """End the canary, or go back to a version that was stable before. The version that is left is rejected."""
-    with acting(caller, "rollback", line, to=body.targetVersion, reason=body.reason) as session:
+    with (
+        acting(caller, "rollback", line, to=body.targetVersion, reason=body.reason) as session,
+        as_sent(to="targetVersion"),
+    ):
         to = body.targetVersion and lines.full_name(session, body.targetVersion, line)
+        if to is not None:
+            versions.named(session, to)
         found = rollbacks.roll_back(session, line, to, body.reason, caller.actor)
     return RolledBack(**vars(found))
 

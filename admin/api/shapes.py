@@ -7,9 +7,11 @@ from typing import Annotated, Any, Literal
 from fastapi import Path, Query
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from admin.invalid import NAME, REASON, VERSION
+
 LARGEST_ID = 2**63 - 1
 
-LineWord = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+LineWord = Annotated[str, StringConstraints(pattern=NAME)]
 LineName = Annotated[LineWord, Query(description="the line of versions")]
 LinePath = Annotated[LineWord, Path(description="the line of versions")]
 LineOfVersion = Annotated[
@@ -17,14 +19,14 @@ LineOfVersion = Annotated[
     Query(description="the version's line; left out: main for v1.0.3, for a whole name whichever it is of"),
 ]
 AnyLine = Annotated[LineWord | None, Query(description="only of this line of versions; left out: of all")]
-VersionWord = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")]
+VersionWord = Annotated[str, StringConstraints(pattern=VERSION)]
 """A version's whole name, or ``v1.0.3`` of the line."""
 VersionName = Annotated[VersionWord, Path(description="such as babylon-agent-v1.0.3, or v1.0.3 of the line")]
-RunName = Annotated[str, Path(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$", description="the run's name")]
+RunName = Annotated[str, Path(pattern=NAME, description="the run's name")]
 RowId = Annotated[int, Path(ge=1, le=LARGEST_ID)]
 Reason = Annotated[
     str,
-    StringConstraints(pattern=r"^[^\x00]*[^\x00\s][^\x00]*$", max_length=500),
+    StringConstraints(pattern=REASON, max_length=500),
     Field(description="why, for whoever reads it later", examples=["it is worse on held-out scenarios"]),
 ]
 Limit = Annotated[int, Query(ge=1, le=200, description="at most so many")]
@@ -44,7 +46,7 @@ class Problem(BaseModel):
 
     success: Literal[False] = False
     error: str
-    remedy: str = ""
+    remedy: str
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {

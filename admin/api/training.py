@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 router = APIRouter(prefix="/api/admin/training", tags=["training"], responses=PROBLEMS)
 
+NOTHING_WAITS = "GET /api/admin/windows or `rlfleet windows` says how far each window is, and why one was skipped"
 GIVEN_UP = (State.FAILED, State.DEAD, State.CANCELLED)
 
 
@@ -111,7 +112,7 @@ def _job(session: Session, line: str, body: Trigger) -> int:
     if found is None:
         job_id = job_views.latest_training(session, lines.named(session, line).id)
         if job_id is None:
-            raise Refused(409, "no scored window waits")
+            raise Refused(409, "no scored window waits", NOTHING_WAITS)
         return job_id
     if not asked:
         raise Refused(409, found.reason, 'send {"force": true} to train on what there is')

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from admin.access import Viewer
 from admin.api.shapes import PROBLEMS, Before, Limit, LineName, following
 from admin.errors import not_found
+from admin.invalid import WINDOW
 from db import lineage, lines, readiness, window_pages
 from db.lineage import Lineage
 from db.session import transaction
@@ -63,7 +64,7 @@ def show_window(
     window: Annotated[
         str,
         Path(
-            pattern=r"^([0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:00|run/[a-z0-9][a-z0-9_-]{0,63}/[0-9]{4})$",
+            pattern=WINDOW,
             description="2025-01-15T10:00 (UTC), or run/demo/0003",
         ),
     ],

@@ -121,7 +121,9 @@ def deploy(caller: Operator, fields: Fields) -> Response:
     if strategy is not None and strategy not in STRATEGIES:
         raise Refused(400, f"strategy cannot be {strategy!r:.40}", f"choose one of {', '.join(STRATEGIES)}")
     share = _share(fields.get("share", "").strip())
-    with acting(caller, "deploy", name, strategy=strategy, share=share, reason=reason) as session:
+    unseen = fields.get("unevaluated") == "yes"
+    detail = {"strategy": strategy, "share": share, "reason": reason} | ({"unevaluated": True} if unseen else {})
+    with acting(caller, "deploy", name, **detail) as session:
         deployments.deploy(
             session,
             name,
@@ -129,7 +131,7 @@ def deploy(caller: Operator, fields: Fields) -> Response:
             caller.actor,
             strategy=cast("Strategy | None", strategy),
             share=share,
-            unevaluated=fields.get("unevaluated") == "yes",
+            unevaluated=unseen,
         )
     return back("/releases?" + urlencode({"line": line}))
 

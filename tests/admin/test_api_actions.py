@@ -103,7 +103,9 @@ def test_the_status_has_true_numbers(api: Api) -> None:
 
 def test_nothing_to_train_on_is_told(api: Api) -> None:
     rows.add_line()
-    assert api.post("training/trigger", 409, force=True)["error"] == "no scored window waits"
+    refused = api.post("training/trigger", 409, force=True)
+    assert refused["error"] == "no scored window waits"
+    assert refused["remedy"].startswith("GET /api/admin/windows or `rlfleet windows`")
 
 
 def test_a_job_is_cancelled_queued_again_and_put_aside(api: Api, broker: Redis) -> None:
@@ -131,6 +133,15 @@ def test_a_job_is_cancelled_queued_again_and_put_aside(api: Api, broker: Redis) 
         "requeue job",
         "cancel job",
     ]
+
+
+def test_a_job_that_has_succeeded_is_not_cancelled(api: Api) -> None:
+    rows.add_line()
+    job = dispatch_one("score")
+    rows.rows("update rlfleet.jobs set state = 'succeeded', finished_at = now() where id = :id returning 1", id=job)
+    refused = api.post(f"jobs/{job}/cancel", 409)
+    assert refused["error"] == f"job {job} has succeeded"
+    assert (job_row(job)[0], audited()) == ("succeeded", [("otto", "cancel job", str(job), "refused")])
 
 
 def test_without_a_broker_a_job_is_queued_all_the_same(api: Api, broker_away: None) -> None:

@@ -94,6 +94,7 @@ def test_with_all_connections_in_use_the_server_says_so_soon(api: Api) -> None:
         limit_pool_wait(POOL_SECONDS)
     assert (ready.status_code, ready.json()["reason"]) == (503, "the database does not answer")
     assert (lines.status_code, lines.headers["retry-after"]) == (503, "5")
+    assert lines.json()["error"] == "the database did not answer"
 
 
 def test_one_of_two_engines_that_is_gone_is_told_where_two_are_needed(api: Api, tmp_path: Path) -> None:

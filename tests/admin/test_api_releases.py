@@ -38,7 +38,7 @@ def test_a_version_goes_out_and_is_rolled_back(api: Api) -> None:
         assert states(session) == {V0: "ready", V1: "rejected"}
     decision = rows.one("select policy, actor from rlfleet.decisions order by id desc limit 1")
     assert tuple(decision) == ("rollback", "otto")
-    assert api.post("rollback", 400, targetVersion=V1)["error"] == f"to cannot be '{V1}'"
+    assert api.post("rollback", 400, targetVersion=V1)["error"] == f"targetVersion cannot be '{V1}'"
     assert audited() == [
         ("otto", "deploy", "v1.0.1", "done"),
         ("otto", "deploy", V1, "done"),
@@ -72,6 +72,11 @@ def test_an_unevaluated_version_goes_out_only_if_that_is_said(api: Api) -> None:
     assert live() == [("stable", V0, 100)]
     done = api.post("deploy", modelVersion=V1, strategy="immediate", unevaluated=True)
     assert (done["evaluated"], live()[0][1]) == (False, V1)
+    with transaction() as session:
+        last, first = audit.listing(session)
+    assert last.detail == {"strategy": "immediate", "reason": "said through the admin API", "unevaluated": True}
+    assert first.detail["error"] == f"modelVersion cannot be '{V1}'"
+    assert first.detail["remedy"].endswith('send "unevaluated": true')
 
 
 def test_a_pin_and_the_kill_switch(api: Api) -> None:

@@ -6,7 +6,11 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from admin.errors import refused_of
+from rl import errors
 from rl.config import LineConfig
+from rl.errors import InvalidInput, RlfleetError
+
+KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, RlfleetError)]
 
 
 class Answer(BaseModel):
@@ -32,3 +36,15 @@ def test_an_answer_of_another_shape_is_a_failure_of_the_server(caplog: pytest.Lo
     refused = refused_of(error_of(Answer, count="many"))
     assert (refused.status_code, refused.detail) == (500, "the admin server failed")
     assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_error_is_told_with_a_remedy(kind: type[RlfleetError]) -> None:
+    error = kind("line", "mian", "known lines: main") if issubclass(kind, InvalidInput) else kind("it is away")
+    refused = refused_of(error)
+    assert (refused.status_code in (400, 404, 409, 503), bool(refused.detail), bool(refused.remedy)) == (True,) * 3
+
+
+def test_what_was_left_out_is_not_shown_as_none() -> None:
+    refused = refused_of(InvalidInput("targetVersion", None, "name one"))
+    assert (refused.status_code, refused.detail) == (400, "targetVersion cannot be left out")
