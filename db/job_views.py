@@ -52,7 +52,8 @@ SUMMARY = f"""
     select j.id, j.kind, l.name, j.state, j.attempt, j.fence, j.inputs, j.result, j.error,
            array(select d.id from rlfleet.jobs d
                   where d.id = any(j.after) and d.state <> 'succeeded' and j.state = 'queued' order by d.id),
-           j.progress - 'curves',
+           (j.progress - 'curves')
+               #- cast(case when j.state = 'running' then '{{}}' else '{{metrics,eta_seconds}}' end as text[]),
            (select coalesce(jsonb_object_agg(b.id, b.state order by b.id), '{{}}') from ({BLOCKERS}) b)
       from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id
 """  # noqa: S608 (of constants)

@@ -32,6 +32,8 @@ ANSWER_SECONDS = 10.0
 MAX_INTERRUPTIONS = 20
 """Drains that a job gets for nothing; from then on each costs an attempt, so that nothing goes round for ever."""
 
+Effect = Callable[[Session], Mapping[str, Any]]
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -143,22 +145,23 @@ def heartbeat(
 
 FINISH = """
     update rlfleet.jobs
-       set state = 'succeeded', lease_until = null, finished_at = now(), result = $3::jsonb
+       set state = 'succeeded', lease_until = null, finished_at = now(), result = $3::jsonb, progress = $4::jsonb
      where id = $1::bigint and fence = $2::bigint
 """
 
 
-def finish(session: Session, claim: Claim, effect: Callable[[Session], Mapping[str, Any]]) -> Mapping[str, Any]:
+def finish(session: Session, claim: Claim, effect: Effect, progress: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Write the job's ``effect`` and mark the job done, in the caller's one transaction.
 
-    The row is held first. ``effect`` returns the job's result, which is returned.
+    The row is held first. ``effect`` returns the job's result, which is returned. ``progress`` is the attempt's last.
 
     Raises:
         Fenced: the lease was lost; the caller's transaction must roll back, and nothing was done.
     """
     hold(session, claim)
-    result = effect(session)
-    prepared(session, "finish", FINISH, job=claim.job_id, fence=claim.fence, result=json.dumps(dict(result)))
+    result = dict(effect(session))
+    values = {"result": json.dumps(result), "progress": _json(progress)}
+    prepared(session, "finish", FINISH, job=claim.job_id, fence=claim.fence, **values)
     return result
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from fleet.home import cannot_use, holder, home_path, make_home
+from fleet.home import cannot_use, holder, home_path, make_home, runs_already
 from fleet.processes import ROOT
 from fleet.summary import Summary, here
 from rl.errors import StartError
@@ -39,7 +39,7 @@ def start(environ: Mapping[str, str], tell: Callable[[str], None]) -> tuple[int,
             its log. One that is there but not all up goes on.
     """
     if pid := holder(environ):
-        raise StartError(f"a fleet runs here (pid {pid}): `rlfleet status` says how it is, `rlfleet down` ends it")
+        raise runs_already(pid)
     log, descriptor = _log(home_path(environ))
     with open(descriptor, "ab") as output:
         size = output.tell()

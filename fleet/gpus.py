@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from db.queues import Held
     from db.workers import Present
 
+SERVE = "serve"
+"""What a device does that has no job."""
 SMI_SECONDS = 10.0
 """A driver that hangs must not hang who asks."""
 
@@ -71,7 +73,7 @@ def _doing(worker: Present, owners: Sequence[Present], held: Sequence[Held]) -> 
     for job in of_host:
         if alone or _parent(int(job.owner.rpartition(":")[2])) == worker.pid:
             return f"{job.kind} job {job.job_id} of line {job.line}" + (f" ({job.stage})" if job.stage else "")
-    return "serve"
+    return SERVE
 
 
 def _parent(pid: int) -> int | None:

@@ -202,6 +202,14 @@ def write_private(file: Path, text: str) -> None:
     temporary.rename(file)
 
 
+def runs_already(pid: int) -> StartError:
+    """The error to raise when the fleet of process ``pid`` holds the home."""
+    return StartError(
+        f"a fleet runs here (pid {pid}): `rlfleet status` says how it is, `rlfleet down` ends it; "
+        "RLFLEET_HOME names a folder for another one"
+    )
+
+
 def cannot_use(path: Path, error: OSError) -> StartError:
     """The error to raise when ``path`` cannot be written."""
     if error.errno == errno.ENOSPC or "No space left on device" in str(error):
@@ -231,10 +239,7 @@ def _lock(path: Path, descriptor: int, deadline: float) -> None:
     while not _try_lock(descriptor):
         holder = _holder(descriptor)
         if holder and is_alive(holder):
-            raise StartError(
-                f"{path} is held by the fleet of process {holder}, whose servers {path / 'endpoints.json'} names: "
-                f"use those, or end it with `kill {holder}`, or set RLFLEET_HOME to another folder"
-            )
+            raise runs_already(holder)
         if time.monotonic() > deadline:
             raise StartError(
                 f"{path} is still held by what process {holder}, which is gone, has started: "

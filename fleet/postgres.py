@@ -21,8 +21,8 @@ STATUS_LINE = 7
 
 
 def url(password: str, port: int) -> str:
-    """Where the server is, as SQLAlchemy wants it."""
-    return f"postgresql+psycopg2://{USER}:{password}@127.0.0.1:{port}/postgres"
+    """Where the server is, as every client of Postgres takes it."""
+    return f"postgresql://{USER}:{password}@127.0.0.1:{port}/postgres"
 
 
 def data_directory(home: Home, account: Account, postgres: Path, major: str) -> Path:

@@ -17,7 +17,8 @@ from fleet.process_states import Known
 if TYPE_CHECKING:
     from db.workers import Present
 
-Level = Literal["starting", "degraded"]
+Level = Literal["starting", "degraded", "working"]
+"""``working``: everything runs, and a device has other work."""
 PRESENT_SECONDS = 60.0
 """A worker that was not heard of for so long is not there; each says so every 15 s."""
 START_SECONDS = 120.0
@@ -27,6 +28,8 @@ ENGINE_SECONDS = 300.0
 WORKER = "worker-"
 PAGES = {"gateway": "/health", "admin": "/ready", "flower": "/healthcheck"}
 """Where each server says whether it is well."""
+ASK_DATABASE = {"gateway", "admin"}
+"""Servers whose page asks the database first."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ def of_processes(known: Known, logs: Path) -> Iterator[Reason]:
         yield Reason("starting", "the fleet is being started: ask again in a few seconds")
     if known.phase == "stopping":
         yield Reason("degraded", "the fleet is being stopped: wait for `rlfleet down` to end")
+        return
     for one in known.processes:
         log = logs / f"{one.name}.log"
         if one.state is State.WAITING:
@@ -66,20 +70,32 @@ def of_workers(known: Known, workers: Iterable[Present], logs: Path) -> Iterator
             yield Reason(_patience(one, START_SECONDS), f"{one.name} {words}: wait, or see {logs / one.name}.log")
 
 
-def of_pages(known: Known, endpoints: Endpoints, logs: Path, look: Callable[[str], Said] = ask) -> Iterator[Reason]:
-    """Servers of ours whose health page does not say yes."""
+def of_pages(
+    known: Known,
+    endpoints: Endpoints,
+    logs: Path,
+    look: Callable[[str], Said] = ask,
+    *,
+    has_rows: bool = True,
+    work: str = "",
+) -> Iterator[Reason]:
+    """Servers of ours whose health page does not say yes.
+
+    Without ``has_rows`` those that ask the database are left out: they would be waited for, and say that it is away.
+    ``work`` is what every device does, if none of them only serves.
+    """
     running = {one.name: one for one in known.processes if one.state is State.RUNNING}
     urls = {"gateway": endpoints.gateway_url, "admin": endpoints.admin_url, "flower": endpoints.flower_url}
     for name, page in PAGES.items():
         url = urls[name]
-        if name not in running or url is None:
+        if name not in running or url is None or (name in ASK_DATABASE and not has_rows):
             continue
         said = look(f"{url}{page}")
         if said.status == 0:
             remedy = f"wait, or see {logs / name}.log"
             yield Reason(_patience(running[name], START_SECONDS), f"{name} does not answer at {url}: {remedy}")
         elif said.status != 200:
-            yield _unwell(name, said, known, running[name], logs)
+            yield _unwell(name, said, known, running[name], logs, work)
 
 
 def of_remote_pages(urls: Mapping[str, str | None], look: Callable[[str], Said] = ask) -> Iterator[Reason]:
@@ -100,7 +116,7 @@ def of_remote(workers: Iterable[Present]) -> Iterator[Reason]:
             yield Reason("degraded", f"{words}: look at its machine; an hour after its last word it is forgotten")
 
 
-def _unwell(name: str, said: Said, known: Known, process: Status, logs: Path) -> Reason:
+def _unwell(name: str, said: Said, known: Known, process: Status, logs: Path, work: str) -> Reason:
     if name != "gateway":
         why = said.body.get("reason") or f"answers {said.status}"
         return Reason(_patience(process, START_SECONDS), f"{name}: {why}: see {logs / name}.log")
@@ -111,10 +127,11 @@ def _unwell(name: str, said: Said, known: Known, process: Status, logs: Path) ->
         why = why or f"database {said.body.get('database', 'unknown')}"
         return Reason("degraded", f"the gateway cannot answer ({why}): see `rlfleet releases` and {logs / name}.log")
     gpu = [one for one in known.processes if one.name.startswith(f"{WORKER}gpu")]
-    levels = {_patience(one, ENGINE_SECONDS) for one in gpu}
-    level: Level = "starting" if "starting" in levels else "degraded"
+    # With work, the child loads no longer than any process starts; what lasts longer is the work's.
+    levels = {_patience(one, START_SECONDS if work else ENGINE_SECONDS) for one in gpu}
+    level: Level = "starting" if "starting" in levels else "working" if work else "degraded"
     remedy = f"wait for it, or see the child-*.log in {logs}; UPSTREAM_BASE_URL names who answers meanwhile"
-    return Reason(level, f"no engine answers ({engine}): {remedy}")
+    return Reason(level, f"no engine answers ({engine}){work and f' while there is {work}'}: {remedy}")
 
 
 def _is_there(silent_seconds: float | None) -> bool:

@@ -55,13 +55,14 @@ class Summary:
         """``stopped``, ``starting`` for as long as anything is, ``degraded`` or ``healthy``."""
         if not self.is_there:
             return "stopped"
-        levels = {one.level for one in self.process_reasons} | ({"degraded"} if self.reasons else set())
-        return next((level for level in ("starting", "degraded") if level in levels), "healthy")
+        if any(one.level == "starting" for one in self.process_reasons):
+            return "starting"
+        return "degraded" if self.process_reasons or self.reasons else "healthy"
 
     @property
     def is_up(self) -> bool:
         """Whether every process is up, however the work goes."""
-        return self.is_there and self.has_rows and not self.process_reasons
+        return self.is_there and self.has_rows and all(one.level == "working" for one in self.process_reasons)
 
     def shown(self) -> dict[str, Any]:
         """As ``--json`` has it."""
@@ -123,8 +124,19 @@ def here(environ: Mapping[str, str]) -> Summary:
         if found.has_rows and known.phase == "up":
             found.process_reasons += standing.of_workers(known, workers, path / "logs")
         if known.phase == "up":
-            found.process_reasons += standing.of_pages(known, endpoints, path / "logs")
+            work = _work(found.gpus)
+            found.process_reasons += standing.of_pages(
+                known, endpoints, path / "logs", has_rows=found.has_rows, work=work
+            )
+        if known.phase == "stopping":
+            found.reasons.clear()  # who takes a job or answers next is of the next start
     return found
+
+
+def _work(devices: Iterable[Mapping[str, Any]]) -> str:
+    """What the devices do, if none of them only serves."""
+    doing = [str(one["doing"]) for one in devices]
+    return "" if gpus.SERVE in doing else ", ".join(doing)
 
 
 def _remote(environ: Mapping[str, str]) -> Summary:

@@ -60,12 +60,13 @@ class Lease:
     a shorter lease. A database that is away is tolerated until the lease has run out on this machine's own clock.
     With ``leaves``, the work is handed back as soon as the worker is told to stop; else it has the time of the soft
     shutdown to end. An attempt that ``gets_on`` has stored what the next one need not do again, and is not charged
-    where it fails and may be tried again.
+    where it fails and may be tried again. ``progress`` is what this attempt said last, written or not.
     """
 
     def __init__(self, claim: Claim, seconds: float, *, leaves: bool = False) -> None:
         self.claim, self.seconds, self.leaves, self.gets_on = claim, seconds, leaves, False
         self._renewed = time.monotonic()
+        self.progress: Mapping[str, Any] | None = None
         self._unwritten: Mapping[str, Any] | None = None
 
     def beat(self, progress: Mapping[str, Any] | None = None) -> None:
@@ -82,6 +83,7 @@ class Lease:
 
     def keep(self, progress: Mapping[str, Any] | None = None) -> None:
         """Renew if it is time to, also while the worker is going down. Raises ``Fenced`` and ``Cancelled``."""
+        self.progress = progress or self.progress
         if time.monotonic() - self._renewed >= min(self.seconds / 4, BEAT_SECONDS):
             self.renew(progress)
 
@@ -216,7 +218,7 @@ def _work(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any]:
     deadline = time.monotonic() + COMMIT_SECONDS
     while True:
         try:
-            return _commit(claim, effect)
+            return _commit(claim, effect, lease.progress)
         except DatabaseUnavailable:
             if time.monotonic() > deadline:
                 raise
@@ -224,14 +226,14 @@ def _work(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any]:
             time.sleep(1)
 
 
-def _commit(claim: Claim, effect: Effect) -> Mapping[str, Any]:
+def _commit(claim: Claim, effect: Effect, progress: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """Commit the effect and the end of the job together; safe to call again when the answer to a commit was lost."""
     from db import job_views, jobs
     from db.session import transaction
 
     try:
         with transaction() as session:
-            result = jobs.finish(session, claim, effect)
+            result = jobs.finish(session, claim, effect, progress)
             crash_point("before-commit", claim.kind)
     except Fenced:
         if (known := job_views.result_of(claim)) is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rl.errors import NoTrainingData
 from rl.objectives import is_on_policy
 from tasks import frozen
+from tasks.engine import announce
 from worker.child import resident
 from worker.settings import settings
 
@@ -98,8 +99,8 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
 
 
 def _child(lease: Lease) -> Child:
-    """The device's child, once it is ready."""
-    resident().wait_ready(lease.beat)
+    """The device's child, once it is ready and known: while it trains, nothing else here would say where it serves."""
+    announce(lease.beat)
     return resident()
 
 

@@ -153,6 +153,26 @@ def test_a_heartbeat_renews_the_lease_and_keeps_the_progress() -> None:
     assert progress == {"step": 3}
 
 
+def test_how_long_it_takes_is_told_of_what_runs_and_the_last_progress_stays() -> None:
+    moved = {"step": 3, "total": 9, "metrics": {"loss": 0.5, "eta_seconds": 2.5}}
+    claim = claimed(asked(line_id()))
+    jobs.heartbeat(claim, 60, moved | {"curves": {"step": [3]}})
+    assert told(claim.job_id).progress == moved
+    jobs.fail(claim, "the disk is full", retry=False)
+    assert told(claim.job_id).progress == moved | {"metrics": {"loss": 0.5}}
+    other = claimed(asked(line_id()))
+    jobs.heartbeat(other, 60, moved)
+    with transaction() as session:
+        jobs.finish(session, other, effect, {"step": 9, "total": 9})
+    assert told(other.job_id).progress == {"step": 9, "total": 9}
+
+
+def told(job_id: int) -> job_views.Summary:
+    found = job_views.summary(job_id)
+    assert found is not None
+    return found
+
+
 def test_a_lost_lease_is_heard_of_at_the_next_heartbeat() -> None:
     job = asked(line_id())
     first = claimed(job, lease_seconds=0)

@@ -44,7 +44,7 @@ def test_a_stopped_demo_leaves_nothing_running_and_goes_on(environ: dict[str, st
         _await_line(first, "v1.0.0 from the logs")
         second = _run(environ, *words)
         assert second.returncode == 1
-        assert f"held by the fleet of process {first.pid}" in second.stderr
+        assert f"a fleet runs here (pid {first.pid}): `rlfleet status`" in second.stderr
         first.send_signal(signal.SIGINT)
         assert first.wait(120) == 130
     assert _left(environ) == []

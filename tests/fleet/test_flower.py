@@ -51,6 +51,7 @@ def test_flower(flower: str, broker: Redis, tmp_path: Path) -> None:
         assert [stranger.get(path).status_code for path in ("/", "/api/tasks", "/workers")] == [401, 401, 401]
         assert stranger.get("/api/tasks", auth=("rlfleet", "wrong")).status_code == 401
         assert "flower" in stranger.get("/metrics").text, "for Prometheus; its port is on loopback alone"
+        assert stranger.get("/healthcheck").text == "OK"
     with httpx.Client(base_url=flower, trust_env=False, timeout=20, auth=WHO) as client:
         job_id = asked(add_line(), kind="score", queue="score", inputs={"window": "2025-01-15T10:00"})
         with worker(tmp_path / "log", "score"):

@@ -42,8 +42,8 @@ def test_a_held_home_is_refused_with_its_holder(tmp_path: Path) -> None:
     environ = {"RLFLEET_HOME": str(tmp_path)}
     with Home.open(environ), pytest.raises(StartError) as caught:
         Home.open(environ)
-    assert f"process {os.getpid()}" in str(caught.value)
-    assert str(tmp_path / "endpoints.json") in str(caught.value)
+    assert str(caught.value).startswith(f"a fleet runs here (pid {os.getpid()}): `rlfleet status` says how it is, ")
+    assert "`rlfleet down` ends it" in str(caught.value)
     Home.open(environ).close()
 
 

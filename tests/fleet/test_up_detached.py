@@ -81,6 +81,8 @@ def test_a_fleet_is_up_looked_at_signed_in_to_and_down(environ: dict[str, str], 
     assert every["ok"] is True
     assert {one["name"].split("@")[0] for one in every["workers"]} == {"collect", "score", "maint", "gpu0"}
 
+    assert _row(json.loads(_run(environ, "env", "--json").stdout)["DATABASE_URL"], "select 1") == (1,)
+
     token = _run(environ, "token", "create", "ada").stdout.strip()
     with httpx.Client(base_url=found["urls"]["admin"], trust_env=False, timeout=30) as client:
         assert client.get("/").status_code == 303
@@ -127,7 +129,7 @@ def _ask_for_scores(environ: dict[str, str], folder: Path) -> None:
 
 
 def _row(url: str, statement: str) -> tuple[Any, ...]:
-    connection = psycopg2.connect(url.replace("+psycopg2", ""))
+    connection = psycopg2.connect(url)
     try:
         with connection.cursor() as cursor:
             cursor.execute(statement)

@@ -10,7 +10,8 @@ import pytest
 from redis import Redis
 
 from db import jobs
-from rl.errors import Drained, EngineUnavailable, OffPolicyRefused, Tomorrow
+from db.jobs import Claim
+from rl.errors import Drained, EngineUnavailable, OffPolicyRefused, Tomorrow, TransientError
 from tasks import carry
 from tasks.carry import Lease, carry_out
 from tests.tasks.conftest import HOUR
@@ -50,6 +51,29 @@ def test_the_worker_holds_the_job_while_it_works() -> None:
     ((inputs, config, claim, state, owner),) = held
     assert (inputs, config, claim.fence) == ({"window": HOUR}, {"method": "reward"}, 1)
     assert (state, owner.rpartition(":")[2]) == ("running", str(os.getpid()))
+
+
+def test_the_last_progress_is_stored_with_the_end_and_that_of_another_attempt_is_not() -> None:
+    def moves(_: Claim, lease: Lease) -> Any:
+        lease.renew({"done": 1, "total": 2})
+        lease.keep({"done": 2, "total": 2})
+        lease.keep()
+        return effect
+
+    wanted = asked(add_line())
+    assert carry_out(wanted, moves).endswith("succeeded")
+    assert job(wanted).progress == {"done": 2, "total": 2}
+
+    def breaks_off(_: Claim, lease: Lease) -> Any:
+        lease.renew({"done": 1, "total": 2})
+        raise TransientError("the source is away")
+
+    again = asked(add_line())
+    carry_out(again, breaks_off)
+    assert job(again).progress == {"done": 1, "total": 2}
+    one("update rlfleet.jobs set run_at = now() where id = :id returning 1", id=again)
+    assert carry_out(again, lambda *_: lambda _: {}).endswith("succeeded")
+    assert job(again).progress is None, "there was nothing left to do"
 
 
 def test_a_lease_is_as_long_as_its_variable_says(monkeypatch: pytest.MonkeyPatch) -> None:
