@@ -114,8 +114,8 @@ class Guard:
             return holder
         if over is None:
             self._guessed.take(address)
-        else:  # somebody had it once: no guess, and no more than its holder might have asked for
-            self._asked.take(str(over))
+        else:  # somebody had it once: no guess, and none of what the good tokens of its holder may ask for
+            self._asked.take(f"over {over}")
         raise unauthorized(why)
 
 

@@ -41,7 +41,7 @@ def told(problem: Mapping[str, Any]) -> tuple[str, str]:
         return f"{where} is left out", f"send it; {DOCUMENT}"
     if kind == "extra_forbidden":
         return f"{where} is no field of this request", f"leave it out, or spell it otherwise; {DOCUMENT}"
-    if where == "body" and isinstance(sent, str | bytes):
+    if where == "body" and isinstance(sent, bytes):
         return NOT_SENT_AS_JSON
     words = WORDS.get(problem.get("ctx", {}).get("pattern", ""), problem["msg"])
     return f"{where} cannot be {_shown(sent)}", f"{words}; {DOCUMENT}"

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rl.errors import HubRefused, HubUnavailable, InvalidInput, RlfleetError
+from rl.errors import HubRefused, HubUnavailable, InvalidInput, PermanentError, RlfleetError
 
 AGAIN = (408, 409, 412, 425, 429)
 """Statuses that say "not now": two commits at once, too many requests."""
@@ -47,6 +47,8 @@ def _ours(error: BaseException, repository: str, endpoint: str) -> RlfleetError:
         return _of_status(int(cause.response.status_code), cause.server_message or "", repository, endpoint)
     if isinstance(cause, ValueError) and not isinstance(cause, json.JSONDecodeError):
         return HubRefused(f"{repository}: the Hub does not take it: {_short(str(cause))}")
+    if isinstance(cause, OSError) and cause.filename:  # a file of ours, such as one that retention removed meanwhile
+        return PermanentError(f"{cause.filename}: {cause.strerror}; nothing is published without it")
     what = type(cause).__name__
     remedy = "see that this machine reaches it (HF_ENDPOINT, proxies), and give the same command again"
     return HubUnavailable(f"{repository}: the Hub at {endpoint} did not answer ({what}); {remedy}")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from yaml import YAMLError
+
 from backends.hub import Hub
 from backends.hub_errors import named
 from rl.errors import HubRefused
@@ -21,10 +23,7 @@ def licence_of(hub: Hub, folder: Path, base: str | None) -> Licence | None:
     Raises:
         HubUnavailable: the Hub does not answer, or fails.
     """
-    from huggingface_hub import metadata_load
-
-    card = folder / CARD
-    if card.is_file() and (found := _stated(metadata_load(card) or {})):
+    if found := _stated(_head(folder / CARD)):
         return found
     if base is None:
         return None
@@ -34,6 +33,16 @@ def licence_of(hub: Hub, folder: Path, base: str | None) -> Licence | None:
     except HubRefused:  # it has no such repository, or not for this token
         return None
     return _stated(vars(told)) if told else None
+
+
+def _head(card: Path) -> Mapping[str, object]:
+    """What the card says at its beginning; nothing where there is none, or one that is not readable."""
+    from huggingface_hub import metadata_load
+
+    try:
+        return metadata_load(card) or {}
+    except (OSError, ValueError, YAMLError):
+        return {}
 
 
 def _stated(card: Mapping[str, object]) -> Licence | None:

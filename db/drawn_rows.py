@@ -10,6 +10,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -19,6 +20,7 @@ from rl.errors import InvalidInput
 from rl.lessons import Learner, in_order
 from rl.objectives import Cloning, Dpo, OnPolicy
 
+CONFIG: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
 MOST = 20_000
 """Rows of a dataset that the taken ones are looked for among; of larger ones only their number is told."""
 
@@ -75,6 +77,23 @@ def drawn(
     if len(names) != chosen:
         return Drawn(len(places), chosen)
     return Drawn(len(places), chosen, frozenset(names[place] for place in places))
+
+
+def never_drawn(
+    session: Session, dataset: int, config: Mapping[str, Any], manifest: Mapping[str, Any], step: int
+) -> int:
+    """How many chosen rows a version did not take, as ``drawn`` tells them; 0 where that is not known.
+
+    ``config`` is that of the training as it is stored.
+    """
+    rows = manifest.get("rows") or {}
+    if step == manifest.get("step") and rows.get("drawn") is not None:
+        return int(rows["used"]) - int(rows["drawn"])
+    try:
+        found = drawn(session, dataset, CONFIG.validate_python(config), manifest, step, None)
+    except ValidationError:
+        return 0
+    return 0 if found is None else found.chosen - found.count
 
 
 def _in_order(session: Session, dataset: int, config: Cloning | Dpo, left_out: Container[str]) -> list[str]:

@@ -74,6 +74,7 @@ SETS = text("""
 def of_checkpoints(session: Session, hashes: Sequence[str]) -> dict[str, list[Known]]:
     """By the checkpoints' hash, by set; of each set the newest first."""
     asked = sorted(set(hashes))
+    found = results.results(session, asked)  # before the sets: a set that is stored in between is then among them
     sets = {str(row[0]): dict(row[1]) for row in session.execute(SETS, {"hashes": asked})}
     return {
         sha: [
@@ -81,7 +82,7 @@ def of_checkpoints(session: Session, hashes: Sequence[str]) -> dict[str, list[Kn
             for name, newest in sorted(by_set.items())
             for each in (newest, *newest.earlier)
         ]
-        for sha, by_set in results.results(session, asked).items()
+        for sha, by_set in found.items()
     }
 
 

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db import calls, drawn_rows
-from db.drawn_rows import Drawn
+from db.drawn_rows import CONFIG, Drawn
 from rl.config import TrainConfig
 from rl.errors import InvalidInput
 from rl.lessons import Learner, Lesson, lessons, needs_all, needs_tokens
@@ -20,7 +20,6 @@ from rl.objectives import Sft, is_on_policy
 from rl.records import utc
 from rl.sequences import merge
 
-CONFIG: TypeAdapter[TrainConfig] = TypeAdapter(TrainConfig)
 MOST = 20_000
 """Trajectories of a dataset that an advantage is computed from; of larger ones nothing is said."""
 

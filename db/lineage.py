@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import lines, versions, window_pages, windows
+from db import drawn_rows, lines, versions, window_pages, windows
 from rl.errors import InvalidInput, MalformedWindow
 from rl.records import utc
 from rl.windows import parse
@@ -162,7 +162,7 @@ def _lineage(
         trajectories=trajectories or [],
         trajectory_count=datasets[0]["trajectories"] if datasets else 0,
         quarantined=_by_reason(unusable),
-        left_out=_left_out(datasets, found),
+        left_out=_left_out(session, datasets, found),
         decisions=_rows(session, DECISIONS, ids=ids),
         releases=_rows(session, RELEASES, ids=ids),
         quarantined_rows=unusable,
@@ -191,7 +191,7 @@ def _by_reason(unusable: Rows) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _left_out(datasets: Rows, made: Rows) -> dict[str, int]:
+def _left_out(session: Session, datasets: Rows, made: Rows) -> dict[str, int]:
     """When the dataset was frozen, and by the training that read it."""
     found: dict[str, int] = {}
     for one in datasets:
@@ -200,10 +200,11 @@ def _left_out(datasets: Rows, made: Rows) -> dict[str, int]:
         elif count := int(one["manifest"].get("left_out") or 0):
             found["not scored, or below min_score"] = count
     for one in made:
-        rows = one["manifest"].get("rows") or {}
-        for reason, count in (rows.get("skipped") or {}).items():
+        manifest = one["manifest"]
+        for reason, count in ((manifest.get("rows") or {}).get("skipped") or {}).items():
             found[reason] = found.get(reason, 0) + int(count)
-        if rows.get("drawn") is not None and (never := int(rows["used"]) - int(rows["drawn"])):
+        config = manifest.get("config") or one["config"]
+        if never := drawn_rows.never_drawn(session, one["dataset"], config, manifest, one["step"]):
             found[NOT_DRAWN] = found.get(NOT_DRAWN, 0) + never
     return found
 

@@ -23,7 +23,7 @@ Note = Callable[["Session"], None]
 def noted(action: str, subject: object, **detail: object) -> Iterator[Session]:
     """The block does ``action`` to ``subject``, in one transaction with the row of the audit that says so.
 
-    What is refused leaves a row too, and is raised.
+    What is refused or breaks leaves a row too, and is raised.
     """
     from db.session import transaction
 
@@ -40,6 +40,10 @@ def noting(action: str, subject: object, **detail: object) -> Iterator[Note]:
         yield lambda session: _note(session, action, subject, "done", given)
     except PermanentError as error:
         _note_alone(action, subject, "refused", given | {"error": str(error)})
+        raise
+    except Exception as error:
+        with suppress(RlfleetError):  # the database may be what is away
+            _note_alone(action, subject, "failed", given | {"error": str(error)})
         raise
 
 

@@ -14,7 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -56,8 +56,10 @@ class Wanted:
     anything: bool = False
 
 
-def publish(wanted: Wanted, show: Show) -> tuple[str, Published]:
+def publish(wanted: Wanted, show: Show, begins: Callable[[str], None]) -> tuple[str, Published]:
     """Publish a version, and check that the Hub has it. Returns its whole name, and what is there.
+
+    ``begins`` is called with the name before the Hub is asked for any change.
 
     Raises:
         InvalidInput: the version may not be published, is not on this disk, or the repository is not fit for it.
@@ -80,8 +82,9 @@ def publish(wanted: Wanted, show: Show) -> tuple[str, Published]:
         raise InvalidInput("version", stored.version, remedy)
     _check_weights(stored, merges=stored.kind == "adapter" and not is_adapter)
     hub = Hub(here.endpoint, here.token.strip())
-    hub.open(wanted.repository, private=wanted.private, show=show)
     licence = licence_of(hub, stored.base if is_adapter else stored.root, base)
+    begins(stored.version)
+    hub.open(wanted.repository, private=wanted.private, show=show)
     card = written(stored.card(wanted.repository, base, licence, is_adapter=is_adapter)).encode()
     with _weights(stored, base, show, is_adapter=is_adapter) as files:
         message = f"{stored.version}, published by rlfleet"
@@ -123,7 +126,10 @@ def _weights(stored: Stored, base: str | None, show: Show, *, is_adapter: bool) 
 
 
 def _full(folder: Path) -> dict[str, Path]:
-    return {one.name: one for one in folder.iterdir() if any(fnmatch(one.name, pattern) for pattern in FULL)}
+    found = {one.name: one for one in folder.iterdir() if any(fnmatch(one.name, pattern) for pattern in FULL)}
+    if not any(name.endswith(".safetensors") for name in found):
+        raise PermanentError(f"{folder} has no weights as model*.safetensors: there is nothing to publish")
+    return found
 
 
 @contextmanager

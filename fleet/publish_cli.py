@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -40,9 +40,11 @@ def publish(
     asked = {"repository": hub, "private": private, "merged": merged, "any": anything}
     try:
         with _shown() as show:
-            name, published = publish_version(wanted, show)
-    except RlfleetError as error:
-        _note(version, "refused" if isinstance(error, PermanentError) else "failed", asked | {"error": str(error)})
+            name, published = publish_version(wanted, show, lambda name: _note(name, "done", asked | {"begun": True}))
+    except BaseException as error:  # also who presses Ctrl-C may have published something
+        outcome: Outcome = "refused" if isinstance(error, PermanentError) else "failed"
+        with suppress(RlfleetError):  # the database may be what is away
+            _note(version, outcome, asked | {"error": str(error) or type(error).__name__})
         raise
     _note(name, "done", asked | {"revision": published.revision})
     _tell(name, published, as_json=as_json)

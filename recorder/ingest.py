@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ssl
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,11 +67,17 @@ def endpoint(url: str) -> str:
 
 
 @functools.cache
+@functools.cache
+def certificates() -> ssl.SSLContext:
+    """What every client of this process, and of the children it forks, checks a server's certificate with."""
+    return httpx.create_ssl_context()
+
+
 def warm_up() -> None:
-    """Load what httpx loads with its first request: a thread that does so while the process forks leaves the child a
-    lock on that module that nobody gives back.
+    """Load what the first request needs, certificates included: a thread that does so while the process forks leaves
+    the child a lock of that module, or of OpenSSL, that nobody gives back.
     """
-    httpx.Client().close()
+    httpx.Client(verify=certificates()).close()
     "localhost".encode("idna")
 
 

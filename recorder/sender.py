@@ -58,7 +58,7 @@ class Sender:
 
     def serve(self) -> None:
         """The body of the thread."""
-        with httpx.Client(headers=self._headers, timeout=ingest.TIMEOUT) as client:
+        with httpx.Client(headers=self._headers, timeout=ingest.TIMEOUT, verify=ingest.certificates()) as client:
             self.run(client)
 
     def finish(self, deadline: float) -> None:

@@ -61,8 +61,9 @@ def places_taken(steps: Iterable[Iterable[int]], updates: int, count: int) -> fr
 def _drawn(items: Sequence[T], count: int, rng: random.Random) -> Iterator[list[T]]:
     """``count`` of the items at a time for ever, or all where there are fewer; each pass over them in another order."""
     order: list[T] = []
+    at = 0
     while True:
-        if len(order) < min(count, len(items)):
-            order = rng.sample(items, len(items))
-        order, batch = order[count:], order[:count]
-        yield batch
+        if len(order) - at < min(count, len(items)):
+            order, at = rng.sample(items, len(items)), 0
+        yield order[at : at + count]
+        at += count

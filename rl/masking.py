@@ -23,6 +23,8 @@ NAMED: Final = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 """``password=...`` and ``"password": "..."``, also at the end of a longer name."""
+SAID: Final = re.compile(r"(passw(?:or)?d|passphrase|secret|api[_-]?key)(\s{0,9}:\s{1,9})[^\s'\"]+", re.IGNORECASE)
+"""``password: ...`` without quotes; tokens are left out, of which prose speaks like this."""
 COOKIE: Final = re.compile(
     r"""\b((?:set-)?cookie)(\s{0,9}:\s{0,9}|['"]\s{0,9}[:,=]\s{0,9}b?)""" + VALUE % r"[^\r\n]+",
     re.IGNORECASE,
@@ -38,5 +40,6 @@ def masked(said: str) -> str:
     What cannot be told from a secret is masked with it: the path of a URL with a port and a later @, for one.
     """
     said = BEARER.sub(r"\1 ***", URL.sub(r"\1***@", said))
-    said = COOKIE.sub(r"\1\2***", NAMED.sub(r"\1\2***", said))
+    said = SAID.sub(r"\1\2***", NAMED.sub(r"\1\2***", said))
+    said = COOKIE.sub(r"\1\2***", said)
     return OURS.sub(r"\1***", said)

@@ -7,6 +7,7 @@ a second publication of a version changes nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ TAG = "rlfleet"
 WINDOWS_SHOWN = 20
 PLACE = "(a place, not shown)"
 """What stands for a path or a URL in a config: where things are is nobody else's business."""
+
+LINK = re.compile(r"https://[^\s()<>\[\]\\]+")
+"""What may be a link of a card: nothing that ends one, and nothing beside the card, which is not published."""
 
 
 class Licence(Record):
@@ -200,8 +204,8 @@ def _limits(card: Card) -> str:
 def _licence(card: Card) -> str:
     if card.licence is None:
         return "The licence of the base model is not known here. Ask whoever made it before you use or share this."
-    name = card.licence.name or card.licence.licence
-    shown = f"[{name}]({card.licence.link})" if card.licence.link else name
+    name = _cell(card.licence.name or card.licence.licence)
+    shown = f"[{name}]({card.licence.link})" if card.licence.link and LINK.fullmatch(card.licence.link) else name
     return f"The base model's own card says: {shown}. These weights are derived from it, and its terms apply to them."
 
 

@@ -18,6 +18,8 @@ from tests.admin.test_dashboards import dashboard, rules
 from tests.db import traffic
 from tests.tasks.rows import asked, rows
 
+pytestmark = pytest.mark.slow
+
 __all__ = ["shown"]
 QUERIES = sorted({target["expr"] for panel in dashboard()["panels"] for target in panel.get("targets", ())})
 OWN = re.compile("rlfleet_.*")

@@ -71,7 +71,7 @@ def test_a_page_elsewhere_signs_nobody_in(browser: Browser, server: str, host: s
     with served(Other(page).app()) as elsewhere, tab(browser, server) as reader:
         reader.page.goto(elsewhere.replace("127.0.0.1", host))
         reader.page.get_by_role("button", name="Win a prize").click()
-        expect(reader.page.get_by_text("A page of another site may not ask for this")).to_be_visible()
+        expect(reader.page.get_by_text("Only a page of this server may ask for this")).to_be_visible()
         assert reader.page.context.cookies() == []
 
 

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import datasets, dispatch, drawn_rows, frozen_groups, lines, trajectories, versions
+from db import datasets, dispatch, drawn_rows, frozen_groups, lineage, lines, trajectories, versions
 from db.frozen_groups import Frozen
 from db.session import transaction
 from rl.batches import batches
@@ -63,6 +63,12 @@ def learned(
     return {name: one for name, (one,) in frozen_groups.holding(session, IDS).items()}
 
 
+def stand_for(session: Session, step: int) -> None:
+    """The version stands for its checkpoint of ``step``."""
+    change = "update rlfleet.versions set checkpoint_id = c.id from rlfleet.checkpoints c where c.step = :step"
+    session.execute(text(change), {"step": step})
+
+
 def taken(fields: dict[str, Any], order: list[str], steps: int = 2) -> set[str]:
     """What the trainer's steps take of its episodes."""
     config = CONFIG.validate_python({"optimizer": {"learning_rate": 0.001}} | fields)
@@ -109,12 +115,26 @@ def test_where_not_all_that_were_left_out_are_named_nobody_knows_who_was_drawn(s
 def test_an_earlier_checkpoint_stands_for_its_own_steps(session: Session) -> None:
     fields = {"objective": "sft", "steps": 3, "batch_episodes": 4}
     learned(session, fields, {"used": 64}, steps=(1, 3))
-    session.execute(
-        text("update rlfleet.versions v set checkpoint_id = c.id from rlfleet.checkpoints c where c.step = :step"),
-        {"step": LINEAGE + 1},
-    )
+    stand_for(session, LINEAGE + 1)
     found = {name: one for name, (one,) in frozen_groups.holding(session, IDS).items()}
     assert {name for name, one in found.items() if one.learned == "yes"} == taken(fields, IDS, 1)
+
+
+@pytest.mark.parametrize("told", [{}, {"drawn": 12}], ids=["not counted", "counted"])
+def test_what_a_version_is_made_of_counts_to_the_checkpoint_that_it_stands_for(
+    session: Session, told: dict[str, int]
+) -> None:
+    learned(session, {"objective": "sft", "steps": 3, "batch_episodes": 4}, {"used": 64} | told, steps=(1, 3))
+    assert lineage.explain(session, "v1.0.0").left_out == {lineage.NOT_DRAWN: 52}
+    stand_for(session, LINEAGE + 1)
+    assert lineage.explain(session, "v1.0.0").left_out == {lineage.NOT_DRAWN: 60}
+
+
+def test_of_a_training_whose_config_is_of_another_release_nobody_knows_what_was_drawn(session: Session) -> None:
+    fields = {"objective": "sft", "steps": 3, "batch_episodes": 4}
+    learned(session, fields, {"used": 64, "drawn": 12}, steps=(1, 3), config={"objective": "gone"})
+    stand_for(session, LINEAGE + 1)
+    assert lineage.explain(session, "v1.0.0").left_out == {}
 
 
 def test_a_training_that_went_over_all_rows_learned_from_all(session: Session) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.orm import Session
 
 from db import evaluation_counts, version_views
@@ -58,3 +59,26 @@ def test_of_no_checkpoint_nothing_is_known(session: Session) -> None:
     version = chains.add_version(session, chains.add_line(session))
     assert evaluation_counts.of_version(session, version) == []
     assert [each.judged for each in version_views.weighed(session, version.name)[0]] == [[]]
+
+
+def test_a_set_that_is_stored_while_they_are_read_is_told_the_next_time(fresh: str) -> None:
+    with transaction() as session:
+        version = chains.add_version(session, chains.add_line(session))
+        chains.judge(session, version, 4, {"A": (3, 10)})
+    stored: list[str] = []
+
+    def store(_connection: object, _cursor: object, statement: str, *_rest: object) -> None:
+        """Another transaction commits as soon as the first statement of the evaluations has read."""
+        if stored or "rlfleet.evaluations" not in statement:
+            return
+        stored.append(statement)
+        with transaction() as other:
+            chains.judge(other, version, 4, {"A": (20, 30)}, HELD)
+
+    with transaction() as reader:
+        event.listen(reader.connection(), "after_cursor_execute", store)
+        assert [one.task_set["split"] for one in evaluation_counts.of_version(reader, version)] == ["validation"]
+    assert stored
+    with transaction() as reader:
+        told = {one.task_set["split"]: one.overall.n for one in evaluation_counts.of_version(reader, version)}
+    assert told == {"validation": 10, "held_out": 30}

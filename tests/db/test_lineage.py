@@ -126,7 +126,8 @@ def test_a_version_is_explained_back_to_every_score(session: Session) -> None:
 
 def test_rows_that_no_step_took_are_not_what_was_learned_from(session: Session) -> None:
     version, _ = fill(session)
-    change = """update rlfleet.versions set manifest = jsonb_set(manifest, '{rows,drawn}', '1') where id = :id"""
+    change = """update rlfleet.versions set manifest = jsonb_set(manifest, '{rows,drawn}', '1') || '{"step": 7}'
+                 where id = :id"""
     session.execute(text(change), {"id": version.id})
     session.expire_all()
     left = lineage.explain(session, version.name).left_out

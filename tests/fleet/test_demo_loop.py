@@ -27,6 +27,8 @@ from fleet.running import Fleet
 from rl.errors import MalformedWindow, UnknownWindow
 from tests.conftest_redis import point_app_at
 
+pytestmark = pytest.mark.slow
+
 SIZE = recipe.Size(episodes=300, bad_rows=5, sft_steps=120, rounds=2, scenarios=8, group=4, validation=24, held_out=40)
 WORKERS = {"collect", "score", "maint", "gpu0"}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,8 +91,8 @@ def test_a_version_comes_back_from_the_hub(version: str, there: StandIn, tmp_pat
     again = published(there, version, "--hub", REPO)
     assert {one["path"]: one["state"] for one in again["files"]} == dict.fromkeys(FILES, "there")
     assert again["revision"] == revision
-    told = [(action, outcome, detail["revision"]) for action, outcome, detail in entries()]
-    assert told == [("publish", "done", revision)] * 2
+    told = [(action, outcome, detail.get("revision")) for action, outcome, detail in entries()]
+    assert told == [("publish", "done", None), ("publish", "done", revision)] * 2
     assert not any(TOKEN in one for one in there.targets)
 
 
@@ -102,6 +103,31 @@ def test_it_says_when_all_is_there(version: str, there: StandIn) -> None:
     assert run(there, "v1.0.0", "--hub", REPO)[1].endswith(": already the same, each checked by its hash\n")
 
 
+def test_who_interrupts_it_leaves_a_row(version: str, there: StandIn) -> None:
+    there.faults["put"] = ["hold"]
+    process = start(there, version, "--hub", REPO)
+    assert there.reached.wait(120), process.communicate()
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    there.released.set()
+    assert [(outcome, detail.get("error")) for _, outcome, detail in entries()] == [
+        ("done", None),
+        ("failed", "KeyboardInterrupt"),
+    ]
+
+
+@pytest.mark.parametrize("head", [b"license: [mit", b"- a", b"license: \xff"])
+def test_a_base_whose_card_is_not_readable_says_no_licence(
+    head: bytes, version: str, there: StandIn, tmp_path: Path
+) -> None:
+    base = tmp_path / "hub/models--maker--base/snapshots/0a"
+    base.mkdir(parents=True)
+    (base / "README.md").write_bytes(b"---\n" + head + b"\n---\n")
+    published(there, version, "--hub", REPO)
+    assert card_of(there)[0]["license"] == "other"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["create:held", "put:hold", "put:held", "commit:hold", "commit:held", "paths:hold"])
 def test_what_was_killed_is_taken_up(stage: str, version: str, there: StandIn) -> None:
     name, fault = stage.split(":")
@@ -111,6 +137,7 @@ def test_what_was_killed_is_taken_up(stage: str, version: str, there: StandIn) -
     process.kill()
     process.communicate()
     there.released.set()
+    assert [detail["begun"] for _, _, detail in entries()] == [True]
     found = published(there, version, "--hub", REPO)
     was_committed = stage in ("commit:held", "paths:hold")
     assert {one["state"] for one in found["files"]} == {"there" if was_committed else "uploaded"}
@@ -124,8 +151,8 @@ def test_bytes_that_differ_afterwards_end_with_1(version: str, there: StandIn) -
     code, out, err = run(there, version, "--hub", REPO, "--json")
     assert (code, out) == (1, "")
     assert "acme/agent: adapter_model.safetensors is not what was sent" in err
-    ((action, outcome, detail),) = entries()
-    assert (action, outcome) == ("publish", "refused")
+    (_, first, begun), (action, outcome, detail) = entries()
+    assert (first, begun["begun"], action, outcome) == ("done", True, "publish", "refused")
     assert "is not what was sent" in detail["error"]
 
 

@@ -169,7 +169,7 @@ def test_a_request_that_does_not_come_is_not_waited_for(world: World, path: str)
     url = world.gateway(RLFLEET_GATEWAY_BODY_SECONDS="0.2").base_url
 
     with socket.create_connection((url.host, url.port), 30) as caller:
-        caller.sendall(f"POST /v1/{path} HTTP/1.1\r\nhost: here\r\ncontent-length: 9\r\n\r\n{{".encode())
+        caller.sendall(f"POST /v1/{path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{{".encode())
         answer = b"".join(iter(lambda: caller.recv(65536), b""))  # the end of the connection
 
     head, _, body = answer.partition(b"\r\n\r\n")

@@ -1,8 +1,11 @@
 """Clients that leave: their slots are free at the next step, and their places in the queue too."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,15 @@ def ask(server: EngineServer, **fields: Any) -> Any:
         return client.chat.completions.create(**{**asked, **fields})
 
 
+@contextmanager
+def somebody_asks(server: EngineServer) -> Iterator[None]:
+    """Whoever asked leaves without an answer when the block ends."""
+    body = json.dumps({"model": "v1", "messages": [USER], "max_tokens": LIMIT})
+    with closing(HTTPConnection(server.url.removeprefix("http://"), timeout=60)) as connection:
+        connection.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+        yield
+
+
 def wait_for(true: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
     while not true():
@@ -63,10 +75,10 @@ def wait_for(true: Callable[[], bool]) -> None:
 
 
 def test_a_caller_that_gives_up_frees_its_slot(server: EngineServer, steps: Steps) -> None:
-    with pytest.raises(openai.APITimeoutError):
-        ask(server, timeout=3)
+    with somebody_asks(server):
+        wait_for(lambda: len(steps) > 0)
     wait_for(lambda: server.scheduler.running == 0)
-    assert 0 < len(steps) < LIMIT
+    assert len(steps) < LIMIT
     assert len(ask(server, max_tokens=3).choices[0].token_ids) == 3
 
 
@@ -90,8 +102,8 @@ def test_those_who_stay_are_answered(server: EngineServer, steps: Steps) -> None
     with ThreadPoolExecutor(1) as pool:
         staying = pool.submit(ask, server, max_tokens=1000)
         wait_for(lambda: len(steps) > 0)
-        with pytest.raises(openai.APITimeoutError):
-            ask(server, timeout=3)
+        with somebody_asks(server):
+            wait_for(lambda: 2 in steps)
         steps.seconds = 0.0
         assert len(staying.result().choices[0].token_ids) == 1000
     wait_for(lambda: server.scheduler.running == 0)
@@ -100,8 +112,8 @@ def test_those_who_stay_are_answered(server: EngineServer, steps: Steps) -> None
 
 def test_who_left_the_queue_is_never_decoded(server: EngineServer, policy: Policy, steps: Steps) -> None:
     with policy.lock:
-        with pytest.raises(openai.APITimeoutError):
-            ask(server, timeout=3)
+        with somebody_asks(server):
+            wait_for(lambda: server.scheduler.waiting == 1)
         (queue,) = server.scheduler._waiting.values()
         wait_for(queue[0].cancelled.is_set)
     wait_for(lambda: server.scheduler.waiting == 0)

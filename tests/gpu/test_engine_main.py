@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 
 import openai
+import pytest
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 

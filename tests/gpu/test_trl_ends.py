@@ -30,7 +30,7 @@ from tests.gpu.trl_cases import (
 from worker.child import Child
 
 # TRL and what it loads warn about themselves; what is compared here are numbers.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.slow]
 
 
 def test_a_diverging_run_saves_nothing(

@@ -51,6 +51,15 @@ def values(events: Events) -> list[float]:
     return [event["value"] for event in events]
 
 
+def test_certificates_are_read_before_the_first_thread_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that forked while a thread read them would leave its child a lock of OpenSSL that nobody gives back."""
+    with scripted() as server, Recorder(server.url, "k1", spool=tmp_path) as recorder:
+        monkeypatch.setattr("ssl.create_default_context", lambda *_, **__: pytest.fail("read by a thread"))
+        say(recorder, 1)
+        assert recorder.close(30.0)
+        assert values(server.stored) == [0]
+
+
 @pytest.mark.parametrize("has_spool", [True, False])
 def test_events_arrive_in_order_in_batches_of_at_most_a_thousand(tmp_path: Path, has_spool: bool) -> None:
     with scripted() as server, Recorder(server.url, "k1", spool=tmp_path if has_spool else None) as recorder:

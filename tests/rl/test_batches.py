@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import islice
 from typing import Any
 
@@ -40,6 +41,34 @@ def test_places_are_those_of_the_episodes_that_the_steps_take(
     places = places_taken(batches(range(64), asked, 40), len(steps), 64)
     assert {NAMES[place] for place in places} == {name for step in steps for name in step}
     assert len(places) == count
+
+
+def test_a_seed_and_a_place_in_the_lineage_draw_the_same_for_ever() -> None:
+    seven = config("sft", steps=6, batch_episodes=3, seed=5)
+    assert list(batches(range(7), seven, 40)) == [[2, 6, 3], [1, 4, 0], [4, 2, 0], [1, 6, 5], [0, 3, 2], [4, 5, 1]]
+    pairs = config("dpo", steps=4, batch_pairs=2, seed=5)
+    assert [[*each] for each in batches(range(10), pairs, 40)] == [
+        [4, 5, 8, 9],
+        [2, 3, 0, 1],
+        [0, 1, 6, 7],
+        [4, 5, 2, 3],
+    ]
+    fewer = config("sft", steps=3, batch_episodes=4, seed=5)
+    assert list(batches(range(3), fewer, 40)) == [[1, 2, 0], [2, 0, 1], [0, 1, 2]]
+    rule = Ptx(coefficient=0.5, source="jsonl:///curated.jsonl", batch_episodes=2)
+    beside = curated_batches(range(5), rule, config("grpo", seed=5), 40)
+    assert list(islice(beside, 5)) == [[3, 1], [2, 0], [1, 3], [2, 4], [2, 0]]
+
+
+def test_a_step_copies_its_batch_and_not_what_is_left_of_the_pass() -> None:
+    steps = batches(range(200_000), config("sft", steps=50_000, batch_episodes=4), 0)
+    next(steps)
+    tracemalloc.start()
+    try:
+        assert sum(len(batch) for batch in islice(steps, 100)) == 400
+        assert tracemalloc.get_traced_memory()[1] < 100_000, "bytes; the rest of the pass has 1.6 million"
+    finally:
+        tracemalloc.stop()
 
 
 def test_what_is_left_of_a_pass_is_not_taken() -> None:

@@ -22,6 +22,8 @@ TOKEN = "a1B2-_" * 7 + "x"
         (r"host=h password='hun\'t er2' user=me", "host=h password=*** user=me"),
         ('{"password": "hun\\"ter2", "user": "me"}', '{"password": ***, "user": "me"}'),
         ("{'api_key': 'hunter2'}", "{'api_key': ***}"),
+        ("password: hunter2 was refused", "password: *** was refused"),
+        ("X-Api-Key: hunter2", "X-Api-Key: ***"),
         (f"token rlf_12_{TOKEN} is old", "token rlf_12_*** is old"),
         (f"rls_7_{TOKEN}", "rls_7_***"),
         ("Cookie: rlfleet_session=hunter2; b=c", "Cookie: ***"),

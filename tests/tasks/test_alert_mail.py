@@ -167,12 +167,20 @@ def test_what_is_not_taken_is_sent_later(
     assert "s3cret" not in caplog.text
 
 
-@pytest.mark.parametrize("how", [{"bye": "421 too late"}, {"slow": {"QUIT": 5.5}}, {"slow": {".": 5.5}}])
+@pytest.mark.parametrize("how", [{"bye": "421 too late"}, {"slow": {"QUIT": 30}}, {"slow": {".": 1}}])
 def test_what_the_server_took_is_not_sent_again(
     start: Start, how: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = start(**how)
-    monkeypatch.setattr(alert_mail, "TIMEOUT_SECONDS", 5.0)
+    """Once the text is handed over, no answer but that to the text is waited for any longer than a moment."""
+    server, data = start(**how), alert_mail._Session.data
+
+    def in_haste(session: alert_mail._Session, text: Any) -> tuple[int, bytes]:
+        monkeypatch.setattr(alert_mail, "TIMEOUT_SECONDS", 0.3)
+        session._patience = 0.3
+        return data(session, text)
+
+    if "slow" in how:
+        monkeypatch.setattr(alert_mail._Session, "data", in_haste)
     raised()
     assert (tasks.alert(), error()) == ("sent 1", None)
     assert len(server.got) == 1

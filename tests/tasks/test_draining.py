@@ -22,6 +22,7 @@ def step(job_id: int) -> int:
     return int((job(job_id).progress or {}).get("step", 0))
 
 
+@pytest.mark.slow
 def test_the_state_is_saved_the_attempt_is_free_and_the_next_worker_goes_on(
     fresh: str, broker: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

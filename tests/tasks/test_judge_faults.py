@@ -114,7 +114,7 @@ def test_a_judge_that_was_slow_once_is_asked_again(stand: Stand) -> None:
         return honest(body, number)
 
     stand.behaviour = slow
-    assert scored(asked(timeout_seconds=6.0)) == WORTHS
+    assert scored(asked(timeout_seconds=8.0)) == WORTHS
     assert len(stand.asked) == 2
 
 
@@ -182,7 +182,7 @@ def test_a_windows_groups_have_the_right_scores_or_none(stand: Stand) -> None:
     names, stand.behaviour = [*RIGHT, *WRONG, "injected", "slow"], behaviour
     line = rows.add_line()
     store(line, [one for name in names for one in scenario(name)])
-    judge = Judge(model="judge-1", timeout_seconds=4.0, attempts=2, answers=2, concurrency=8)
+    judge = Judge(model="judge-1", timeout_seconds=6.0, attempts=2, answers=2, concurrency=8)
     config = {"scoring": Scoring(method="judge", judge=judge).model_dump(mode="json")}
     job = rows.asked(line, inputs={"window": HOUR}, config=config, max_attempts=1)
     assert tasks.score.run(job).endswith("succeeded")

@@ -239,7 +239,7 @@ def test_a_worker_that_goes_down_hands_the_shard_back_with_what_was_played(
 
 
 def test_an_engine_that_goes_away_fails_no_episode(make: Make) -> None:
-    round_ = make(stall_seconds=8, concurrency=2)
+    round_ = make(stall_seconds=15, concurrency=2)
     round_.engine.most = 9
     claim = claimed(round_.jobs[0])
     with pytest.raises(EngineUnavailable):

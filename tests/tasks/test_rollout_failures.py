@@ -9,6 +9,7 @@ import pytest
 import environments
 from db import calls
 from db.session import transaction
+from environments import play
 from environments.babyai.goto import BabyAIGotoEpisode
 from environments.contract import Step
 from gateway.settings import GatewaySettings
@@ -95,7 +96,14 @@ def test_what_an_environment_raises_is_recorded_in_words(
     assert (round_.state(), len(round_.stored())) == ("collected", 6)
 
 
-def test_an_episode_that_stalls_is_given_up_and_the_others_go_on(make: Make) -> None:
+def test_an_episode_that_stalls_is_given_up_and_the_others_go_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others have all the time they want: a machine that is busy is no stall."""
+    stalls = play.play
+
+    def patient(environment: Any, ref: ScenarioRef, chat: Any, name: str, seed: Any, stall: float, threads: Any) -> Any:
+        return stalls(environment, ref, chat, name, seed, stall if ref.seed == 0 else 60, threads)
+
+    monkeypatch.setattr(play, "play", patient)
     round_ = make(stall_seconds=6)
     round_.engine.hangs_on = lambda body: is_of(body, 0)
     result = round_.play(round_.jobs[0])

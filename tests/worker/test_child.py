@@ -168,9 +168,11 @@ def test_a_child_that_does_not_get_ready_is_killed(make_child: MakeChild, monkey
 
 
 COUNT = """
-import sys
+import sys, types
 from pathlib import Path
 import psutil
+sys.modules["tests"] = types.ModuleType("tests")  # not the package of that name that a dependency installs
+sys.modules["tests"].__path__ = ["tests"]
 from tests.worker.doubles import FakeChild
 child, before = FakeChild(Path(sys.argv[1])), psutil.Process().num_fds()
 for _ in range(2):
