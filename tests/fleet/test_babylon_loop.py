@@ -216,7 +216,8 @@ def test_a_version_leads_back_to_rows_and_scores(trained: World) -> None:
     assert {tuple(one["models"]) for one in found["trajectories"]} == {("gpt-4o-mini-2024-07-18",)}
     assert [one["name"] for one in found["versions"]] == [VERSION]
     assert len(found["windows"]) == HOURS - 1
-    assert found["left_out"] == {}
+    drawn = CLONING.steps * CLONING.batch_episodes
+    assert found["left_out"] == {"chosen, and drawn by no step": len(usable) - drawn}
     with cursor_on(trained.owner) as cursor:
         cursor.execute("""select "trajectoryId", "agentId", "totalReward" from trajectories""")
         told = {name: (agent, reward) for name, agent, reward in cursor.fetchall()}
