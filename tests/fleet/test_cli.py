@@ -212,6 +212,7 @@ def test_down_waits_until_nothing_is_left(monkeypatch: pytest.MonkeyPatch, tmp_p
     assert "no fleet runs here" in str(nothing.exception)
 
 
+@pytest.mark.slow
 def test_down_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
     monkeypatch.setattr(up_cli, "STOP_SECONDS", 0.2)

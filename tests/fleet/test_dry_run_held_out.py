@@ -31,6 +31,7 @@ def salt(kept: set[str], others: set[str]) -> str:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh", "broker")
 def test_a_held_out_scenario_is_foretold_and_frozen_as_left_out(tmp_path: Path) -> None:
     held = HeldOut(share=0.5, salt=salt({"even", "unknown"}, {"s", "alone"}), verifier="m:f")

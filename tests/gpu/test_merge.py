@@ -40,6 +40,7 @@ def test_the_merged_weights_say_what_the_adapter_says(
     assert tokens[0] == tokens[1]
 
 
+@pytest.mark.slow
 def test_folders_that_are_not_what_they_were_are_refused(
     base: Path, make_adapter: Callable[[int], Path], tmp_path: Path
 ) -> None:

@@ -146,6 +146,7 @@ def test_a_state_keeps_the_smaller_budget(run: Run, monkeypatch: pytest.MonkeyPa
     assert distance(weights(last), weights(whole)) == 0
 
 
+@pytest.mark.slow
 def test_when_one_sequence_is_too_long_it_says_what_it_would_need(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     limit(monkeypatch, 20, ALLOCATORS[0])
     with pytest.raises(OutOfMemory) as caught:

@@ -159,6 +159,7 @@ def test_an_episode_is_never_cut_where_it_has_one_ratio(
     assert manifest(run("other", "grpo", token_budget=LONGEST_EPISODE - 1))["token_budget"] == LONGEST_EPISODE - 1
 
 
+@pytest.mark.slow
 def test_memory_that_runs_out_leaves_episodes_whole(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     roomy = run("roomy", "gspo", token_budget=4000, mini_batches=1)
 

@@ -167,6 +167,7 @@ def scenario(name: str) -> list[Trajectory]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("fresh")
 def test_a_windows_groups_have_the_right_scores_or_none(stand: Stand) -> None:
     """Through the task that scores a window, each scenario with a fault of its own."""

@@ -47,6 +47,7 @@ def test_a_workers_lines_are_json_and_about_their_job(broker: Redis, tmp_path: P
     assert password not in log.read_text()
 
 
+@pytest.mark.slow
 def test_the_main_process_says_whose_message_took_too_long_or_lost_its_process(broker: Redis, tmp_path: Path) -> None:
     line = add_line()
     late = asked(line, kind="collect", queue="collect", inputs={"window": HOUR})
