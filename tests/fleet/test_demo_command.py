@@ -10,14 +10,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import psutil
 import pytest
 
 from fleet.processes import ROOT
+from tests.fleet.left import left
 
 pytestmark = pytest.mark.slow
 
@@ -47,13 +46,13 @@ def test_a_stopped_demo_leaves_nothing_running_and_goes_on(environ: dict[str, st
         assert f"a fleet runs here (pid {first.pid}): `rlfleet status`" in second.stderr
         first.send_signal(signal.SIGINT)
         assert first.wait(120) == 130
-    assert _left(environ) == []
+    assert left(environ) == []
     assert not outcome.exists()
 
     resumed = _run(environ, *words)
     assert resumed.returncode in (0, 1), resumed.stderr
     assert "goes on where it was" in resumed.stdout
-    assert _left(environ) == []
+    assert left(environ) == []
     found = json.loads(outcome.read_text())
     assert found["jobs"]["failed"] == found["jobs"]["dead"] == 0
     assert found["base"]["n"] == found["final"]["n"] == found["logging_agent"]["n"] == 40
@@ -73,7 +72,7 @@ def test_a_taken_port_is_named(environ: dict[str, str]) -> None:
         refused = _run(environ, "demo", "--quick")
     assert refused.returncode == 1
     assert f"RLFLEET_GATEWAY_PORT = {environ['RLFLEET_GATEWAY_PORT']}: the port is taken" in refused.stderr
-    assert _left(environ) == []
+    assert left(environ) == []
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
@@ -84,7 +83,7 @@ def test_a_server_that_is_away_is_named_without_its_password(environ: dict[str, 
     assert variable in refused.stderr
     assert "127.0.0.1" in refused.stderr
     assert "hunter2" not in refused.stderr + refused.stdout
-    assert _left(environ) == []
+    assert left(environ) == []
 
 
 @pytest.mark.platform
@@ -100,7 +99,7 @@ def test_a_full_disk_is_named(environ: dict[str, str]) -> None:
         subprocess.run(["umount", str(home)], check=True)
     assert refused.returncode == 1
     assert "no room left" in refused.stderr
-    assert _left(environ) == []
+    assert left(environ) == []
 
 
 def _start(environ: Mapping[str, str], *words: str) -> subprocess.Popen[str]:
@@ -121,20 +120,6 @@ def _await_line(process: subprocess.Popen[str], words: str) -> None:
         if words in line:
             return
     pytest.fail(f"the demo ended with {process.wait()} before it said {words!r}")
-
-
-def _left(environ: Mapping[str, str]) -> list[str]:
-    """Processes of that home that still run, given a moment to be reaped."""
-    deadline = time.monotonic() + 30
-    while True:
-        found = [
-            " ".join(one.info["cmdline"] or [])
-            for one in psutil.process_iter(["cmdline", "environ"])
-            if (one.info["environ"] or {}).get("RLFLEET_HOME") == environ["RLFLEET_HOME"]
-        ]
-        if not found or time.monotonic() > deadline:
-            return found
-        psutil.wait_procs([], timeout=0.1)
 
 
 def _free_port() -> int:

@@ -9,12 +9,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import psutil
 import psycopg2
 import pytest
 
@@ -22,6 +20,7 @@ from fleet.home import Home
 from fleet.ports import free_port
 from fleet.processes import ROOT
 from fleet.servers import Servers
+from tests.fleet.left import left
 
 pytestmark = pytest.mark.slow
 
@@ -118,7 +117,7 @@ def test_a_stopped_pipeline_goes_on_to_its_report(environ: dict[str, str], tmp_p
         "failed": 0,
         "decisions": 1,
     }
-    assert _left(environ) == []
+    assert left(environ) == []
 
     changed = file.with_name("changed.toml")
     changed.write_text(FILE.replace("rounds = 2", "rounds = 3"))
@@ -174,17 +173,3 @@ def _await_line(process: subprocess.Popen[str], words: str) -> None:
         if words in line:
             return
     pytest.fail(f"the pipeline ended with {process.wait()} before it said {words!r}")
-
-
-def _left(environ: Mapping[str, str]) -> list[str]:
-    """Processes of that home that still run, given a moment to be reaped."""
-    deadline = time.monotonic() + 30
-    while True:
-        found = [
-            " ".join(one.info["cmdline"] or [])
-            for one in psutil.process_iter(["cmdline", "environ"])
-            if (one.info["environ"] or {}).get("RLFLEET_HOME") == environ["RLFLEET_HOME"]
-        ]
-        if not found or time.monotonic() > deadline:
-            return found
-        psutil.wait_procs([], timeout=0.1)

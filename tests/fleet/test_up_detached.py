@@ -22,6 +22,7 @@ import pytest
 from fleet import backup
 from fleet.ports import free_port
 from fleet.processes import ROOT
+from tests.fleet.left import left
 from tests.tasks.conftest import HOUR, trajectory
 
 pytestmark = pytest.mark.slow
@@ -100,7 +101,7 @@ def test_a_fleet_is_up_looked_at_signed_in_to_and_down(environ: dict[str, str], 
     down = _run(environ, "down", "--json")
     assert (down.returncode, json.loads(down.stdout)) == (0, {"schema": 1, "stopped": told["pid"]})
     assert [one for one in everything if one.is_running() and one.status() != psutil.STATUS_ZOMBIE] == []
-    assert _left(environ) == []
+    assert left(environ) == []
     assert _status(environ, 1)["status"] == "stopped"
     assert not (Path(environ["RLFLEET_HOME"]) / "processes.json").exists()
     with pytest.MonkeyPatch.context() as patch:
@@ -116,7 +117,7 @@ def test_a_start_that_fails_shows_the_end_of_the_log(environ: dict[str, str]) ->
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "the fleet ended with status 2 before it was up" in refused.stderr
     assert "up.log says:\n  rlfleet: RLFLEET_DRAIN_SECONDS" in refused.stderr
-    assert _left(environ) == []
+    assert left(environ) == []
 
 
 def _ask_for_scores(environ: dict[str, str], folder: Path) -> None:
@@ -159,17 +160,3 @@ def _until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s"
-
-
-def _left(environ: dict[str, str]) -> list[str]:
-    """Processes of that home that still run, given a moment to be reaped."""
-    deadline = time.monotonic() + 30
-    while True:
-        found = [
-            " ".join(one.info["cmdline"] or [])
-            for one in psutil.process_iter(["cmdline", "environ"])
-            if (one.info["environ"] or {}).get("RLFLEET_HOME") == environ["RLFLEET_HOME"]
-        ]
-        if not found or time.monotonic() > deadline:
-            return found
-        psutil.wait_procs([], timeout=0.1)
