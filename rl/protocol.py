@@ -116,7 +116,8 @@ class CheckpointWritten(Line):
     """A complete checkpoint lies in ``path``; ``sha256`` is over its safetensors and config files.
 
     One command may say it several times, in the order of ``step``, which counts since the lineage began. ``metrics``
-    are those of that step. A checkpoint is said before a state that was saved at the same step.
+    are those of that step. A checkpoint is said before a state that was saved at the same step. A ``remote`` one is no
+    folder: ``path`` is what the service that trained it calls it (``rl.remote``), and ``sha256`` the hash of that.
     """
 
     event: Literal["checkpoint"] = "checkpoint"
@@ -124,7 +125,7 @@ class CheckpointWritten(Line):
     fence: int
     step: int
     path: str
-    kind: Literal["full", "adapter"]
+    kind: Literal["full", "adapter", "remote"]
     sha256: str
     metrics: dict[str, float] = Field(default_factory=dict)
 

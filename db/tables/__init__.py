@@ -4,6 +4,7 @@ from db.tables.base import SCHEMA, Base
 from db.tables.fleet import Alert, Counted, Delivery, Engine, Pause, Rejection, Resume, ScheduleSlot, Total, Worker
 from db.tables.jobs import Job, JobEvent
 from db.tables.lines import Line, Run, Window
+from db.tables.mirrors import Mirror
 from db.tables.people import Audit, SignIn, Token
 from db.tables.trajectories import (
     Call,
@@ -55,6 +56,7 @@ __all__ = [
     "JobEvent",
     "Judgement",
     "Line",
+    "Mirror",
     "Outcome",
     "Pause",
     "Quarantine",

@@ -63,13 +63,14 @@ class DatasetTrajectory(Base):
 class Checkpoint(Base):
     """Weights that a training job wrote: full, or an adapter on the full weights in ``base_uri``.
 
-    ``removed_at`` is when retention gave the folder up; the row stays.
+    Those of a ``remote`` one lie with whoever trained and serves them; ``uri`` is their name there, and ``sha256`` the
+    hash of that name. ``removed_at`` is when retention gave the folder up; the row stays.
     """
 
     __tablename__ = "checkpoints"
     __table_args__ = (
         UniqueConstraint("job_id", "step"),
-        CheckConstraint("kind in ('full','adapter')", name="kind"),
+        CheckConstraint("kind in ('full','adapter','remote')", name="kind"),
     )
 
     id: Mapped[Key]
