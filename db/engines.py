@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.tables import Engine
+
+LOOPBACK = r"^https?://(127\.|localhost([:/]|$)|\[::1\])"
+"""URLs that lead to whoever asks."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,20 @@ def announce(session: Session, name: str, url: str, device: str, pid: int) -> No
 
 
 def known(session: Session, limit: int = 3) -> list[Address]:
-    """At most ``limit`` engines, the one announced last first."""
-    query = select(Engine.name, Engine.url).order_by(Engine.seen_at.desc(), Engine.name).limit(limit)
+    """At most ``limit`` engines, the one announced last first, wherever they are."""
+    return _newest(session, limit, true())
+
+
+def reachable(session: Session, limit: int = 3) -> list[Address]:
+    """``known``, but for the engines of workers on other hosts that listen on the loopback there.
+
+    A worker's engine is called ``HOST/DEVICE``; a name without a slash is a person's, whose URL holds on any host. What
+    breaks without this: prompts, and the engines' key, go to whoever listens on that port of this host.
+    """
+    here = Engine.name.startswith(f"{socket.gethostname()}/", autoescape=True)
+    return _newest(session, limit, here | ~Engine.name.contains("/") | ~Engine.url.regexp_match(LOOPBACK))
+
+
+def _newest(session: Session, limit: int, which: ColumnElement[bool]) -> list[Address]:
+    query = select(Engine.name, Engine.url).where(which).order_by(Engine.seen_at.desc(), Engine.name).limit(limit)
     return [Address(name=row.name, url=row.url) for row in session.execute(query)]

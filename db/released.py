@@ -28,7 +28,7 @@ class LiveRelease:
 
 @dataclass(frozen=True)
 class NamedVersion:
-    """A version as the gateway needs it. ``uri`` is its checkpoint: an adapter, or full weights."""
+    """A version as the gateway needs it. ``uri`` is its checkpoint: an adapter on ``base_uri``, or full weights."""
 
     version_id: int
     name: str
@@ -38,6 +38,7 @@ class NamedVersion:
     base_model: str
     kind: str
     uri: str
+    base_uri: str = ""
 
 
 WHOLE = 100
@@ -111,6 +112,7 @@ LIVE = (
         _pinned.reason.label("pinned_reason"),
         _pinned_at.kind.label("pinned_kind"),
         _pinned_at.uri.label("pinned_uri"),
+        _pinned_at.base_uri.label("pinned_base_uri"),
     )
     .select_from(Line)
     .outerjoin(Release, (Release.line_id == Line.id) & Release.ended_at.is_(None))
@@ -157,6 +159,7 @@ def version_named(session: Session, name: str) -> NamedVersion | None:
             BASE_MODEL,
             Checkpoint.kind,
             Checkpoint.uri,
+            Checkpoint.base_uri,
         )
         .join(Line, Line.id == Version.line_id)
         .join(Checkpoint, Checkpoint.id == Version.checkpoint_id)
@@ -190,4 +193,5 @@ def _pin(row: Row[tuple[object, ...]]) -> NamedVersion | None:
         base_model=row.base_model or "",
         kind=row.pinned_kind,
         uri=row.pinned_uri,
+        base_uri=row.pinned_base_uri,
     )

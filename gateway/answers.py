@@ -38,6 +38,19 @@ class Deadlines:
         except TimeoutError:
             raise EngineUnavailable(f"said nothing for {self.first_byte:g} s") from None
 
+    @asynccontextmanager
+    async def to_end(self) -> AsyncIterator[None]:
+        """Within it an answer must be whole.
+
+        Raises:
+            EngineUnavailable: it was not.
+        """
+        try:
+            async with asyncio.timeout(self.answer):
+                yield
+        except TimeoutError:
+            raise EngineUnavailable(f"took more than {self.answer:g} s") from None
+
 
 @dataclass(slots=True)
 class Answer:
@@ -67,6 +80,8 @@ class Source(Protocol):
 class Stream:
     """An answer that is being spoken. ``broke`` is to be told when it breaks off after it had begun.
 
+    ``ended`` is told once, when nothing more is read of it.
+
     Nothing of it is for the caller before ``begin`` returns: until then another may answer instead.
     """
 
@@ -74,7 +89,8 @@ class Stream:
         self._source, self._heard, self._deadlines = source, heard, deadlines
         self._until = asyncio.get_running_loop().time() + deadlines.answer
         self._first = first
-        self.broke: Callable[[], None] = lambda: None
+        self.broke: Callable[[], None] = _nothing
+        self.ended: Callable[[], None] = _nothing
 
     async def begin(self) -> Stream:
         """Wait until something of the answer itself was heard, within a deadline of the caller's.
@@ -116,13 +132,20 @@ class Stream:
 
     async def aclose(self) -> None:
         """Let the connection go: it can be used again if the answer was heard to its end."""
-        if self._heard.is_done:
-            try:
-                async with asyncio.timeout(END_SECONDS):
-                    await self._source.more()
-            except (EngineUnavailable, TimeoutError):
-                pass
-        await self._source.aclose()
+        ended, self.ended = self.ended, _nothing
+        try:
+            if self._heard.is_done:
+                await self._rest()
+            await self._source.aclose()
+        finally:
+            ended()
+
+    async def _rest(self) -> None:
+        try:
+            async with asyncio.timeout(END_SECONDS):
+                await self._source.more()
+        except (EngineUnavailable, TimeoutError):
+            pass
 
     async def _in_time(self) -> bytes:
         limit = min(asyncio.get_running_loop().time() + self._deadlines.first_byte, self._until)
@@ -150,6 +173,18 @@ class Nothing:
 
     async def aclose(self) -> None:
         """Nothing to give up."""
+
+
+def is_failure(status: int) -> bool:
+    """Whether an answer of that status is the server's failure, rather than a completion or the request's own.
+
+    A redirection is one: nobody follows it, since the conversation and the key would go elsewhere.
+    """
+    return status == 404 or status >= 500 or (status < 400 and status != 200)
+
+
+def _nothing() -> None:
+    """Whom nobody has asked to be told is not told."""
 
 
 def stream_of_body(body: bytes, wants: Mapping[str, Any], deadlines: Deadlines) -> Stream:

@@ -6,7 +6,6 @@ a minute through here, and each is parsed once.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -75,7 +74,7 @@ async def show_health(request: Request) -> JSONResponse:
 async def show_readiness(request: Request) -> JSONResponse:
     """200 when calls can be answered, also from what was last known (``degraded``), else 503. Needs no key."""
     state = await readiness(_completions(request))
-    return JSONResponse(dataclasses.asdict(state), 200 if state.is_good else 503)
+    return JSONResponse(state.body(), 200 if state.is_good else 503)
 
 
 async def show_life(_: Request) -> JSONResponse:

@@ -150,7 +150,7 @@ class Catalog:
         with transaction(READ_SECONDS) as session:
             pinned = releases.version_named(session, self.pin) if self.pin else None
             redactions = redacting.of_lines(session)
-            read = Snapshot(releases.by_line(session), redactions, engines.known(session), pinned)
+            read = Snapshot(releases.by_line(session), redactions, engines.reachable(session), pinned)
         if self._kept is not None:
             self._kept.write(read)
         return read

@@ -54,9 +54,22 @@ class ChatRequest:
         asked = {"model": version, "temperature": self.temperature, "logprobs": True, "return_token_ids": True}
         return json.dumps(self.body | asked).encode()
 
+    def for_sglang(self, model: str, version: str) -> bytes:
+        """The body for SGLang, which calls an adapter by ``lora_path``, and refuses to be asked for tokens in a stream.
+
+        Its ``return_token_ids`` is from July 2026 (sgl-project/sglang#30917); one before that does not look at it.
+        """
+        asked = {"model": model, "lora_path": version, "temperature": self.temperature, "logprobs": True}
+        own = {name: value for name, value in self.body.items() if name != "return_token_ids"}
+        return json.dumps(own | asked | ({} if self.is_streamed else {"return_token_ids": True})).encode()
+
     def for_upstream(self, model: str) -> bytes:
-        """The body for the base model's server: the caller's own, with the model named."""
-        return json.dumps(self.body | {"model": model}).encode()
+        """The body for the base model's server: the caller's own, with the model named.
+
+        Without ``lora_path``: SGLang would answer by any adapter that it has loaded, released or not.
+        """
+        own = {name: value for name, value in self.body.items() if name != "lora_path"}
+        return json.dumps(own | {"model": model}).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +155,8 @@ def parse_answer(raw: bytes) -> Spoken:
         choice = answer["choices"][0]
         content = (choice.get("logprobs") or {}).get("content")
         logprobs = None if content is None else [one["logprob"] for one in content]
-        tokens = whole_tokens(answer.get("prompt_token_ids"), choice.get("token_ids"), logprobs)
+        prompt = answer.get("prompt_token_ids") or choice.get("prompt_token_ids")  # vLLM's place, or SGLang's
+        tokens = whole_tokens(prompt, choice.get("token_ids"), logprobs)
         return spoken(choice["message"], choice.get("finish_reason"), str(answer.get("model", "")), tokens)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError) as error:
         raise Refusal(502, "bad_answer", f"the engine's answer is not a chat completion ({error!r})") from None

@@ -21,13 +21,14 @@ from gateway.catalog import Catalog
 from gateway.chat import ChatRequest, Spoken, parse_request
 from gateway.errors import EngineFailed, Refusal, bad_request, too_large, unavailable, unknown_model, withheld
 from gateway.event_stream import EventStream
-from gateway.forwarding import BUSY, Engines
+from gateway.forwarding import NOBODY, Engines, first_of
+from gateway.limits import BUSY
 from gateway.recording import Recording
 from gateway.redactor import Redactor
 from gateway.repeated import repeated
-from gateway.routing import BASE, Route, Rules
+from gateway.routing import BASE, REMOTE, Route, Rules
 from gateway.settings import Capture, GatewaySettings
-from gateway.upstream import Upstream
+from gateway.upstreams import NO_REMOTE, Upstreams
 from rl.logs import about
 
 Looking = asyncio.Future[Answered | None]
@@ -52,10 +53,9 @@ class Completions:
         is_fine = settings.capture is not Capture.REQUIRED
         self.catalog = Catalog(settings.pinned_version, stale_is_fine=is_fine, keep=settings.releases_file)
         deadlines = Deadlines(settings.first_byte_seconds, settings.answer_seconds)
-        self.engines = Engines(
-            settings.engine_key, deadlines, Limits(settings.breaker_failures, settings.breaker_seconds)
-        )
-        self.upstream = Upstream(settings, deadlines)
+        limits = Limits(settings.breaker_failures, settings.breaker_seconds)
+        self.engines = Engines(settings.engine_key, deadlines, limits)
+        self.upstreams = Upstreams(settings.servers(), settings.artifacts, deadlines, limits)
         self.redactor = Redactor(max(1, settings.ingest_waiting // 2))
         self.recording = Recording(settings, self.catalog, self.redactor)
         self.recorder = self.recording.recorder
@@ -65,7 +65,7 @@ class Completions:
         self.redactor.close()
         await self.recorder.close()
         await self.engines.close()
-        await self.upstream.close()
+        await self.upstreams.close()
 
     def rules(self, pinned: NamedVersion | None) -> Rules:
         """By what a line's calls are routed; ``pinned`` is what the database says of ``RL_MODEL_VERSION``."""
@@ -76,7 +76,7 @@ class Completions:
         """The reply to a chat completion request.
 
         Raises:
-            Refusal: 400, 401, 404, 408, 413, 502 or 503, with what to do.
+            Refusal: 400, 401, 404, 408, 413 or 503, with what to do.
             DatabaseUnavailable: the call could not be routed or recorded.
         """
         began = time.perf_counter()
@@ -183,14 +183,17 @@ class Completions:
         return await self._by_base(route, asked, began)
 
     async def _by_engine(self, route: Route, asked: ChatRequest, began: float) -> Given:
-        engines, body = (await self.catalog.snapshot()).engines, asked.for_engine(route.version)
-        answer = await self.engines.ask(engines, route.version, route.uri, body, asked.wants)
+        snapshot = await self.catalog.snapshot()
+        is_ours = route.kind != REMOTE
+        body = asked.for_engine(route.version if is_ours else route.uri)
+        tries = self.upstreams.tries(route, asked, body, snapshot)
+        if is_ours:
+            tries += self.engines.tries(snapshot.engines, route.version, route.uri, body, asked.wants)
+        answer = await first_of(tries, NOBODY if is_ours else NO_REMOTE)
         return Given(route, route.version, answer, time.perf_counter() - began)
 
     async def _by_base(self, route: Route, asked: ChatRequest, began: float) -> Given:
-        answer = await self.upstream.ask(asked.for_upstream(self.upstream.model or route.base_model), asked.wants)
-        if route.is_fallback:
-            _check_stand_in(route, answer)
+        answer = await self.upstreams.ask_base(route, asked)
         return Given(route, BASE, answer, time.perf_counter() - began)
 
     async def _instead(self, busy: Given, asked: ChatRequest, began: float) -> Given:
@@ -204,7 +207,7 @@ class Completions:
 
     def _has_stand_in(self, route: Route) -> bool:
         """Whether the base model may answer where the route's version cannot."""
-        return not route.is_exact and self.settings.fallback_to_base and bool(self.upstream.url)
+        return not route.is_exact and self.settings.fallback_to_base and self.upstreams.has_base
 
     def _check_base(self, route: Route) -> None:
         """Return if the base model may answer on this route."""
@@ -213,9 +216,9 @@ class Completions:
             raise unavailable(code, f"{route.why}; try again, or name the line to let another model answer")
         if route.is_fallback and not self.settings.fallback_to_base:
             raise unavailable(code, f"{route.why}; try again, or set RL_FALLBACK_TO_BASE=true")
-        if not self.upstream.url and route.is_fallback:
+        if not self.upstreams.has_base and route.is_fallback:
             raise unavailable(code, f"{route.why}; try again, or set UPSTREAM_BASE_URL to let the base model answer")
-        if not self.upstream.url:
+        if not self.upstreams.has_base:
             raise withheld(code, f"{route.why}; set UPSTREAM_BASE_URL to let the base model answer")
 
 
@@ -229,13 +232,6 @@ def _headers(caller: Caller, given: Given, began: float) -> dict[str, str]:
     if given.answer.retry_after is not None:
         headers["Retry-After"] = given.answer.retry_after
     return headers
-
-
-def _check_stand_in(route: Route, answer: Answer) -> None:
-    """Return unless the base model's server failed too: its error would pass for one of the version's engines."""
-    if answer.status == 404 or answer.status >= 500:
-        said = f"the server at UPSTREAM_BASE_URL, asked instead, answered {answer.status}; try again"
-        raise unavailable("upstream_unavailable", f"{route.why}; {said}", answer.retry_after)
 
 
 async def _give_up(given: Given | Answered) -> None:

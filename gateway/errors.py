@@ -30,7 +30,7 @@ class EngineFailed(EngineUnavailable):
 
     The message is for the caller. It may hold the engine's own words, which may be those of the conversation that it
     was sent. ``reason`` is without them, for records and logs. ``asked`` is false where a circuit breaker kept the call
-    from the engine.
+    from the engine, or its base model is another one's.
     """
 
     def __init__(self, message: str, reason: str, *, asked: bool = True) -> None:

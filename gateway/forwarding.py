@@ -3,40 +3,51 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from db.engines import Address
-from gateway.answers import NOT_ONE, Answer, Deadlines, Stream, stream_of_body
-from gateway.breaker import Breaker, Limits
+from gateway.answers import NOT_ONE, Answer, Deadlines, Stream, is_failure, stream_of_body
+from gateway.breaker import Limits
 from gateway.chat import parse_answer
 from gateway.errors import EngineFailed, Refusal, reason_of
-from gateway.loading import Loading
-from gateway.probing import ALIVE, KEY_REFUSED, Probes
+from gateway.guard import Guard
+from gateway.limits import BUSY
+from gateway.loading import KEY_REFUSED, Loading
+from gateway.probing import ALIVE, Probes
 from gateway.streaming import Heard
 from gateway.wire import Response, Wire
 from rl.errors import EngineUnavailable
 
-log = logging.getLogger(__name__)
-
 ALIVE_SECONDS = 10.0
 """How long an engine that is silent over a long answer may take to say that it lives: it may be very busy."""
 
-BUSY = 429
 COMPLETIONS = "/v1/chat/completions"
+NOBODY = "no engine has announced itself; start a GPU worker"
 Wants = Mapping[str, Any]
+Try = tuple[str, Callable[[], Awaitable[Answer]]]
+"""Who may answer, by name, and how it is asked."""
 
 
 class Engines:
-    """The engines of ours, with a circuit breaker for each version on each of them."""
+    """The engines of ours, with a circuit breaker for each version on each of them. ``key_name`` is for messages."""
 
-    def __init__(self, key: str, deadlines: Deadlines | None = None, limits: Limits | None = None) -> None:
-        self._deadlines, self._limits = deadlines or Deadlines(), limits or Limits()
+    def __init__(
+        self,
+        key: str,
+        deadlines: Deadlines | None = None,
+        limits: Limits | None = None,
+        *,
+        key_name: str = "RLFLEET_ENGINE_KEY",
+        loading: Callable[[Wire, str], Loading] = Loading,
+        guard: Guard | None = None,
+    ) -> None:
+        self._deadlines, self._key_name = deadlines or Deadlines(), key_name
         self._wire = Wire({"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}))
-        self._breakers: dict[tuple[str, str], Breaker] = {}
-        self._loading, self._probes = Loading(self._wire), Probes(self._wire)
+        self._guard = guard or Guard(limits or Limits())
+        self._loading, self._probes = loading(self._wire, key_name), Probes(self._wire)
 
     async def ask(
         self, engines: Sequence[Address], version: str, uri: str, body: bytes, wants: Wants | None = None
@@ -51,54 +62,28 @@ class Engines:
         Raises:
             EngineFailed: none can; says of each why.
         """
+        return await first_of(self.tries(engines, version, uri, body, wants))
+
+    def tries(
+        self, engines: Sequence[Address], version: str, uri: str, body: bytes, wants: Wants | None = None
+    ) -> list[Try]:
+        """How ``ask`` asks each engine, by name."""
         self._forget_all_but({engine.url for engine in engines})
-        failures, busy = [], None
-        for engine in engines:
-            try:
-                answer = await self._try(engine, version, uri, body, wants)
-            except EngineUnavailable as error:
-                failures.append((engine.name, error))
-                continue
-            if answer.status != BUSY:
-                return answer
-            busy = busy or answer
-        if busy is not None:
-            return busy
-        raise _of_all(failures)
+        return [(one.name, partial(self._try, one, version, uri, body, wants)) for one in engines]
 
     async def _try(self, engine: Address, version: str, uri: str, body: bytes, wants: Wants | None) -> Answer:
         """The engine's answer, if its breaker lets the call pass."""
-        breaker, now = self._breaker(engine.url, version), asyncio.get_running_loop().time
-        if (permit := breaker.enter(now())) is None:
-            why = f"failed repeatedly, and is not asked for another {breaker.wait(now()):.0f} s"
-            raise EngineFailed(why, why, asked=False)
-        try:
-            answer = await self._answer(engine.url, version, uri, body, wants)
-        except EngineUnavailable as error:
-            if breaker.failed(permit, now()):
-                _warn(engine, version, self._limits, reason_of(error))
-            raise
-        except BaseException:
-            breaker.left(permit)
-            raise
-        breaker.succeeded(permit)
-        if answer.stream is not None:
-            answer.stream.broke = lambda: self._broke(engine, version, breaker)
-        return answer
-
-    def _broke(self, engine: Address, version: str, breaker: Breaker) -> None:
-        """A stream of that version on that engine ended in the middle."""
-        if breaker.broke(asyncio.get_running_loop().time()):
-            _warn(engine, version, self._limits, "breaks off in the middle of its answers")
+        asking = partial(self._answer, engine.url, version, uri, body, wants)
+        return await self._guard.ask(engine.name, engine.url, version, asking)
 
     async def _answer(self, url: str, version: str, uri: str, body: bytes, wants: Wants | None) -> Answer:
         if wants is None:
             async with self._patience(url):
-                return await _whole(await self._asked(url, version, uri, body))
+                return await _whole(await self._asked(url, version, uri, body), self._key_name)
         async with self._deadlines.to_begin():
             response = await self._asked(url, version, uri, body)
             if response.status != 200 or not is_stream(response.headers):
-                answer = await _whole(response)
+                answer = await _whole(response, self._key_name)
                 if answer.status == 200:
                     answer.stream = stream_of_body(answer.body, wants, self._deadlines)
                 return answer
@@ -110,8 +95,12 @@ class Engines:
         """The engine's answer, asked again once it has loaded the version if it did not know it."""
         await self._loading.check(url, version, uri)
         response = await self._wire.ask("POST", url, COMPLETIONS, body)
-        if response.status != 404:
-            return response
+        try:
+            if not await self._loading.is_missing(url, version, response.status):
+                return response
+        except BaseException:
+            await response.aclose()
+            raise
         await response.read()
         await self._loading.load(url, version, uri)
         return await self._wire.ask("POST", url, COMPLETIONS, body)
@@ -150,9 +139,7 @@ class Engines:
 
     def kept_from(self, engine: Address) -> dict[str, float]:
         """The versions that the engine is not asked for, because it failed them, and the seconds until it is."""
-        now = asyncio.get_running_loop().time()
-        waits = {version: one.wait(now) for (url, version), one in self._breakers.items() if url == engine.url}
-        return {version: seconds for version, seconds in waits.items() if seconds > 0}
+        return self._guard.waits(engine.url)
 
     async def _lives(self, url: str, seconds: float) -> int | None:
         """The status of the engine's ``/health``; None where there is none in time."""
@@ -164,18 +151,11 @@ class Engines:
         except (EngineUnavailable, TimeoutError):
             return None
 
-    def _breaker(self, url: str, version: str) -> Breaker:
-        key = (url, version)
-        if key not in self._breakers:
-            self._breakers[key] = Breaker(self._limits)
-        return self._breakers[key]
-
     def _forget_all_but(self, urls: set[str]) -> None:
         self._wire.forget_all_but(urls)
         self._loading.forget_all_but(urls)
         self._probes.forget_all_but(urls)
-        if any(url not in urls for url, _ in self._breakers):
-            self._breakers = {key: one for key, one in self._breakers.items() if key[0] in urls}
+        self._guard.forget_all_but(urls)
 
     async def close(self) -> None:
         """Close every connection."""
@@ -187,7 +167,28 @@ def is_stream(headers: Mapping[str, str]) -> bool:
     return headers.get("content-type", "").startswith("text/event-stream")
 
 
-async def _whole(response: Response) -> Answer:
+async def first_of(tries: Sequence[Try], nobody: str = NOBODY) -> Answer:
+    """The answer of the first that can give one; a 429 where those that could are full.
+
+    Raises:
+        EngineFailed: none can; says of each why, or ``nobody`` where there is none.
+    """
+    failures, busy = [], None
+    for name, asking in tries:
+        try:
+            answer = await asking()
+        except EngineUnavailable as error:
+            failures.append((name, error))
+            continue
+        if answer.status != BUSY:
+            return answer
+        busy = busy or answer
+    if busy is not None:
+        return busy
+    raise _of_all(failures, nobody)
+
+
+async def _whole(response: Response, key_name: str) -> Answer:
     """The answer, if it is one.
 
     Raises:
@@ -195,8 +196,8 @@ async def _whole(response: Response) -> Answer:
     """
     body = await response.read()
     if response.status in KEY_REFUSED:  # not passed on: the caller would take its own key for the wrong one
-        raise EngineUnavailable(f"answered {response.status}: RLFLEET_ENGINE_KEY is not the engine's")
-    if response.status == 404 or response.status >= 500:
+        raise EngineUnavailable(f"answered {response.status}: {key_name} is not the engine's")
+    if is_failure(response.status):
         raise EngineFailed(f"answered {response.status}: {_excerpt(body)}", f"answered {response.status}")
     answer = _answer_of(response, body)
     if response.status == 200:
@@ -207,11 +208,10 @@ async def _whole(response: Response) -> Answer:
     return answer
 
 
-def _of_all(failures: Sequence[tuple[str, EngineUnavailable]]) -> EngineFailed:
-    """The failures of all engines, by name, as one."""
+def _of_all(failures: Sequence[tuple[str, EngineUnavailable]], nobody: str) -> EngineFailed:
+    """The failures of all, by name, as one."""
     if not failures:
-        why = "no engine has announced itself; start a GPU worker"
-        return EngineFailed(why, why)
+        return EngineFailed(nobody, nobody)
     message = "; ".join(f"{name}: {error}" for name, error in failures)
     reason = "; ".join(f"{name}: {reason_of(error)}" for name, error in failures)
     asked = any(not isinstance(error, EngineFailed) or error.asked for _, error in failures)
@@ -222,10 +222,6 @@ def _answer_of(response: Response, body: bytes) -> Answer:
     headers = response.headers
     media_type = headers.get("content-type", "application/json")
     return Answer(response.status, media_type, headers.get("retry-after"), body)
-
-
-def _warn(engine: Address, version: str, limits: Limits, why: str) -> None:
-    log.warning("%s is not asked for %s for %g s: it %s", engine.name, version, limits.seconds, why)
 
 
 def _excerpt(body: bytes) -> str:

@@ -27,7 +27,7 @@ class Health:
     """``ok``, or what is wrong, of each thing that an answer needs.
 
     ``releases_age`` is that of what routing knows, in seconds, while the database is away: else it is read when a call
-    needs it. ``capture`` has the numbers of the spool. ``outlook`` is empty while the database is away.
+    needs it. ``capture`` has the numbers of the spool. ``outlook`` has upstreams alone while the database is away.
     """
 
     database: str
@@ -55,15 +55,21 @@ class Health:
 
 @dataclass(frozen=True)
 class Readiness:
-    """Whether calls can be answered, if only as was last known; ``why`` says why not."""
+    """Whether calls can be answered, if only as was last known; ``why`` says why not. ``upstreams``: how each is."""
 
     status: str
     why: str
+    upstreams: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_good(self) -> bool:
         """Whether a balancer may send calls here."""
         return self.status != "unavailable"
+
+    def body(self) -> dict[str, Any]:
+        """As JSON has it."""
+        said = {"status": self.status, "why": self.why}
+        return said | ({"upstreams": self.upstreams} if self.upstreams else {})
 
 
 async def health(held: Completions) -> Health:
@@ -74,9 +80,10 @@ async def health(held: Completions) -> Health:
     except Exception as error:
         age = None if catalog.age is None else round(catalog.age, 1)
         why = _why_not(error)
-        return Health(why, f"unknown, because the database {why}", age, capture)
+        seen = Outlook(await held.upstreams.states(), {})
+        return Health(why, f"unknown, because the database {why}", age, capture, seen)
     found = await _outlook(held, known, lines, pinned)
-    if not known:
+    if not any(one.takes for one in found.engines):
         return Health(OK, "none has announced itself; start a GPU worker", None, capture, found)
     return Health(OK, found.lacks_engine or OK, None, capture, found)
 
@@ -93,14 +100,19 @@ async def readiness(held: Completions) -> Readiness:
     if not held.recorder.has_room:
         return Readiness("unavailable", "the spool is full")
     found = await _outlook(held, snapshot.engines, snapshot.lines, snapshot.pinned)
+    return Readiness(*_ready(held, found), found.upstreams)
+
+
+def _ready(held: Completions, found: Outlook) -> tuple[str, str]:
+    """Status and reason."""
     if found.lacks_engine and not (found.is_answered or _base(held).stands_in):
-        said = f": {found.lacks_engine}" if found.engines else ""
-        return Readiness("unavailable", f"no engine answers{said}")
+        said = f": {found.lacks_engine}" if any(one.takes for one in found.engines) else ""
+        return "unavailable", f"no engine answers{said}"
     if found.is_hopeless:
-        return Readiness("unavailable", found.why)
+        return "unavailable", found.why
     away = held.recorder.away or held.catalog.away
     whys = "; ".join(filter(None, (away, found.why)))
-    return Readiness("degraded" if whys else OK, whys)
+    return "degraded" if whys else OK, whys
 
 
 def _why_not(error: Exception) -> str:
@@ -114,17 +126,17 @@ def _why_not(error: Exception) -> str:
 async def _outlook(
     held: Completions, known: Sequence[Address], lines: Mapping[str, LineReleases], pinned: NamedVersion | None
 ) -> Outlook:
-    states = await held.engines.states(known)
+    states, upstreams = await asyncio.gather(held.engines.states(known), held.upstreams.states())
     seen = [Seen(one.name, states[one.name], held.engines.kept_from(one)) for one in known]
-    return outlook(lines, seen, held.rules(pinned), _base(held))
+    return outlook(lines, [*upstreams, *seen], held.rules(pinned), _base(held))
 
 
 def _base(held: Completions) -> Base:
-    is_set = bool(held.upstream.url)
+    is_set = held.upstreams.has_base
     return Base(is_set, is_set and held.settings.fallback_to_base)
 
 
 def _known(pin: str) -> tuple[list[Address], dict[str, LineReleases], NamedVersion | None]:
     with transaction(ASK_SECONDS) as session:
         pinned = releases.version_named(session, pin) if pin else None
-        return engines.known(session), releases.by_line(session), pinned
+        return engines.reachable(session), releases.by_line(session), pinned

@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import os.path
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NamedTuple
 
+from gateway.bases import is_same
 from gateway.errors import EngineFailed
 from gateway.wire import Wire
 from rl.errors import EngineUnavailable
@@ -20,14 +20,26 @@ from rl.errors import EngineUnavailable
 log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 600.0
+UNKNOWN = 404
 LOAD, UNLOAD, MODELS = "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/models"
+KEY_REFUSED = (401, 403)
+
+
+class Card(NamedTuple):
+    """What a server lists: ``root`` is the folder, and ``parent`` the base model of an adapter."""
+
+    name: str
+    root: str | None
+    parent: str | None
 
 
 class Loading:
-    """What the engines behind a wire were seen to serve: the folder of each version."""
+    """What the engines behind a wire were seen to serve: the folder of each version. ``key_name`` is for messages."""
 
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
+    load_path, unload_path = LOAD, UNLOAD
+
+    def __init__(self, wire: Wire, key_name: str = "RLFLEET_ENGINE_KEY") -> None:
+        self._wire, self._key_name = wire, key_name
         self._folders: dict[tuple[str, str], str] = {}
         self._under_way: dict[tuple[str, ...], asyncio.Task[None]] = {}
 
@@ -43,6 +55,10 @@ class Loading:
     async def load(self, url: str, version: str, uri: str) -> None:
         """Have the engine load the version. Raises as ``check`` does."""
         await self._once("load", self._loaded, url, version, uri)
+
+    async def is_missing(self, _url: str, _version: str, status: int) -> bool:
+        """Whether an answer of that status says that the engine does not know the version."""
+        return status == UNKNOWN
 
     def forget_all_but(self, urls: set[str]) -> None:
         """Engines at other addresses are gone."""
@@ -72,37 +88,71 @@ class Loading:
 
     async def _checked(self, url: str, version: str, uri: str) -> None:
         held = await self._held(url, version)
-        if held is not None and not _is_same(held, uri):
+        if held is not None and not is_same(held, uri):
             log.warning("%s at %s is served from %s, and is loaded from %s", version, url, held, uri)
-            await self._post(url, UNLOAD, {"lora_name": version})
+            await self._unloaded(url, version)
             await self._loaded(url, version, uri)
         self._folders[url, version] = uri
 
     async def _loaded(self, url: str, version: str, uri: str) -> None:
-        status, said = await self._post(url, LOAD, {"lora_name": version, "lora_path": uri})
-        if status >= 400 and b"already" not in said:
+        content = {"lora_name": version, "lora_path": uri}
+        status, said = await self._post(url, self.load_path, content)
+        if status >= 400 and b"already" in said:  # perhaps another checkpoint, which this one is to replace
+            if is_same(await self._held(url, version), uri):
+                status = 200
+            else:
+                await self._unloaded(url, version)
+                status, said = await self._post(url, self.load_path, content)
+        if status >= 400:
             excerpt = said[:200].decode("utf-8", "replace")
             why = f"cannot load {version} from {uri} ({status})"
             raise EngineFailed(f"{why}: {excerpt}", why)
         self._folders[url, version] = uri
 
+    async def _unloaded(self, url: str, version: str) -> None:
+        """Have the engine unload the version; that it has none is as well."""
+        status, _ = await self._post(url, self.unload_path, {"lora_name": version})
+        if status >= 400 and await self._held(url, version) is not None:
+            why = f"cannot unload {version} ({status})"
+            raise EngineFailed(why, why)
+        self._folders.pop((url, version), None)
+
     async def _held(self, url: str, version: str) -> str | None:
         """The folder that the engine says it has the version from; None where it does not know it, or does not say."""
+        return next((card.root for card in await self._cards(url) if card.name == version), None)
+
+    async def _cards(self, url: str) -> list[Card]:
+        """What the engine says it serves; nothing where it has no such page.
+
+        Raises:
+            EngineUnavailable: it does not say.
+        """
         response = await self._wire.ask("GET", url, MODELS)
         body = await response.read()
-        if response.status != 200:
-            return None
-        try:
-            roots = [one.get("root") for one in json.loads(body)["data"] if one.get("id") == version]
-        except (ValueError, LookupError, TypeError, AttributeError):
-            return None
-        return next((one for one in roots if isinstance(one, str)), None)
+        self._check_key(response.status)
+        if response.status not in (200, UNKNOWN):
+            raise EngineUnavailable(f"answered {response.status} when it was asked for its models")
+        return cards_of(body) if response.status == 200 else []
 
     async def _post(self, url: str, path: str, content: dict[str, str]) -> tuple[int, bytes]:
         response = await self._wire.ask("POST", url, path, json.dumps(content).encode())
-        return response.status, await response.read()
+        said = await response.read()
+        self._check_key(response.status)
+        return response.status, said
+
+    def _check_key(self, status: int) -> None:
+        if status in KEY_REFUSED:
+            raise EngineUnavailable(f"answered {status}: {self._key_name} is not the engine's")
 
 
-def _is_same(one: str, other: str) -> bool:
-    """Whether both are the same folder: an engine may say where a link leads."""
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+def cards_of(body: bytes) -> list[Card]:
+    """What the body of ``/v1/models`` lists; nothing where it is no such list."""
+    try:
+        found = [(one.get("id"), one.get("root"), one.get("parent")) for one in json.loads(body)["data"]]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
+    return [Card(name, _text(root), _text(parent)) for name, root, parent in found if isinstance(name, str)]
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None

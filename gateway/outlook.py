@@ -16,9 +16,13 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from db.releases import LineReleases
+from gateway.bases import lack_of_base
 from gateway.errors import Refusal
 from gateway.probing import OK
-from gateway.routing import BASE, Route, Rules, routes
+from gateway.routing import BASE, REMOTE, Route, Rules, routes
+
+OURS = frozenset({"adapter", "full"})
+"""The kinds of checkpoints that engines of ours load."""
 
 Status = Literal["ok", "degraded", "idle", "unavailable"]
 
@@ -33,17 +37,27 @@ class Base:
 
 @dataclass(frozen=True)
 class Seen:
-    """An engine: ``OK`` or what is wrong with it, and the seconds for which breakers keep versions from it."""
+    """An engine: ``OK`` or what is wrong with it, and the seconds for which breakers keep versions from it.
+
+    ``takes`` are the kinds of checkpoints that it answers for. An upstream is one that is not ours; ``limited`` says
+    that its limits keep calls from it for a moment, ``bases`` which base models it has; None where that is not asked.
+    """
 
     name: str
     state: str
     kept_from: Mapping[str, float]
+    takes: frozenset[str] = OURS
+    is_upstream: bool = False
+    limited: str = ""
+    bases: frozenset[str] | None = None
 
-    def lacks(self, version: str) -> str:
-        """Why it cannot answer for the version; empty if it can."""
+    def lacks(self, route: Route) -> str:
+        """Why it cannot answer for the route's version; empty if it can."""
         if self.state != OK:
             return f"{self.name} {self.state}"
-        seconds = self.kept_from.get(version)
+        if why := lack_of_base(self.bases, route.base_uri):
+            return f"{self.name} {why}"
+        seconds = self.kept_from.get(route.version)
         return "" if seconds is None else f"{self.name} failed it, and is not asked for another {seconds:.0f} s"
 
 
@@ -57,7 +71,7 @@ class LineOutlook:
 
 @dataclass(frozen=True)
 class Outlook:
-    """The engines, and the lines by name."""
+    """The engines and upstreams, and the lines by name."""
 
     engines: Sequence[Seen]
     lines: Mapping[str, LineOutlook]
@@ -65,9 +79,15 @@ class Outlook:
     @property
     def lacks_engine(self) -> str:
         """Why no engine answers; empty if one does."""
-        if any(engine.state == OK for engine in self.engines):
+        answering = [engine for engine in self.engines if engine.takes]
+        if any(engine.state == OK for engine in answering):
             return ""
-        return "; ".join(f"{engine.name} {engine.state}" for engine in self.engines) or "none has announced itself"
+        return "; ".join(f"{engine.name} {engine.state}" for engine in answering) or "none has announced itself"
+
+    @property
+    def upstreams(self) -> dict[str, str]:
+        """How each upstream is, by name."""
+        return {one.name: one.limited or one.state for one in self.engines if one.is_upstream}
 
     @property
     def is_answered(self) -> bool:
@@ -92,7 +112,9 @@ class Outlook:
             for version, seconds in engine.kept_from.items():
                 breakers.setdefault(version, {})[engine.name] = round(seconds, 1)
         lines = {name: {"status": one.status, "why": one.why} for name, one in self.lines.items()}
-        return {"engines": {one.name: one.state for one in self.engines}, "lines": lines, "breakers": breakers}
+        engines = {one.name: one.state for one in self.engines if not one.is_upstream}
+        upstreams = {"upstreams": self.upstreams} if self.upstreams else {}
+        return {"engines": engines, **upstreams, "lines": lines, "breakers": breakers}
 
 
 def outlook(lines: Mapping[str, LineReleases], engines: Sequence[Seen], rules: Rules, base: Base) -> Outlook:
@@ -129,7 +151,9 @@ def _lack(route: Route, engines: Sequence[Seen], base: Base) -> str:
     """Why whoever should answer on the route cannot; empty if it can."""
     if route.version == BASE:
         return _lack_of_base(route, base)
-    lacks = [engine.lacks(route.version) for engine in engines] or ["no engine has announced itself"]
+    able = [engine for engine in engines if route.kind in engine.takes]
+    nobody = "no engine has announced itself" if route.kind != REMOTE else "no upstream serves it"
+    lacks = [engine.lacks(route) for engine in able] or [nobody]
     if not all(lacks):
         return ""
     instead = ", the base model answers" if base.stands_in else ""

@@ -7,8 +7,11 @@ its engines busy.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
-from gateway.loading import MODELS
+from gateway.loading import KEY_REFUSED, MODELS
 from gateway.wire import Wire
 from rl.errors import EngineUnavailable
 
@@ -17,7 +20,6 @@ SECONDS = 2.0
 ANSWER_SECONDS = 2.0
 ALIVE = (200, 404)
 """What ``/health`` says of an engine that lives; some servers have no such page."""
-KEY_REFUSED = (401, 403)
 
 OK = "ok"
 SILENT = "does not answer"
@@ -25,21 +27,38 @@ REFUSES = "refuses the key: check RLFLEET_ENGINE_KEY"
 NO_ENGINE = "has neither /health nor /v1/models: check its address"
 
 
+class Asked:
+    """What one server said last, by ``ask``, which gives ``OK`` or what is wrong within ``ANSWER_SECONDS``."""
+
+    def __init__(self, ask: Callable[[], Coroutine[Any, Any, str]]) -> None:
+        self._ask = ask
+        self._began = 0.0
+        self._asking: asyncio.Task[str] | None = None
+
+    async def state(self) -> str:
+        """What it said within the last ``SECONDS``, or says now."""
+        return await asyncio.shield(self.begin())
+
+    def begin(self) -> asyncio.Task[str]:
+        """Ask it, if what it said is older; nobody need wait."""
+        now = asyncio.get_running_loop().time()
+        if self._asking is None or (self._asking.done() and now - self._began >= SECONDS):
+            self._began, self._asking = now, asyncio.ensure_future(self._ask())
+        return self._asking
+
+
 class Probes:
     """The last answers of the engines behind a wire, by their URLs."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._asked: dict[str, tuple[float, asyncio.Task[str]]] = {}
+        self._asked: dict[str, Asked] = {}
 
     async def state(self, url: str) -> str:
-        """``OK``, or what is wrong with the engine; known within ``ANSWER_SECONDS``."""
-        now = asyncio.get_running_loop().time()
-        began, asking = self._asked.get(url, (now, None))
-        if asking is None or (asking.done() and now - began >= SECONDS):
-            asking = asyncio.ensure_future(self._state(url))
-            self._asked[url] = now, asking
-        return await asyncio.shield(asking)
+        """``OK``, or what is wrong with the engine."""
+        if url not in self._asked:
+            self._asked[url] = Asked(partial(self._state, url))
+        return await self._asked[url].state()
 
     def forget_all_but(self, urls: set[str]) -> None:
         """Engines at other addresses are gone."""

@@ -20,14 +20,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from db.releases import LineReleases, LiveRelease, NamedVersion
 from gateway.errors import Refusal, unknown_model
+from rl.remote import is_remote
 
 BASE = "base"
 """What the answer's ``X-Rlfleet-Version`` says when no version of ours spoke."""
 
+REMOTE = "remote"
+"""The kind of a checkpoint that no engine of ours can load."""
 OUTSIDE = "outside the share"
 PINNED = "pinned"
 
@@ -48,7 +51,8 @@ class Route:
 
     ``reason`` is the short phrase of ``X-Rlfleet-Reason``. ``is_fallback`` says that the base model stands in for lack
     of a version, and ``why`` says in words why it is the base model. ``is_exact`` says that the caller named the
-    version: nothing else may answer in its place.
+    version: nothing else may answer in its place. ``kind`` is the checkpoint's: ``adapter``, ``full`` or ``remote``,
+    and ``base_uri`` the full weights that an adapter is for.
     """
 
     line: str
@@ -59,6 +63,8 @@ class Route:
     is_fallback: bool = False
     is_exact: bool = False
     why: str = ""
+    kind: str = "adapter"
+    base_uri: str = ""
 
 
 def place(line: str, agent: str) -> float:
@@ -75,7 +81,8 @@ def of_version(version: NamedVersion) -> Route:
     """
     if version.state == "rejected":
         raise unknown_model(version.name, f"it was rejected ({version.reason or 'no reason was given'}); name another")
-    return Route(version.line, version.base_model, version.name, version.uri, "named by the caller", is_exact=True)
+    route = Route(version.line, version.base_model, version.name, version.uri, "named by the caller", is_exact=True)
+    return replace(route, kind=_kind(version), base_uri=version.base_uri)
 
 
 def of_line(line: LineReleases, agent: str, rules: Rules) -> Route:
@@ -98,16 +105,22 @@ def routes(line: LineReleases, rules: Rules) -> Iterator[tuple[float, Route]]:
         yield 100, Route(line.line, line.base_model, reason="killed", why=killed)
         return
     if (pinned := _pinned(line, rules)) is not None:
-        yield rules.rollout_percentage, Route(line.line, line.base_model, pinned.name, pinned.uri, PINNED)
+        route = Route(line.line, line.base_model, pinned.name, pinned.uri, PINNED)
+        yield rules.rollout_percentage, replace(route, kind=_kind(pinned), base_uri=pinned.base_uri)
     elif not line.releases:
         why = f"the line {line.line!r} has no released version yet"
         yield 100, Route(line.line, line.base_model, reason="fallback: no released version", is_fallback=True, why=why)
     else:
         for release in line.releases:
             share = min(release.share, rules.rollout_percentage)
-            yield share, Route(line.line, line.base_model, release.version, release.uri, _reason(release, share))
+            route = Route(line.line, line.base_model, release.version, release.uri, _reason(release, share))
+            yield share, replace(route, kind=_kind(release), base_uri=release.base_uri)
     why = "this agent is outside the released share"
     yield 100, Route(line.line, line.base_model, reason=OUTSIDE, why=why)
+
+
+def _kind(checkpoint: LiveRelease | NamedVersion) -> str:
+    return REMOTE if is_remote(checkpoint.uri) else checkpoint.kind
 
 
 def _killed(line: LineReleases, rules: Rules) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from gateway.configured import Server, Url, of_base, read
 from rl.errors import InvalidSettings
+from rl.secret_files import SecretFiles
 
 
 class Capture(StrEnum):
@@ -24,7 +27,7 @@ class Capture(StrEnum):
     """It is given, and nothing is recorded, whether or not the database answers."""
 
 
-class GatewaySettings(BaseSettings):
+class GatewaySettings(SecretFiles, BaseSettings):
     """Who may call, where engines and the base model are, and which version answers.
 
     For a call of a line, in this order: ``USE_RL_MODEL`` off sends it to the base model; ``RL_MODEL_VERSION``
@@ -75,7 +78,7 @@ class GatewaySettings(BaseSettings):
         validation_alias="RL_ROLLOUT_PERCENTAGE",
         description="no more than this percentage of agents gets our versions, whatever the releases say",
     )
-    upstream_base_url: str = Field(
+    upstream_base_url: Url = Field(
         "",
         pattern=r"^(https?://.+)?$",
         validation_alias="UPSTREAM_BASE_URL",
@@ -86,6 +89,20 @@ class GatewaySettings(BaseSettings):
     )
     upstream_model: str = Field(
         "", validation_alias="UPSTREAM_MODEL", description="the base model's name there; unset: the line's base model"
+    )
+    upstreams: Path | None = Field(
+        None,
+        validation_alias="RLFLEET_UPSTREAMS",
+        description="TOML file of servers that may answer beside our engines; its format is in docs/gateway.md",
+    )
+    openpipe_api_key: str = Field(
+        "", validation_alias="OPENPIPE_API_KEY", repr=False, description="key of upstreams of kind openpipe"
+    )
+    wandb_api_key: str = Field(
+        "", validation_alias="WANDB_API_KEY", repr=False, description="key of upstreams of kind wandb"
+    )
+    artifacts: Path = Field(
+        Path(".state/artifacts"), validation_alias="RLFLEET_ARTIFACTS", description="folder of datasets and checkpoints"
     )
     capture: Capture = Field(
         Capture.SPOOLED,
@@ -191,6 +208,29 @@ class GatewaySettings(BaseSettings):
             lacks.append(InvalidSettings("RLFLEET_ENGINE_KEY", "", remedy))
         return lacks
 
+    def servers(self) -> tuple[Server, ...]:
+        """The upstreams in their order: that of ``UPSTREAM_BASE_URL``, then those of the file.
+
+        Raises:
+            InvalidSettings: the file cannot be used, or a variable with a key is not set.
+        """
+        url, key, model = self.upstream_base_url, self.upstream_api_key, self.upstream_model
+        first = (of_base(url, key, model),) if url else ()
+        if self.upstreams is None:
+            return first
+        ours = {str(field.validation_alias): getattr(self, name) for name, field in type(self).model_fields.items()}
+        given = {name: value for name, value in ours.items() if isinstance(value, str)}
+        others = {name: value for name, value in os.environ.items() if name.removesuffix("_FILE") not in given}
+        return first + read(self.upstreams, others | given)
+
+    def unusable(self) -> list[InvalidSettings]:
+        """What is wrong with the file of upstreams."""
+        try:
+            self.servers()
+        except InvalidSettings as error:
+            return [error]
+        return []
+
     def checked(self) -> GatewaySettings:
         """These settings.
 
@@ -217,15 +257,24 @@ def settings() -> GatewaySettings:
 def problems() -> list[InvalidSettings]:
     """All that is wrong with the environment's variables, one by one; no secret is shown."""
     try:
-        return GatewaySettings().lacking()
+        given = GatewaySettings()
+        return given.lacking() + given.unusable()
+    except InvalidSettings as error:  # of a file with a secret
+        return [error]
     except ValidationError as error:
         fields = {str(field.validation_alias): field for field in GatewaySettings.model_fields.values()}
         wrong = {str(one["loc"][0]): one for one in error.errors(include_url=False)}
         found = []
         for name, one in wrong.items():
-            found.append(InvalidSettings(name, _shown(one["input"]), f"{one['msg']} ({fields[name].description})"))
+            found.append(
+                InvalidSettings(name, _shown(one["input"]), f"{_said(one['msg'])} ({fields[name].description})")
+            )
         # The defaults of what is wrong stand in for it, so that what else is wrong is seen too.
         return found + GatewaySettings(**{name: fields[name].default for name in wrong}).lacking()
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 def _shown(value: object) -> object:

@@ -1,28 +1,49 @@
-"""The base model's server: any OpenAI-compatible one, by URL, perhaps behind a proxy."""
+"""One server that is not ours: any OpenAI-compatible one, by URL, perhaps behind a proxy."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import httpx
 
-from gateway.answers import Answer, Deadlines, Stream, stream_of_body
-from gateway.chat import parse_answer
-from gateway.errors import unavailable
+from gateway import probing
+from gateway.adapters import bases_in
+from gateway.answers import NOT_ONE, Answer, Deadlines, Stream, is_failure, stream_of_body
+from gateway.bases import Bases
+from gateway.breaker import Limits
+from gateway.chat import Spoken, parse_answer
+from gateway.configured import LOADING, Server
+from gateway.errors import EngineFailed, Refusal
 from gateway.forwarding import is_stream
-from gateway.probing import KEY_REFUSED
-from gateway.settings import GatewaySettings
+from gateway.guard import Guard
+from gateway.limits import Gate
+from gateway.loading import KEY_REFUSED, cards_of
+from gateway.probing import OK, SILENT, Asked
+from gateway.routing import BASE
 from gateway.streaming import Heard
 from rl.errors import EngineUnavailable
 
 CONNECT_SECONDS = 2.0
 WRITE_SECONDS = 30.0
 LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-"""Every call has its connection at once: that server bounds what it takes, and says so."""
+"""Every call that its own limits let pass has its connection at once: that server bounds what it takes, and says so."""
+MODELS = "/models"
+MOVED = "answers with a redirection: check its url"
 
 NOTHING_DROPPED = dict.fromkeys(("logprobs", "return_token_ids"), True)
-"""The base model's server was asked for what the caller wants alone."""
+"""The server was asked for what the caller wants alone."""
+
+
+class Failing(EngineFailed):
+    """The server answered 404 or 5xx, which is ``answer``."""
+
+    def __init__(self, answer: Answer) -> None:
+        excerpt = answer.body[:200].decode("utf-8", "replace")
+        super().__init__(f"answered {answer.status}: {excerpt}", f"answered {answer.status}")
+        self.answer = answer
 
 
 class Pieces:
@@ -44,59 +65,112 @@ class Pieces:
 
 
 class Upstream:
-    """The base model's server, if one is configured. It streams where it can; where it cannot, its answer is cut up."""
+    """A server, its breakers and its limits. It streams where it can; where it cannot, its answer is cut up.
 
-    def __init__(self, settings: GatewaySettings, deadlines: Deadlines) -> None:
-        self.url, self.model = settings.upstream_base_url.rstrip("/"), settings.upstream_model
+    ``bases`` are its base models, which matter where it loads adapters.
+    """
+
+    def __init__(self, server: Server, deadlines: Deadlines, limits: Limits) -> None:
+        self.server = server
+        self.guard = Guard(limits, Gate(server.most))
+        self.bases = Bases(server.bases)
         self._deadlines = deadlines
-        key = settings.upstream_api_key
         self._client = httpx.AsyncClient(
-            headers={"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}),
+            headers={"content-type": "application/json"}
+            | ({"authorization": f"Bearer {server.key}"} if server.key else {}),
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
             limits=LIMITS,
         )
+        self._probed = Asked(self._probe)
 
-    async def ask(self, body: bytes, wants: Mapping[str, Any] | None = None) -> Answer:
-        """The base model's answer; with ``wants``, the caller's request, as a stream that has begun.
+    async def ask(self, body: bytes, wants: Mapping[str, Any] | None = None, who: str = BASE) -> Answer:
+        """What the server says as ``who``; with ``wants``, the caller's request, as a stream that has begun.
+
+        A 429 says that it is full, or that one of its limits is reached.
 
         Raises:
-            Refusal: 503, its server did not answer; 502, it answered something else.
+            Failing: it answered 404 or 5xx.
+            EngineUnavailable: it did not answer in time, or not with a completion.
         """
-        seconds = self._deadlines.answer if wants is None else self._deadlines.first_byte
-        try:
-            return await self._ask(body, wants, seconds)
-        except httpx.TransportError as error:
-            raise unavailable(
-                "upstream_unavailable", f"UPSTREAM_BASE_URL did not answer ({type(error).__name__})"
-            ) from error
-        except EngineUnavailable as error:
-            raise unavailable("upstream_unavailable", f"the server at UPSTREAM_BASE_URL {error}") from error
+        return await self.guard.ask(self.server.name, self.server.home, who, partial(self._asked, body, wants, who))
 
-    async def _ask(self, body: bytes, wants: Mapping[str, Any] | None, seconds: float) -> Answer:
-        timeout = httpx.Timeout(seconds, connect=CONNECT_SECONDS, write=WRITE_SECONDS)
-        request = self._client.build_request("POST", f"{self.url}/chat/completions", content=body, timeout=timeout)
+    async def _asked(self, body: bytes, wants: Mapping[str, Any] | None, who: str) -> Answer:
+        heard = wants if wants is None or who != BASE else {**wants, **NOTHING_DROPPED}
+        try:
+            async with self._deadlines.to_end() if heard is None else self._deadlines.to_begin():
+                return await self._ask(body, heard)
+        except httpx.RequestError as error:
+            raise EngineUnavailable(f"did not answer ({type(error).__name__})") from error
+
+    async def _ask(self, body: bytes, wants: Mapping[str, Any] | None) -> Answer:
+        request = self._client.build_request("POST", f"{self.server.url}/chat/completions", content=body)
         response = await self._client.send(request, stream=True)
-        if response.status_code in KEY_REFUSED:
+        if response.status_code in KEY_REFUSED:  # not passed on: the caller would take its own key for the wrong one
             await response.aclose()
-            raise unavailable("upstream_unavailable", "the server at UPSTREAM_BASE_URL refused UPSTREAM_API_KEY")
+            raise EngineUnavailable(f"refused {self.server.key_name}")
         headers = response.headers
         media_type = headers.get("content-type", "application/json")
         answer = Answer(response.status_code, media_type, headers.get("retry-after"))
         if wants is not None and answer.status == 200 and is_stream(headers):
-            heard = Heard({**wants, **NOTHING_DROPPED})
-            async with self._deadlines.to_begin():
-                answer.stream = await Stream(Pieces(response), heard, self._deadlines).begin()
+            answer.stream = await Stream(Pieces(response), Heard(wants), self._deadlines).begin()
             return answer
         try:
             answer.body = await response.aread()
         finally:
             await response.aclose()
+        if is_failure(answer.status) and answer.status < 400:
+            raise EngineUnavailable(f"answered {answer.status}, which is no completion: check its url")
+        if is_failure(answer.status):
+            raise Failing(answer)
         if answer.status == 200 and wants is not None:
-            answer.stream = stream_of_body(answer.body, {**wants, **NOTHING_DROPPED}, self._deadlines)
+            answer.stream = stream_of_body(answer.body, wants, self._deadlines)
         elif answer.status == 200:
-            answer.spoken = parse_answer(answer.body)
+            answer.spoken = _spoken(answer.body)
         return answer
+
+    async def state(self) -> str:
+        """``OK``, or what is wrong with the server, as of a moment ago; no completion is asked for."""
+        return await self._probed.state()
+
+    def look(self) -> None:
+        """Begin to ask how it is, and which base models it has, if that was not asked a moment ago."""
+        self._probed.begin()
+
+    async def _probe(self) -> str:
+        try:
+            async with asyncio.timeout(probing.ANSWER_SECONDS):
+                models = await self._status(f"{self.server.url}{MODELS}")
+                if models != 404:
+                    return self._said(models)
+                return self._said(await self._status(f"{self.server.home}/health"))
+        except TimeoutError:
+            return SILENT
+
+    def _said(self, status: int | None) -> str:
+        if status in KEY_REFUSED:
+            return f"refuses the key: check {self.server.key_name}"
+        if status is not None and 300 <= status < 400:
+            return MOVED
+        if status == 404:
+            return "has neither /models nor /health: check its url"
+        return OK if status == 200 else SILENT
+
+    async def _status(self, url: str) -> int | None:
+        try:
+            response = await self._client.get(url)
+        except httpx.HTTPError:
+            return None
+        if response.status_code == 200 and self.server.kind in LOADING and url.endswith(MODELS):
+            self.bases.heard(bases_in(cards_of(response.content)))
+        return response.status_code
 
     async def close(self) -> None:
         """Close every connection."""
         await self._client.aclose()
+
+
+def _spoken(body: bytes) -> Spoken:
+    try:
+        return parse_answer(body)
+    except Refusal as error:
+        raise EngineFailed(f"{NOT_ONE} ({error.detail})", NOT_ONE) from None

@@ -60,6 +60,13 @@ def test_defaults_are_said_to_the_engine() -> None:
     }
 
 
+def test_a_caller_cannot_name_an_adapter_of_sglang() -> None:
+    asked = parse_request(body(lora_path="unreleased"))
+
+    assert json.loads(asked.for_upstream("base")) == {"messages": [USER], "model": "base"}
+    assert json.loads(asked.for_sglang("base", "v1.0.0"))["lora_path"] == "v1.0.0"
+
+
 def test_messages_are_recorded_with_the_fields_of_a_record() -> None:
     tool_calls = [{"id": "1", "type": "function", "function": {"name": "look", "arguments": "{}"}}]
     asked = parse_request(

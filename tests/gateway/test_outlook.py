@@ -96,3 +96,15 @@ def test_what_is_shown() -> None:
     assert shown["engines"] == {"gpu1": "ok", "gpu2": REFUSES}
     assert shown["breakers"] == {"v3": {"gpu1": 7.4}}
     assert shown["lines"]["main"]["status"] == "unavailable"
+
+
+def test_an_upstream_answers_for_its_kinds_of_checkpoints_alone() -> None:
+    wandb = Seen("wandb", OK, {}, frozenset({"remote"}), is_upstream=True, limited="limited for another 3 s")
+    theirs = LiveRelease("stable", 100, 3, "v3", 3, "remote", "wandb-artifact:///team/project/agent:step3", "/base")
+
+    found = outlook({"main": line(theirs), "other": STABLE}, [wandb], Rules(), NONE)
+    assert found.lines["main"] == LineOutlook("ok"), "who is full for a moment is not gone"
+    assert found.lines["other"].why == "nobody answers for v3 (no engine has announced itself)"
+    assert found.shown()["upstreams"] == {"wandb": "limited for another 3 s"}
+    assert found.shown()["engines"] == {}
+    assert of_line(line(theirs), [WELL], Rules(), NONE).why == "nobody answers for v3 (no upstream serves it)"

@@ -79,3 +79,12 @@ def test_secrets_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RLFLEET_GATEWAY_KEYS", "RLFLEET_ENGINE_KEY", "UPSTREAM_API_KEY"):
         monkeypatch.setenv(name, "hush")
     assert "hush" not in repr(settings())
+
+
+@pytest.mark.parametrize("url", ["http://x:abc/v1", "http://x:99999/v1", "http://[::1/v1", "http:///v1"])
+def test_an_upstream_that_cannot_be_asked_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("UPSTREAM_BASE_URL", url)
+    with pytest.raises(InvalidSettings, match=r"UPSTREAM_BASE_URL = .*: is no address that can be asked: write it as"):
+        settings()
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "http://x:65535/v1")
+    assert settings().upstream_base_url == "http://x:65535/v1"
