@@ -42,6 +42,7 @@ def prune(period_seconds: int = 0) -> str:
     """Remove old rows, old trajectories and old folders. With a period, only the first of that tick does."""
     from db import prune as rows
     from db.slots import take_slot
+    from tasks import storing
 
     if period_seconds and not take_slot("prune", period_seconds):
         return "prune: this tick is taken"
@@ -55,9 +56,11 @@ def prune(period_seconds: int = 0) -> str:
     counts += f", {steps} checkpoints" if steps else ""
     crash_point("before-folders", "prune")
     removed, over = remove_folders(settings().artifacts.resolve(), deadline)
-    if not (all_kept and all_given_up) or (removed and not over) or (gone and not all_gone):
+    objects, all_removed = storing.sweep(deadline)  # last: a store that hangs holds up nothing on this disk
+    counts += f", {objects} checkpoints from the store" if objects else ""
+    if not (all_kept and all_given_up and all_removed) or (removed and not over) or (gone and not all_gone):
         prune.apply_async(expires=3600)
-    all_done = over and all_kept and all_gone and all_given_up
+    all_done = over and all_kept and all_gone and all_given_up and all_removed
     return f"removed {counts}, {removed} folders{'' if all_done else '; more follow'}"
 
 
