@@ -48,6 +48,9 @@ ENTRIES: dict[str, dict[str, Any]] = {
         "args": (30,),
         "options": {"expires": 30},
     },
+    # Copies what other places lack: runs to sinks, checkpoints to a store, versions to the Hub. A minute late is soon
+    # enough for a curve.
+    "mirror": {"task": "rlfleet.mirror", "schedule": crontab(), "args": (60,), "options": {"expires": 55}},
     # Removes old rows and folders that no row points to, when least else is done; a day late does no harm.
     "prune": {
         "task": "rlfleet.prune",

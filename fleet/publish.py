@@ -8,12 +8,10 @@ until it is published, so that a run which was killed finds it there.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,8 +22,10 @@ from typing import TYPE_CHECKING
 from backends.settings import hub_settings
 from fleet.folders import sha256_of
 from fleet.publish_rows import HUB_ID, Stored, read
+from rl import checkpoint_files
 from rl.errors import InvalidInput, PermanentError, StartError
 from rl.model_card import written
+from worker.bounded import bounded
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -38,9 +38,6 @@ FULL = (
     *("chat_template.jinja", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt"),
 )
 """What loading needs. The optimizer's state and our record, which names folders, stay here."""
-HASHED = (".safetensors", ".json", ".jinja", ".txt", ".model")
-RECORD = "checkpoint.json"
-"""The two of ``gpu.checkpoints``: what the hash of a checkpoint is over, and what it leaves out."""
 
 
 @dataclass(frozen=True)
@@ -70,17 +67,9 @@ def publish(wanted: Wanted, show: Show, begins: Callable[[str], None]) -> tuple[
     from backends.hub import Hub
     from backends.hub_licence import licence_of
 
-    for name, value in (("hub", wanted.repository), ("base", wanted.base)):
-        if value is not None and not HUB_ID.fullmatch(value):
-            raise InvalidInput(name, value, "a repository of the Hub is ORG/NAME")
+    _check_names(wanted)
     here = hub_settings()
-    stored = read(wanted.version, wanted.line, anything=wanted.anything)
-    is_adapter = stored.kind == "adapter" and not wanted.merged
-    base = wanted.base or (stored.base_id if is_adapter else stored.root_id)
-    if is_adapter and base is None:
-        remedy = f"its base is the folder {stored.base}: name the base's repository with --base, or publish it --merged"
-        raise InvalidInput("version", stored.version, remedy)
-    _check_weights(stored, merges=stored.kind == "adapter" and not is_adapter)
+    stored, base, is_adapter = checked(wanted)
     hub = Hub(here.endpoint, here.token.strip())
     licence = licence_of(hub, stored.base if is_adapter else stored.root, base)
     begins(stored.version)
@@ -89,6 +78,30 @@ def publish(wanted: Wanted, show: Show, begins: Callable[[str], None]) -> tuple[
     with _weights(stored, base, show, is_adapter=is_adapter) as files:
         message = f"{stored.version}, published by rlfleet"
         return stored.version, hub.put(wanted.repository, {**files, CARD: card}, message, show)
+
+
+def checked(wanted: Wanted) -> tuple[Stored, str | None, bool]:
+    """All that can be checked without the Hub. What is published, its base's repository, and whether as an adapter.
+
+    Raises:
+        InvalidInput: the version may not be published, is not to be had here, or a name is none.
+        StoreUnavailable, StoreRefused: see ``fleet.publish_rows.read``.
+    """
+    _check_names(wanted)
+    stored = read(wanted.version, wanted.line, anything=wanted.anything)
+    is_adapter = stored.kind == "adapter" and not wanted.merged
+    base = wanted.base or (stored.base_id if is_adapter else stored.root_id)
+    if is_adapter and base is None:
+        remedy = f"its base is the folder {stored.base}: name the base's repository with --base, or publish it --merged"
+        raise InvalidInput("version", stored.version, remedy)
+    _check_weights(stored, merges=stored.kind == "adapter" and not is_adapter)
+    return stored, base, is_adapter
+
+
+def _check_names(wanted: Wanted) -> None:
+    for name, value in (("hub", wanted.repository), ("base", wanted.base)):
+        if value is not None and not HUB_ID.fullmatch(value):
+            raise InvalidInput(name, value, "a repository of the Hub is ORG/NAME")
 
 
 def _check_weights(stored: Stored, *, merges: bool) -> None:
@@ -103,11 +116,8 @@ def _check_weights(stored: Stored, *, merges: bool) -> None:
 
 def digest(folder: Path) -> str:
     """The SHA-256 of a checkpoint's folder, as ``gpu.checkpoints.digest`` makes it."""
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in HASHED and path.name != RECORD:
-            total.update(f"{path.name}\0{sha256_of(path)}\n".encode())
-    return total.hexdigest()
+    names = [path.name for path in folder.iterdir() if checkpoint_files.is_hashed(path.name)]
+    return checkpoint_files.digest({name: sha256_of(folder / name) for name in names})
 
 
 @contextmanager
@@ -153,7 +163,7 @@ def _merged(stored: Stored, show: Show) -> Iterator[Path]:
 
 
 def _merge(stored: Stored, folder: Path, lock: int) -> None:
-    argv = [sys.executable, "-m", "gpu.merge", "--adapter", str(stored.checkpoint), "--base", str(stored.base)]
+    argv = bounded(0, "-m", "gpu.merge", "--adapter", str(stored.checkpoint), "--base", str(stored.base))
     argv += ["--out", str(folder), "--sha256", stored.sha256]
     argv += ["--base-sha256", stored.base_sha256] if stored.base_sha256 else []
     environ = {name: value for name, value in os.environ.items() if name not in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")}

@@ -11,12 +11,13 @@ import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fleet.noted import actor
-from fleet.terminal import AsJson, connect, errors, say
-from rl.errors import PermanentError, RlfleetError
+from fleet.terminal import AsJson, connect, errors, say, tell
+from rl.errors import HubUnavailable, InvalidInput, PermanentError, RlfleetError
 
 if TYPE_CHECKING:
     from backends.hub import Published, Show
     from db.audit import Outcome
+    from fleet.publish import Wanted
 
 
 def publish(
@@ -29,23 +30,51 @@ def publish(
         bool, typer.Option("--any", help="one that did not pass, or learned from what is erased")
     ] = False,
     line: Annotated[str | None, typer.Option(help="the line of versions; for a short name left out: main")] = None,
+    later: Annotated[bool, typer.Option("--later", help="have the fleet do it as soon as the Hub answers")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="have the fleet do it no more")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Publish a version to the Hugging Face Hub with a model card, and check each file. HF_TOKEN is the token."""
+    from backends.hub_errors import LATER
     from fleet.publish import Wanted
-    from fleet.publish import publish as publish_version
 
     connect()
     wanted = Wanted(version, line, hub, base=base, private=private, merged=merged, anything=anything)
-    asked = {"repository": hub, "private": private, "merged": merged, "any": anything}
+    how = {name: True for name, value in (("later", later), ("cancel", cancel)) if value}
+    asked = {"repository": hub, "private": private, "merged": merged, "any": anything, **how}
     try:
-        with _shown() as show:
-            name, published = publish_version(wanted, show, lambda name: _note(name, "done", asked | {"begun": True}))
+        if later and cancel:
+            raise InvalidInput("--cancel", True, "leave out one of --later and --cancel")
+        if how:
+            _leave(wanted, asked, later=later, as_json=as_json)
+        else:
+            _publish(wanted, asked, as_json=as_json)
     except BaseException as error:  # also who presses Ctrl-C may have published something
         outcome: Outcome = "refused" if isinstance(error, PermanentError) else "failed"
         with suppress(RlfleetError):  # the database may be what is away
             _note(version, outcome, asked | {"error": str(error) or type(error).__name__})
+        if isinstance(error, HubUnavailable):
+            raise HubUnavailable(f"{error}{LATER}") from None
         raise
+
+
+def _leave(wanted: Wanted, asked: dict[str, Any], *, later: bool, as_json: bool) -> None:
+    from fleet.publish_later import ask, cancel
+
+    name = (ask if later else cancel)(wanted, asked)
+    words = "`rlfleet status` shows it while it waits, and `rlfleet audit` the commit"
+    told = (
+        f"waits to be published in {wanted.repository}: {words}" if later else f"waits for {wanted.repository} no more"
+    )
+    found = {"version": name, "repository": wanted.repository, "state": "waiting" if later else "cancelled"}
+    tell(as_json, found, f"{name} {told}")
+
+
+def _publish(wanted: Wanted, asked: dict[str, Any], *, as_json: bool) -> None:
+    from fleet.publish import publish as publish_version
+
+    with _shown() as show:
+        name, published = publish_version(wanted, show, lambda name: _note(name, "done", asked | {"begun": True}))
     _note(name, "done", asked | {"revision": published.revision})
     _tell(name, published, as_json=as_json)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from rl.errors import InvalidInput
 from rl.model_card import Card, Decided, Judged, Licence
+from rl.remote import is_remote
 from rl.report import Count
 
 if TYPE_CHECKING:
@@ -78,29 +79,33 @@ def read(name: str, line: str | None, *, anything: bool) -> Stored:
     ``anything``: it need not have passed, and what it learned from may have been erased.
 
     Raises:
-        InvalidInput: there is no such version, it may not be published, or its checkpoint is not on this disk.
+        InvalidInput: there is no such version, it may not be published, or its checkpoint is not to be had here.
+        StoreUnavailable, StoreRefused: it is not on this disk, and the store does not give it.
     """
     from db import evaluation_counts, lines, version_summaries, versions
     from db.session import transaction
+    from tasks.stored import at_hand
 
     with transaction() as session:
         made = versions.made(session, lines.full_name(session, name, line or "main"))
         version, checkpoint = made.version, made.checkpoint
         if not anything:
             _check_passed(version)
-        _check_there(version, checkpoint)
+        _check_kept(version, checkpoint)
         summary = version_summaries.summary(session, version.name)
         decisions = version_summaries.decisions(session, version.id)
         found = evaluation_counts.of_version(session, version)
         base_sha256 = version.manifest.get("base_sha256") or versions.sha256_of(session, checkpoint.base_uri)
         root = versions.root_of(session, checkpoint.base_uri)
+    folder, base = at_hand(checkpoint.uri), at_hand(checkpoint.base_uri)
+    _check_there(version, folder)
     return Stored(
         version=version.name,
         line=summary.line if summary else "",
         kind=checkpoint.kind,
-        checkpoint=Path(checkpoint.uri),
+        checkpoint=Path(folder),
         sha256=checkpoint.sha256,
-        base=Path(checkpoint.base_uri),
+        base=Path(base),
         base_sha256=base_sha256,
         base_id=_on_the_hub(checkpoint.base_uri),
         root=Path(root),
@@ -122,12 +127,18 @@ def _check_passed(version: Version) -> None:
         raise InvalidInput("version", version.name, remedy)
 
 
-def _check_there(version: Version, checkpoint: Checkpoint) -> None:
+def _check_kept(version: Version, checkpoint: Checkpoint) -> None:
+    if is_remote(checkpoint.uri):
+        remedy = f"its weights lie with the service that trained it, as {checkpoint.uri}: publish them from there"
+        raise InvalidInput("version", version.name, remedy)
     if checkpoint.removed_at is not None:
         remedy = "retention removed its checkpoint; `rlfleet reproduce --keep FOLDER` trains it again"
         raise InvalidInput("version", version.name, remedy)
-    if not Path(checkpoint.uri).is_dir():
-        remedy = f"its checkpoint is not on this machine: there is no folder {checkpoint.uri}; publish it where it is"
+
+
+def _check_there(version: Version, folder: str) -> None:
+    if not Path(folder).is_dir():
+        remedy = f"its checkpoint is not on this machine: there is no folder {folder}; publish it where it is"
         raise InvalidInput("version", version.name, remedy)
 
 

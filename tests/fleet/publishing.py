@@ -11,7 +11,13 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
+from sqlalchemy import update
 
+from db.session import transaction
+from db.tables import Checkpoint
+from fleet.publish import digest
+from tests.conftest_database import empty, released
+from tests.db import trained
 from tests.hub_stand_in import TOKEN, StandIn
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +32,22 @@ def adapter(folder: Path, base: Path) -> Path:
     (folder / "adapter_config.json").write_text(json.dumps({"r": 4, "base_model_name_or_path": str(base)}))
     (folder / "checkpoint.json").write_text(json.dumps({"base": str(base)}))
     return folder
+
+
+def ready(folder: Path) -> str:
+    """The stable version of a line, all that there is: an adapter on a model of the Hub, with a checkpoint on disk."""
+    with transaction() as session:
+        empty(session)
+        line = trained.add_line(session)
+        made = trained.add_version(session, line, "2025-01-15T10:00", state="ready")
+        made.manifest = {"windows": ["2025-01-15T10:00"]}
+        base = folder / "hub/models--maker--base/snapshots/0a"
+        there = adapter(folder / "checkpoint", base)
+        session.execute(update(Checkpoint).values(uri=str(there), base_uri=str(base), sha256=digest(there)))
+        session.expire_all()
+        trained.evaluate(session, made, 83, 100)
+        released(session, line.id, made.id)
+        return made.name
 
 
 def start(there: StandIn, *words: str, **variables: str) -> subprocess.Popen[str]:

@@ -18,9 +18,7 @@ from db.session import transaction
 from db.tables import Checkpoint, Version
 from fleet.publish import digest
 from tests.conftest_database import *  # noqa: F403
-from tests.conftest_database import empty, released
-from tests.db import trained
-from tests.fleet.publishing import adapter, published, run, start
+from tests.fleet.publishing import adapter, published, ready, run, start
 from tests.hub_stand_in import TOKEN, StandIn, hub
 
 REPO = "acme/agent"
@@ -37,19 +35,7 @@ def there() -> Iterator[StandIn]:
 
 @pytest.fixture
 def version(database: str, tmp_path: Path) -> str:
-    """The stable version of a line: an adapter on a model of the Hub, with a checkpoint on disk."""
-    with transaction() as session:
-        empty(session)
-        line = trained.add_line(session)
-        made = trained.add_version(session, line, "2025-01-15T10:00", state="ready")
-        made.manifest = {"windows": ["2025-01-15T10:00"]}
-        base = tmp_path / "hub/models--maker--base/snapshots/0a"
-        there = adapter(tmp_path / "checkpoint", base)
-        session.execute(update(Checkpoint).values(uri=str(there), base_uri=str(base), sha256=digest(there)))
-        session.expire_all()
-        trained.evaluate(session, made, 83, 100)
-        released(session, line.id, made.id)
-        return made.name
+    return ready(tmp_path)
 
 
 def entries() -> list[tuple[str, str, dict[str, Any]]]:
@@ -163,7 +149,13 @@ def test_bytes_that_differ_afterwards_end_with_1(version: str, there: StandIn) -
         ((), {"HF_TOKEN": "hf_wrong"}, 1, "the Hub refuses the token (401)"),
         (("--hub", "other/agent"), {}, 1, "the token may not write there (403)"),
         (("--hub", "agent"), {}, 2, "hub = 'agent': a repository of the Hub is ORG/NAME"),
-        ((), {"HF_ENDPOINT": "http://127.0.0.1:9"}, 1, "the Hub at http://127.0.0.1:9 did not answer (ConnectError)"),
+        (
+            (),
+            {"HF_ENDPOINT": "http://127.0.0.1:9"},
+            1,
+            "did not answer (ConnectError); see that this machine reaches it (HF_ENDPOINT, proxies); then give the "
+            "same command again, which goes on from here, or add --later: the fleet publishes it by itself",
+        ),
         ((), {"HF_HUB_OFFLINE": "1"}, 1, "HF_HUB_OFFLINE is set"),
     ],
 )

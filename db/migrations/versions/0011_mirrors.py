@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects import postgresql
 
 revision = "0011"
 down_revision = "0010"
@@ -25,6 +26,9 @@ def upgrade() -> None:
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("next_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("done_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("place", sa.Text(), nullable=True),
+        sa.Column("options", postgresql.JSONB(), nullable=True),
         sa.CheckConstraint("kind in ('checkpoint','training','version')", name=op.f("ck_mirrors_kind")),
         sa.PrimaryKeyConstraint("target", "kind", "ref", name=op.f("pk_mirrors")),
         schema=SCHEMA,

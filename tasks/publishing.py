@@ -1,0 +1,194 @@
+"""Versions that ``rlfleet publish --later`` left to the fleet: brought to the Hub by that command, one after the other.
+
+It runs in a process of its own, which ends with the worker, or after a time. A tick starts one, and a later tick writes
+down what became of it, so nothing here ever waits for the Hub. The command looks at what the Hub has: one that was
+killed, or whose end nobody wrote down, is given again, and nothing is published twice.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Final
+
+from celery.utils.log import get_task_logger
+
+from rl.errors import InvalidSettings
+from rl.secret_files import SECRETS
+from tasks.stored import here
+from worker.bounded import bounded
+from worker.crash import crash_point
+from worker.settings import settings
+
+if TYPE_CHECKING:
+    from db.publications import Publication
+
+log = get_task_logger(__name__)
+
+LIMIT_SECONDS: Final = 4 * 3600
+"""What one publication may take, with merging; what was sent by then is not sent again."""
+NEEDED: Final = ("DATABASE_URL", "REDIS_URL", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+"""The secrets that the command gets."""
+LONGEST_BYTES: Final = 1 << 20
+"""So much of what it prints is read."""
+SPEAKS: Final = "rlfleet: "
+WRONG_INPUT: Final = 2
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A publication that is on its way, and what it prints."""
+
+    one: Publication
+    process: subprocess.Popen[bytes]
+    out: IO[bytes]
+    err: IO[bytes]
+
+    def close(self) -> None:
+        """Let go of what it printed."""
+        self.out.close()
+        self.err.close()
+
+
+_begun: list[_Begun] = []
+"""What this process started and has not written down; at most one."""
+
+
+def catch_up() -> str:
+    """What became of the publication that was on its way, and which is now; empty where there is nothing to do.
+
+    Raises:
+        DatabaseUnavailable: the database went away.
+    """
+    said = []
+    if _begun:
+        if _begun[0].process.poll() is None:
+            return f"hub: {_begun[0].one.version} is on its way"
+        crash_point("after-put", "mirror")
+        said.append(_write_down(_begun[0]))
+        _begun.pop().close()
+    with _alone() as lock:
+        if lock is not None and (one := _next()) is not None:
+            said.append(_begin(one, lock))
+    return f"hub: {', '.join(said)}" if said else ""
+
+
+def _next() -> Publication | None:
+    """The first that is due and whose checkpoint is to be had on this host."""
+    from backends.settings import store_settings
+    from db import publications
+    from db.session import transaction
+
+    with transaction() as session:
+        due = publications.due(session)
+    return next((one for one in due if store_settings().url or Path(here(one.uri)).is_dir()), None)
+
+
+def _begin(one: Publication, lock: int) -> str:
+    """Start the command, which holds the lock from now on."""
+    from backends.settings import hub_settings
+
+    try:
+        hub_settings()
+    except InvalidSettings as error:  # of this worker: what was asked for is not wrong
+        _failed(one, str(error))
+        return f"{one.version} failed"
+    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (read by a later tick)
+    process = subprocess.Popen(
+        bounded(LIMIT_SECONDS, "-m", "fleet", *_words(one)),
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=err,
+        env=_environ(),
+        start_new_session=True,
+        pass_fds=(lock,),
+    )
+    _begun.append(_Begun(one, process, out, err))
+    return f"{one.version} begun"
+
+
+def _words(one: Publication) -> list[str]:
+    options = one.options
+    words = ["publish", one.version, f"--line={one.line}", f"--hub={one.repository}", "--json"]
+    words += [f"--{name}" for name in ("private", "merged", "any") if options[name]]
+    return [*words, f"--base={options['base']}"] if options["base"] else words
+
+
+def _environ() -> dict[str, str]:
+    """What the command may know: this worker's variables without secrets that it does not need."""
+    others = {f"{name}{end}" for name in SECRETS if name not in NEEDED for end in ("", "_FILE")}
+    return {name: value for name, value in os.environ.items() if name not in others} | {"USER": "mirror"}
+
+
+def _write_down(begun: _Begun) -> str:
+    """Say in its row what became of it."""
+    from db import publications
+    from db.session import transaction
+
+    one, code = begun.one, begun.process.returncode
+    if code == 0 and (revision := _revision(begun.out)) is not None:
+        with transaction() as session:
+            publications.done(session, one, revision)
+        return f"{one.version} published"
+    error = _error(code, begun.err)
+    if code == WRONG_INPUT:
+        log.error("%s is not published in %s: %s", one.version, one.repository, error)
+        with transaction() as session:
+            publications.refused(session, one, error)
+        return f"{one.version} refused"
+    _failed(one, error)
+    return f"{one.version} failed"
+
+
+def _failed(one: Publication, error: str) -> None:
+    from db import publications
+    from db.session import transaction
+
+    log.warning("%s is not yet in %s: %s", one.version, one.repository, error)
+    with transaction() as session:
+        publications.failed(session, one, error)
+
+
+def _revision(out: IO[bytes]) -> str | None:
+    out.seek(0)
+    try:
+        return str(json.loads(out.read(LONGEST_BYTES))["revision"])
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _error(code: int, err: IO[bytes]) -> str:
+    """The command's own last words, which name no secret; of what something else printed nothing is told."""
+    from backends.hub_errors import LATER
+
+    if code < 0:
+        return f"it took longer than {LIMIT_SECONDS} s" if code == -signal.SIGALRM else f"signal {-code} ended it"
+    err.seek(max(0, err.seek(0, os.SEEK_END) - LONGEST_BYTES))
+    _, spoke, words = f"\n{err.read().decode(errors='replace')}".rpartition(f"\n{SPEAKS}")
+    return (
+        " ".join(words.split()).removesuffix(LATER)
+        if spoke
+        else f"`rlfleet publish` ended with {code}: give it by hand"
+    )
+
+
+@contextmanager
+def _alone() -> Iterator[int | None]:
+    """A lock's descriptor where nothing is published from this host; None where something is."""
+    state = settings().state.resolve()
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "hub.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield lock.fileno()
