@@ -24,6 +24,7 @@ def memory(
     token_budget: Annotated[int, typer.Option(min=1, help="tokens that are computed at once")] = BUDGET,
     longest: Annotated[int | None, typer.Option(min=1, help="tokens of the longest sequence  [the budget]")] = None,
     device_gib: Annotated[float, typer.Option(min=0.001, help="memory of the device")] = 139.0,
+    devices: Annotated[int, typer.Option(min=1, help="devices of that size that share it")] = 1,
     cpu: Annotated[bool, typer.Option("--cpu", help="the device is a CPU")] = False,
     reference: Annotated[bool, typer.Option("--reference", help="with a KL from the base")] = False,
     as_json: AsJson = False,
@@ -39,6 +40,7 @@ def memory(
         longest=longest or token_budget,
         reference=reference,
         four_bits=True,
+        devices=devices,
     )
     show(plan(training), as_json=as_json)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gpu import checkpoints
+from gpu import checkpoints, sharding
 from gpu.device import named_failures
 from gpu.episodes import Episode
 from gpu.objectives.value import ValueHead
@@ -21,6 +22,11 @@ from rl.config import TrainConfig
 from rl.errors import InvalidInput
 from rl.objectives import Ppo
 from rl.protocol import TrainCommand
+
+log = logging.getLogger(__name__)
+
+NONE = -1
+"""The step of a state that a process cannot use."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ def begin(start: Start, states: States) -> Generator[float, None, Begun]:
 
     Yields the share of the preparation that is done. A state that is resumed from is known to fit before anything is
     prepared, and changes the model only afterwards: what is prepared is of the weights that the training began with.
+    Of several processes none goes on from a state that another cannot use.
 
     Raises:
         InvalidInput: the parent does not fit the config.
@@ -79,21 +86,29 @@ def _optimizer(start: Start, moments: dict[str, torch.Tensor], done: int = 0, he
 
 def _resumed(start: Start, states: States, optimizer: AdamW) -> tuple[tuple[Saved, AdamW] | None, dict[str, object]]:
     """The state to go on from with its optimizer, and what the manifest says of it."""
-    folder = start.command.resume
+    folder, ranks = start.command.resume, start.policy.ranks
     if folder is None or not start.total:
         return None, {}
+    found: tuple[Saved, AdamW] | None = None
+    done, refused = NONE, ""
     try:
         saved = states.read(Path(folder), optimizer.named)
-        resumed = _optimizer(start, saved.moments, saved.position.done, optimizer.value_head)
+        found = saved, _optimizer(start, saved.moments, saved.position.done, optimizer.value_head)
+        done = saved.position.done
     except InvalidInput as error:
-        return None, {"resume_refused": str(error)}
-    return (saved, resumed), {"resumed": {"step": saved.position.done}}
+        refused = str(error)
+        log.warning("the training starts from the beginning: %s", refused)
+    least, most = ranks.least(done), ranks.most(done)
+    if found is not None and least == most:
+        return found, {"resumed": {"step": done}}
+    remedy = "another process of the training cannot use it, or found another step there; see the child's log"
+    return None, {"resume_refused": refused or str(InvalidInput("resume", folder, remedy))}
 
 
 def _restore(steps: Steps, saved: Saved, optimizer: AdamW) -> None:
     with torch.no_grad():
         for name, parameter in optimizer.named.items():
-            parameter.copy_(saved.weights[name])
+            parameter.copy_(sharding.part(saved.weights[name], parameter))
     position: Position = saved.position
     steps.optimizer = optimizer
     steps.token_budget, steps.shrunk = min(steps.token_budget, position.token_budget), position.shrunk

@@ -23,9 +23,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from gpu.device import named_failures
+from rl import checkpoint_files
+from rl.checkpoint_files import RECORD, is_hashed
 from rl.errors import InvalidInput
 
-RECORD = "checkpoint.json"
 OPTIMIZER = "optimizer.safetensors"
 TOKENIZER = (
     "tokenizer.json",
@@ -37,7 +38,6 @@ TOKENIZER = (
     "merges.txt",
     "tokenizer.model",
 )
-HASHED = (".safetensors", ".json", ".jinja", ".txt", ".model")
 
 
 def write(
@@ -48,11 +48,12 @@ def write(
     parent: str | None,
     config: Mapping[str, object],
     optimizer: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor] | None = None,
 ) -> tuple[Path, Literal["full", "adapter"], str]:
     """Write ``out/step-<step>`` and return its path, its kind and the SHA-256 of its contents.
 
-    ``base`` is where full weights and tokenizer come from. A folder of that name from an attempt before
-    is replaced.
+    ``base`` is where full weights and tokenizer come from. ``weights`` are the model's by name, an adapter's only its
+    own, where it does not hold the whole of them. A folder of that name from an attempt before is replaced.
 
     Raises:
         DiskFull: there was no room; nothing is left behind under the final name.
@@ -60,7 +61,10 @@ def write(
     final = out / f"step-{step:06d}"
     kind: Literal["full", "adapter"] = "adapter" if hasattr(model, "peft_config") else "full"
     with whole(final, "writing a checkpoint") as writing:
-        write_adapter(writing, model, base) if kind == "adapter" else write_full(writing, model, Path(base))
+        if kind == "adapter":
+            write_adapter(writing, model, base, weights)
+        else:
+            write_full(writing, model, Path(base), weights)
         save_file(dict(optimizer), writing / OPTIMIZER)
         sha256 = digest(writing)
         record = {"schema": 1, "step": step, "kind": kind, "base": base, "parent": parent, "sha256": sha256}
@@ -89,20 +93,23 @@ def whole(final: Path, doing: str) -> Iterator[Path]:
         shutil.rmtree(writing, ignore_errors=True)
 
 
-def write_full(folder: Path, model: Any, tokenizer_from: Path | None) -> None:
+def write_full(
+    folder: Path, model: Any, tokenizer_from: Path | None, weights: Mapping[str, Tensor] | None = None
+) -> None:
     """Weights and config of a transformers model into ``folder``, with the tokenizer files of another."""
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict=weights)
     for name in TOKENIZER if tokenizer_from else ():
         source = Path(tokenizer_from or folder) / name
         if source.is_file():
             shutil.copyfile(source, folder / name)
 
 
-def write_adapter(folder: Path, model: Any, base: str) -> None:
+def write_adapter(folder: Path, model: Any, base: str, weights: Mapping[str, Tensor] | None = None) -> None:
     """An adapter in peft's format. Module names are sorted: peft keeps them in a set, and the hash must not vary."""
     from peft import get_peft_model_state_dict
 
-    tensors = {name: tensor.detach().contiguous() for name, tensor in get_peft_model_state_dict(model).items()}
+    found = get_peft_model_state_dict(model, state_dict=weights)
+    tensors = {name: tensor.detach().contiguous() for name, tensor in found.items()}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = model.peft_config["default"].to_dict()
     config.update(base_model_name_or_path=base, inference_mode=True)
@@ -130,19 +137,29 @@ def base_of(adapter: Path) -> str:
     """
     config = json.loads((adapter / "adapter_config.json").read_text())
     base = read_record(adapter).get("base") or config.get("base_model_name_or_path")
-    if not base or not Path(base).is_dir():
+    found = base if base and Path(base).is_dir() else _beside(adapter, str(base))
+    if not found:
         raise InvalidInput("base", base, f"{adapter} was trained on a folder that is not here; name the base")
-    return str(base)
+    return str(found)
+
+
+def _beside(adapter: Path, base: str) -> str | None:
+    """The base, a checkpoint of ours, where it lies below the root of ``adapter``; None when it does not."""
+    place, root = checkpoint_files.place_of(base), checkpoint_files.place_of(str(adapter.resolve()))
+    if place is None or root is None:
+        return None
+    found = Path(str(adapter.resolve()).removesuffix(root)) / place
+    return str(found) if found.is_dir() else None
 
 
 def digest(folder: Path) -> str:
     """SHA-256 over names and contents of the safetensors, config and tokenizer files, in name order."""
-    total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in HASHED and path.name != RECORD:
+    hashes = {}
+    for path in folder.iterdir():
+        if is_hashed(path.name):
             with path.open("rb") as file:
-                total.update(f"{path.name}\0{hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
-    return total.hexdigest()
+                hashes[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return checkpoint_files.digest(hashes)
 
 
 def _sync(folder: Path) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gpu.locks import lock_device, names
+from gpu.locks import lock_device
 from gpu.settings import checked
 from rl.errors import InvalidInput, PermanentError, RlfleetError, StartError
 from rl.protocol import (
@@ -146,13 +146,14 @@ def serve(device: str, threads: int, commands: Commands, events: Events) -> None
     import torch
     from transformers.utils.logging import disable_progress_bar
 
-    from gpu.device import torch_device
+    from gpu.device import torch_devices
     from gpu.engine import EngineServer
     from gpu.policy import Policy
 
     torch.set_num_threads(threads)
     disable_progress_bar()  # type: ignore[no-untyped-call]
-    policy = Policy(torch_device(device), devices=len(names(device)))
+    devices = torch_devices(device)
+    policy = Policy(devices[0], devices=devices)
     server = EngineServer(policy)
     events.emit(Ready(pid=os.getpid(), device=device, url=server.start()))
     while (line := commands.next()) is not None:

@@ -77,13 +77,24 @@ def named_failures(doing: str) -> Iterator[None]:
 
 
 def torch_device(name: str) -> torch.device:
-    """The device that the plan calls ``name``; of several joined with ``+`` the first.
+    """The device that the plan calls ``name``; of several joined with ``+`` the first."""
+    return torch_devices(name)[0]
 
-    ``cpu`` and torch's own names (``cuda:1``) mean themselves. ``gpu<n>`` is the n-th of a plan: its worker sees
-    that one alone, through ``CUDA_VISIBLE_DEVICES``, so here it is the first.
+
+def torch_devices(name: str) -> list[torch.device]:
+    """The devices that the plan calls ``name``, several joined with ``+``.
+
+    ``cpu`` and torch's own names (``cuda:1``) mean themselves; so do ``cpu0`` and ``cpu1``, shares of one CPU.
+    ``gpu<n>`` is the n-th of a plan: its worker sees those of its set alone, through ``CUDA_VISIBLE_DEVICES``, so here
+    they are counted from 0.
     """
-    first = name.partition("+")[0]
-    return torch.device("cuda:0" if first.startswith("gpu") else first)
+    return [_torch_device(one, place) for place, one in enumerate(name.split("+"))]
+
+
+def _torch_device(name: str, place: int) -> torch.device:
+    if name.startswith("cpu"):
+        return torch.device("cpu")
+    return torch.device(f"cuda:{place}" if name.startswith("gpu") else name)
 
 
 def free_unused(device: torch.device) -> None:
@@ -117,20 +128,41 @@ def in_use(device: torch.device) -> int:
 
 def group_limit(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
     """The least memory limit, bytes, of our control group and of those that it lies in; None without one."""
+    limits: list[int] = []
+    for mount, inside, unified in _groups(root, own):
+        file = "memory.max" if unified else "memory.limit_in_bytes"
+        limits += [limit for one in (inside, *inside.parents) if (limit := _limit(mount / one / file)) is not None]
+    return min(limits, default=None)
+
+
+def kills(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
+    """How many processes of our control group the kernel has killed for memory so far; None where it does not tell."""
+    for mount, inside, unified in _groups(root, own):
+        file = "memory.events" if unified else "memory.oom_control"
+        for folder in (mount / inside, mount):
+            try:
+                fields = dict(line.split() for line in (folder / file).read_text().splitlines())
+                return int(fields["oom_kill"])
+            except (OSError, ValueError, KeyError):  # not here, or a kernel that does not count them
+                continue
+    return None
+
+
+def _groups(root: Path, own: Path) -> list[tuple[Path, Path, bool]]:
+    """Where each hierarchy that bounds memory is mounted, our group in it, and whether it is the unified one.
+
+    In a container the group's own folder is mounted as the root.
+    """
     try:
         groups = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
-        return None
-    limits: list[int] = []
+        return []
+    found = []
     for number, controllers, name in groups:
         unified = number == "0" and not controllers
-        if not unified and "memory" not in controllers.split(","):
-            continue
-        mount, file = (root, "memory.max") if unified else (root / "memory", "memory.limit_in_bytes")
-        inside = Path(name.lstrip("/"))
-        # In a container the group's own folder is mounted as the root.
-        limits += [limit for one in (inside, *inside.parents) if (limit := _limit(mount / one / file)) is not None]
-    return min(limits, default=None)
+        if unified or "memory" in controllers.split(","):
+            found.append((root if unified else root / "memory", Path(name.lstrip("/")), unified))
+    return found
 
 
 def _limit(file: Path) -> int | None:

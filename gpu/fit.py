@@ -14,6 +14,8 @@ from gpu import checkpointing, quantize
 from gpu.attention import inner
 from gpu.device import capacity, free_unused, in_use
 from gpu.optimizer import AdamW
+from gpu.ranks import ALONE, Ranks
+from gpu.sharding import local
 from rl import effective
 from rl.config import TrainConfig
 from rl.errors import InvalidInput, OutOfMemory
@@ -28,19 +30,26 @@ STEP_BYTES = 4
 
 
 def fit(
-    model: Any, optimizer: AdamW, config: TrainConfig, device: torch.device, *, longest: int, tokens: int
+    model: Any,
+    optimizer: AdamW,
+    config: TrainConfig,
+    device: torch.device,
+    ranks: Ranks = ALONE,
+    *,
+    longest: int,
+    tokens: int,
 ) -> MemoryPlan:
     """Choose how the training fits into ``device``, and checkpoint the layers of ``model`` that the choice names.
 
     ``longest`` are the tokens of the largest bin that cannot be cut; no bin has more than ``tokens``, or than the token
-    budget of the config.
+    budget of the config. Of several ``ranks`` all choose the same, by the device with the least room.
 
     Raises:
         InvalidInput: the config asks for more layers than can be checkpointed.
         OutOfMemory: no choice fits; says what the least would need, and what may be changed.
     """
     architecture, unknown = _architecture(model)
-    here = measured(model, architecture, optimizer, config, device, longest=longest, tokens=tokens)
+    here = measured(model, architecture, optimizer, config, device, ranks, longest=longest, tokens=tokens)
     found = plan(here, config.checkpointing)
     if unknown:
         found = replace(found, reason=f"{found.reason}; activations are not in the estimate: {unknown}")
@@ -75,7 +84,8 @@ def quantization(
     tokens of the largest bin that cannot be cut. ``loaded`` says whether the base is on the device already, ``served``
     whether it stays there, because versions on it answer requests.
     """
-    if config.quantization or device.type != "cuda" or config.lora is None or not quantize.available():
+    possible = config.devices == 1 and device.type == "cuda" and config.lora is not None and quantize.available()
+    if config.quantization or config.lora is None or not possible:
         return config.quantization
     try:
         architecture = architecture_of(json.loads((base / "config.json").read_text(encoding="utf-8")))
@@ -105,19 +115,22 @@ def measured(
     optimizer: AdamW,
     config: TrainConfig,
     device: torch.device,
+    ranks: Ranks = ALONE,
     *,
     longest: int,
     tokens: int,
 ) -> Training:
-    """What the model that is there, and its optimizer, come to."""
+    """What the model that is there, and its optimizer, come to; several shares of a CPU have its memory together."""
     trained = sum(one.nbytes for one in optimizer.named.values())
     sizes = [(quantize.bytes_of(one), one.requires_grad) for one in model.parameters()]
     everything, frozen = sum(size for size, _ in sizes), sum(size for size, is_trained in sizes if not is_trained)
-    moments = sum(one.nbytes for state in optimizer.adam.state.values() for one in state.values())
+    moments = [one for state in optimizer.adam.state.values() for one in state.values()]
+    ours = sum(quantize.bytes_of(local(one)) for one in [*model.parameters(), *moments])
+    room = capacity(device) // (ranks.world if device.type == "cpu" else 1)
     return Training(
         architecture=architecture,
         device=str(device),
-        capacity=capacity(device),
+        capacity=ranks.least(room),
         weights=frozen if config.lora else everything,
         trained=trained,
         optimizer=2 * trained + STEP_BYTES * len(optimizer.named),
@@ -128,9 +141,10 @@ def measured(
         longest=longest,
         layers=len(checkpointing.layers_of(model)),
         head_chunk=HEAD_CHUNK_BYTES.get(device.type, HEAD_CHUNK_BYTES["cuda"]),
-        held=max(in_use(device) - everything - moments, 0),
+        held=ranks.most(max(in_use(device) - ours, 0)),
         reference=_has_reference(config),
         quantization="4bit" if getattr(inner(model), "is_loaded_in_4bit", False) else None,
+        devices=ranks.world,
     )
 
 

@@ -6,6 +6,7 @@ it does not, or where a random trie shows that it does not, bins are computed as
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -73,8 +74,7 @@ def check(model: Any) -> str | None:
     reason = _refusal(model)
     if reason is not None:
         return reason
-    base = inner(model)
-    key = (type(base).__name__, base.config.to_json_string(), str(model.dtype), model.device.type)
+    base, key = inner(model), _key(model, model.device)
     before = base.config._attn_implementation
     install(model)
     if key not in _found:
@@ -82,6 +82,31 @@ def check(model: Any) -> str | None:
     if _found[key] is not None:
         base.set_attn_implementation(before)
     return _found[key]
+
+
+def foresee(model: Any, device: torch.device) -> None:
+    """Have ``check`` know what it would say of ``model`` on ``device`` once its parameters lie in parts.
+
+    A model in parts cannot be differentiated half-way, so a small one of its kind is measured: two layers, random.
+    """
+    base, key = inner(model), _key(model, device)
+    if key in _found:
+        return
+    config = copy.deepcopy(base.config)
+    text = config.get_text_config()
+    text.num_hidden_layers = 2
+    if getattr(text, "layer_types", None):
+        text.layer_types = text.layer_types[:2]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        small: Any = type(base)._from_config(config, dtype=model.dtype)
+    _found[key] = check(small.to(device))
+
+
+def _key(model: Any, device: torch.device) -> tuple[str, ...]:
+    """What the answer of ``check`` depends on."""
+    base = inner(model)
+    return type(base).__name__, base.config.to_json_string(), str(model.dtype), device.type
 
 
 def _refusal(model: Any) -> str | None:

@@ -22,6 +22,7 @@ LOCK_SECONDS = 30.0
 LOCK_TICK_SECONDS = 0.1
 FOLDER = "rlfleet-devices"
 CUDA = ("cuda", "gpu")
+_held: set[int] = set()
 
 
 def lock_device(
@@ -52,6 +53,11 @@ def lock_device(
         time.sleep(LOCK_TICK_SECONDS)
 
 
+def descriptors() -> list[int]:
+    """The open files of the locks that this process has; a process that inherits them keeps the locks as long."""
+    return sorted(_held)
+
+
 def names(device: str) -> list[str]:
     """The devices of a set.
 
@@ -59,7 +65,9 @@ def names(device: str) -> list[str]:
         StartError: one is empty or named twice, or a CPU is joined with others.
     """
     found = device.split("+")
-    if not all(found) or len(set(found)) < len(found) or ("cpu" in found and len(found) > 1):
+    of_cpu = [name.startswith("cpu") for name in found]
+    mixed = any(of_cpu) and not all(of_cpu)
+    if not all(found) or len(set(found)) < len(found) or mixed or ("cpu" in found and len(found) > 1):
         raise StartError(f"device = {device!r}: write cpu, or GPUs joined with +, each once, such as gpu0+gpu1")
     return found
 
@@ -108,6 +116,8 @@ def _take_all(paths: Sequence[Path], held: contextlib.ExitStack) -> Path | None:
         file.truncate(0)
         file.write(f"{os.getpid()}\n".encode())
         file.flush()
+        _held.add(file.fileno())
+        held.callback(_held.discard, file.fileno())
     return None
 
 

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from gpu import sharding
 from gpu.objectives.value import PREFIX, ValueHead
+from gpu.ranks import Ranks
 from rl.config import Optimizer
 from rl.errors import InvalidInput, TrainingDiverged
 
@@ -78,7 +80,7 @@ class AdamW:
             TrainingDiverged: the loss or the norm is not finite; no parameter was changed.
         """
         groups = self.adam.param_groups
-        norms = [float(torch.nn.utils.clip_grad_norm_(one["params"], self.config.gradient_clip)) for one in groups]
+        norms = [_clipped(one["params"], self.config.gradient_clip) for one in groups]
         norm = norms[0]
         if not all(map(math.isfinite, [loss, *norms])):
             raise TrainingDiverged(
@@ -92,6 +94,12 @@ class AdamW:
         self.done += 1
         return norm
 
+    def gather(self, ranks: Ranks) -> None:
+        """Add up over all processes what their backward passes did not: the gradients of the value head."""
+        for parameter in () if self.value_head is None else self.value_head.parameters():
+            if parameter.grad is not None:
+                ranks.add(parameter.grad)
+
     def drop_gradients(self) -> None:
         """Forget what the backward passes since the last update have added up."""
         self.adam.zero_grad(set_to_none=True)
@@ -99,13 +107,14 @@ class AdamW:
     def state(self) -> dict[str, Tensor]:
         """Moments by parameter name and the step count, ready for safetensors.
 
-        A parameter that had no gradient in some steps has a count of its own.
+        A parameter that had no gradient in some steps has a count of its own. Of a sharded model all processes ask, and
+        only the first gets the moments.
         """
         saved = {"step": torch.tensor(self.step, dtype=torch.int64)}
         for name, parameter in self.named.items():
             moments: dict[str, Tensor] = self.adam.state.get(parameter) or {}
             for key in MOMENTS if moments else ():
-                saved[f"{key}.{name}"] = moments[key].detach().contiguous()
+                saved[f"{key}.{name}"] = sharding.whole(moments[key]).contiguous()
             count = int(moments["step"]) if moments else 0
             if count != self.step:
                 saved[f"step.{name}"] = torch.tensor(count, dtype=torch.int64)
@@ -124,11 +133,16 @@ class AdamW:
                 raise InvalidInput("parent", name, "its optimizer state does not fit the model; start without a parent")
             self.adam.state[parameter] = {
                 "step": torch.tensor(float(count), device=parameter.device),
-                "exp_avg": first.to(parameter.device, parameter.dtype),
-                "exp_avg_sq": second.to(parameter.device, parameter.dtype),
+                "exp_avg": sharding.part(first, parameter),
+                "exp_avg_sq": sharding.part(second, parameter),
             }
         return step
 
     def _is_new(self, name: str, state: Mapping[str, Tensor]) -> bool:
         """A value head that the parent did not have starts without moments."""
         return name.startswith(PREFIX) and f"exp_avg.{name}" not in state
+
+
+def _clipped(parameters: list[Tensor], most: float) -> float:
+    """The norm of the gradients before they were clipped; of sharded ones that of all parts."""
+    return float(sharding.over_all(torch.nn.utils.clip_grad_norm_(parameters, most)))

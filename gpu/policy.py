@@ -11,7 +11,7 @@ import contextlib
 import copy
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,9 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from gpu import quantize
 from gpu.checkpoints import base_of
-from gpu.device import DeviceLock, named_failures
+from gpu.device import DeviceLock, free_unused, named_failures
+from gpu.fetching import at_hand
+from gpu.ranks import ALONE, Ranks
 from gpu.tokens import ChatTokens, load_tokens
 from rl.config import Lora
 from rl.errors import InvalidInput
@@ -61,7 +63,8 @@ class Policy:
 
     At most ``max_versions`` on at most ``max_bases`` full models stay loaded; those that were used longest ago make
     room, and whoever asks for one again loads it again. Requests under way keep what they use. ``device`` is the
-    first of the ``devices`` that its process holds.
+    first of the ``devices`` that its process holds. ``ranks`` are the processes of the training that this one is of;
+    what it trains is sharded over them, and so comes by way of the machine's memory and is kept nowhere else.
     """
 
     def __init__(
@@ -70,9 +73,11 @@ class Policy:
         max_bases: int = 2,
         max_versions: int = 16,
         merged_bytes: int = MERGED_BYTES,
-        devices: int = 1,
+        devices: Sequence[torch.device] = (),
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.device, self.devices = device, devices
+        self.device, self.devices, self.ranks = device, list(devices) or [device], ranks
+        self._loading_on = device if ranks.world == 1 else torch.device("cpu")
         self.lock = DeviceLock()
         self.max_bases, self.max_versions = max_bases, max_versions
         self.merged_bytes = merged_bytes
@@ -101,6 +106,14 @@ class Policy:
         path = str(Path(base).resolve())
         return any(version.base.path == path for version in list(self._versions.values()))
 
+    def drop_idle(self) -> None:
+        """Give up the full weights that no version needs, and what the devices keep in reserve."""
+        with self._loading, self.lock:
+            for path in [path for path in self._bases if not self.serves(path)]:
+                del self._bases[path]
+            for device in self.devices:
+                free_unused(device)
+
     @contextlib.contextmanager
     def using(self, version: Version) -> Iterator[Any]:
         """The version's model, while this thread has the device."""
@@ -110,12 +123,13 @@ class Policy:
     def load(self, name: str, path: str, base: str | None = None) -> Version:
         """Serve the folder at ``path``, full weights or an adapter, under ``name``; again with the same path is fine.
 
-        ``base`` overrides the base an adapter names, for checkpoints that were moved.
+        ``base`` overrides the base an adapter names, for checkpoints that were moved. What is not here is fetched.
 
         Raises:
             InvalidInput: the folder is no policy, or the name is another's.
+            EngineUnavailable: the folder is not here, and cannot be fetched at the moment.
         """
-        folder = Path(path).resolve()
+        folder = Path(at_hand(path, base)).resolve()
         with self._loading:
             known = self._versions.get(name)
             if known and known.path == str(folder):
@@ -156,7 +170,7 @@ class Policy:
         with self._loading, self.lock, named_failures("loading the model to train"):
             if lora is None:
                 folder = Path(parent or base).resolve()
-                model = _read_model(folder, torch.float32, self.device)
+                model = _read_model(folder, torch.float32, self._loading_on)
                 return model.train(), load_tokens(folder)
             model, tokens = self._to_adapt(Path(base).resolve(), quantization)
             if parent is not None:
@@ -178,6 +192,9 @@ class Policy:
 
     def _to_adapt(self, base: Path, quantization: Literal["4bit"] | None) -> tuple[PreTrainedModel, ChatTokens]:
         """The frozen base of a training. One in four bits is loaded because memory is short: an idle copy goes."""
+        if quantization is None and self.ranks.world > 1:
+            # Tensors that something else refers to would not be freed when the model is sharded.
+            return _read_model(base, self._dtype, self._loading_on), load_tokens(base)
         if quantization is None:
             shared = self._base(str(base))
             return _sharing(shared.model), shared.tokens
@@ -197,10 +214,14 @@ class Policy:
                 for version in [one for one in self._versions.values() if one.base.path == dropped]:
                     self._versions.pop(version.name, None)
         folder = Path(path)
-        dtype = torch.float32 if self.device.type == "cpu" else torch.bfloat16
-        model: Any = _read_model(folder, dtype, self.device)
+        model: Any = _read_model(folder, self._dtype, self._loading_on)
         self._bases[path] = Base(path, model.eval(), load_tokens(folder))
         return self._bases[path]
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        """What a base is kept in."""
+        return torch.float32 if self.device.type == "cpu" else torch.bfloat16
 
 
 def _read_model(folder: Path, dtype: torch.dtype, device: torch.device) -> PreTrainedModel:

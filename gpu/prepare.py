@@ -7,7 +7,6 @@ training starts from, also when it goes on from a saved state, and so the same e
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from gpu.episodes import Bin, Episode, Floats, Known, in_turn_order
+from gpu.ranks import ALONE, Ranks
 from gpu.terms import Scored
 from rl.advantages import whitened
 from rl.config import TrainConfig
@@ -36,12 +36,16 @@ Pass = Callable[[Bin, bool], Scored]
 class Preparation:
     """Fills in ``Known`` for ``episodes``; nothing is computed that the objective does not ask for.
 
-    ``kl_coefficient`` multiplies a KL that is taken off the reward.
+    ``kl_coefficient`` multiplies a KL that is taken off the reward. Each of ``ranks`` scores its bins, and all know of
+    all of them in the end.
     """
 
-    def __init__(self, config: TrainConfig, episodes: Sequence[Episode], kl_coefficient: float) -> None:
-        self.config, self.episodes, self.kl_coefficient = config, episodes, kl_coefficient
-        self._found: dict[str, dict[int, list[tuple[int, Floats]]]] = defaultdict(lambda: defaultdict(list))
+    def __init__(
+        self, config: TrainConfig, episodes: Sequence[Episode], kl_coefficient: float, ranks: Ranks = ALONE
+    ) -> None:
+        self.config, self.episodes, self.kl_coefficient, self.ranks = config, episodes, kl_coefficient, ranks
+        self._ends = np.cumsum([one.spoken for one in episodes], dtype=np.int64)
+        self._found: dict[str, Floats] = {}
 
     @property
     def passes(self) -> list[bool]:
@@ -54,10 +58,12 @@ class Preparation:
     def run(self, score: Pass, bins: Sequence[Bin]) -> Iterator[float]:
         """Score all ``bins`` of the episodes, from the beginning; yields the share that is done after each."""
         self._found.clear()
-        todo = [(one, reference) for reference in self.passes for one in bins]
+        todo = [(one, reference) for reference in self.passes for one in self.ranks.mine(bins)]
         for done, (one, reference) in enumerate(todo, start=1):
             self._keep(one, score(one, reference), reference)
             yield done / len(todo)
+        for values in self._found.values():
+            self.ranks.add(torch.from_numpy(values))  # 0 but where this process scored
 
     def known(self) -> list[Episode]:
         """The episodes with all that was found and what follows from it."""
@@ -82,24 +88,25 @@ class Preparation:
                 self._spread(name, one, values)
 
     def _spread(self, name: str, one: Bin, values: Tensor) -> None:
+        found = self._found.setdefault(name, np.zeros(int(self._ends[-1]) if len(self._ends) else 0, np.float32))
         flat, sample = values.float().cpu().numpy(), one.trie.terms.sample
+        if not len(sample):
+            return
         starts = np.flatnonzero(np.diff(sample, prepend=-1))
         for first, part in zip(starts, np.split(flat, starts[1:]), strict=True):
             place, start, _ = one.spans[sample[first]]
-            self._found[name][place].append((start, part))
+            begin = self._ends[place] - self.episodes[place].spoken + start
+            found[begin : begin + len(part)] = part
 
     def _scored(self, place: int, episode: Episode) -> Known:
-        columns = {name: _joined(of[place]) for name, of in self._found.items()}
+        stop = self._ends[place]
+        columns = {name: of[stop - episode.spoken : stop] for name, of in self._found.items()}
         if getattr(self.config, "mismatch", None) is None:
             columns.pop("old_logp", None)  # the engine's own are the ratio's denominator
         elif episode.staleness:
             # The starting policy did not speak here: what it makes of these tokens is no error of the engine.
             columns["old_logp"] = _spoken_by(episode).astype(np.float32)
         return Known(**columns)
-
-
-def _joined(parts: list[tuple[int, Floats]]) -> Floats:
-    return np.concatenate([np.empty(0, np.float32), *(part for _, part in sorted(parts, key=lambda one: one[0]))])
 
 
 def _weighted(config: OnPolicy, episodes: list[Episode]) -> list[Episode]:

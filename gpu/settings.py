@@ -7,10 +7,11 @@ from typing import Literal
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from rl.errors import StartError
+from rl.errors import InvalidSettings, StartError
+from rl.secret_files import SecretFiles
 
 
-class EngineSettings(BaseSettings):
+class EngineSettings(SecretFiles, BaseSettings):
     """What the engine asks of its callers, and what it may use."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
@@ -41,6 +42,8 @@ def checked() -> EngineSettings:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         raise StartError(f"{first['loc'][0]} = {first.get('input')!r}: {first['msg']}") from None
+    except InvalidSettings as error:  # of a file with a secret
+        raise StartError(str(error)) from None
     if here.env == "production" and not here.engine_key:
         raise StartError("RLFLEET_ENGINE_KEY = '': set a bearer key; without one production's engine would be open")
     return here

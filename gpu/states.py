@@ -54,7 +54,8 @@ class Position(BaseModel):
 class Work(BaseModel):
     """What a state is a state of: digests of the dataset, of curated rows, and of the config with its base and parent.
 
-    The token budget is left out of the config: a training may go on with less memory.
+    The token budget and the number of devices are left out of the config: a training may go on with less memory, and on
+    fewer devices or more.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -94,7 +95,7 @@ class States:
         """What this command works on."""
         dataset = _file_sha256(Path(self.command.dataset))
         curated = _file_sha256(Path(self.command.curated)) if self.command.curated else None
-        config = self.config.model_dump(mode="json", exclude={"token_budget"})
+        config = self.config.model_dump(mode="json", exclude={"token_budget", "devices"})
         return Work(config=digest(config, self.command.base, self.command.parent), dataset=dataset, curated=curated)
 
     def read(self, folder: Path, named: Mapping[str, Tensor]) -> Saved:

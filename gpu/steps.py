@@ -27,6 +27,7 @@ from gpu.objectives.value import of_value_head
 from gpu.optimizer import AdamW
 from gpu.policy import Policy
 from gpu.prepare import Preparation, scoring
+from gpu.ranks import IDLE
 from gpu.terms import Scored, score
 from rl.config import TrainConfig
 from rl.errors import OutOfMemory
@@ -37,6 +38,8 @@ from rl.objectives import Cloning, Dpo, OnPolicy, Sft
 log = logging.getLogger(__name__)
 
 PER_TOKEN = ("kl", "clip_share", "entropy", "reference_kl")
+SUMS = (*PER_TOKEN, "loss", "value_loss", "ptx_loss", "preferred", "engine_gap")
+"""What is added up over the bins of a batch."""
 KL_COEFFICIENT = "kl_coefficient"
 
 
@@ -69,6 +72,7 @@ class Steps:
         self, model: Any, optimizer: AdamW, config: TrainConfig, policy: Policy, episodes: Sequence[Episode]
     ) -> None:
         self.model, self.optimizer, self.config, self.policy = model, optimizer, config, policy
+        self.ranks = policy.ranks
         self.episodes = list(episodes)
         self.shrunk = 0
         self.shares = measure(in_groups(episodes))
@@ -119,7 +123,7 @@ class Steps:
         Raises:
             OutOfMemory: a single sequence does not fit.
         """
-        preparation = Preparation(self.config, self.episodes, self.kl_coefficient)
+        preparation = Preparation(self.config, self.episodes, self.kl_coefficient, self.ranks)
         if preparation.passes:
             batch = self.pack(self.episodes)
             while not (yield from self._looked_over(preparation, batch)):
@@ -152,7 +156,7 @@ class Steps:
         try:
             yield from preparation.run(self._looked_at, batch.bins)
         except OutOfMemory as error:
-            log.warning("token budget %d: %s", self.token_budget, error.__cause__)
+            self._may_go_on(error)
             return False
         return True
 
@@ -165,21 +169,29 @@ class Steps:
         try:
             return self._step(batch)
         except OutOfMemory as error:
-            log.warning("token budget %d: %s", self.token_budget, error.__cause__)
+            self._may_go_on(error)
             return None
+
+    def _may_go_on(self, error: OutOfMemory) -> None:
+        """With less memory, where no other process waits for what this one was about to send."""
+        if self.ranks.world > 1:
+            raise error
+        log.warning("token budget %d: %s", self.token_budget, error.__cause__)
 
     def _step(self, batch: Batch) -> Sums:
         began, sums = time.perf_counter(), defaultdict[str, float](float)
         losses = Losses(self.config, batch.episodes, self.kl_coefficient, self.policy.device)
-        for one in batch.bins:
+        for one in self.ranks.mine(batch.bins):
             with self.policy.lock, named_failures("training"):
-                loss, found = losses.of(one, self._scored(one))
-                self._add(loss, found, sums)
-        for one in batch.curated_bins if batch.episodes else ():
+                scored = self._scored(one)
+                self._add(*(losses.of(one, scored) if one is not IDLE else (_nothing(scored), {})), sums)
+        for one in self.ranks.mine(batch.curated_bins) if batch.episodes else ():
             with self.policy.lock, named_failures("training"):
                 loss = self._curated(one, batch.curated)
                 self._add(loss, {"ptx_loss": float(loss.detach())}, sums)
         with self.policy.lock, named_failures("training"):
+            sums.update(self.ranks.sums(sums, SUMS))
+            self.optimizer.gather(self.ranks)
             norm = self.optimizer.update(sums["loss"]) if batch.episodes else 0.0
         return self._metrics(batch, sums, losses.whole.n_tokens) | {
             "gradient_norm": norm,
@@ -196,7 +208,7 @@ class Steps:
         """The likelihood of a bin that is cloned beside the objective."""
         assert isinstance(self.config, OnPolicy)  # noqa: S101
         assert self.config.ptx is not None  # noqa: S101
-        scored = score(self.model, one.trie, self.layout)
+        scored = self._through(one)
         return ptx(scored.logp, sum(each.spoken for each in curated), self.config.ptx.coefficient)
 
     def _metrics(self, batch: Batch, sums: Sums, terms: int) -> Sums:
@@ -227,7 +239,11 @@ class Steps:
 
     def _scored(self, one: Bin) -> Scored:
         temperature = self.config.temperature if isinstance(self.config, OnPolicy) else 1.0
-        return score(self.model, one.trie, self.layout, temperature, self.optimizer.value_head)
+        return self._through(one, temperature, self.optimizer.value_head)
+
+    def _through(self, one: Bin, *more: Any) -> Scored:
+        """A bin through the model, all of which is there meanwhile."""
+        return self.ranks.run(self.model, lambda model: score(model, one.trie, self.layout, *more))
 
     @property
     def _observed(self) -> bool:
@@ -251,7 +267,13 @@ class Steps:
         if self.layout == "padded" or getattr(self.config, "ptx", None) is not None:
             tokens = self.config.token_budget
         longest = least_budget(episodes, self.layout, self.together)
-        return fit(self.model, self.optimizer, self.config, self.policy.device, longest=longest, tokens=tokens)
+        here = self.policy.device, self.ranks
+        return fit(self.model, self.optimizer, self.config, *here, longest=longest, tokens=tokens)
+
+
+def _nothing(scored: Scored) -> Tensor:
+    """A loss without terms, whose backward pass takes part in that of the other processes."""
+    return scored.logp.sum() if scored.value is None else scored.logp.sum() + scored.value.sum()
 
 
 def _tokens(batch: Batch) -> int:

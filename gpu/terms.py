@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +16,7 @@ from gpu.objectives.value import ValueHead
 from gpu.tries import Trie
 
 
-@dataclass(frozen=True)
-class Scored:
+class Scored(NamedTuple):
     """Log-probability and entropy, nats, of each term of a bin, and its row of ``trie.terms`` as tensors, [N] each.
 
     ``value`` is the value head's of the state that predicts the term, where there is one.

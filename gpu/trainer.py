@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from gpu import checkpoints, provenance
+from gpu import checkpoints, provenance, several, sharding
 from gpu.ahead import ahead
 from gpu.begin import Start, begin
 from gpu.data import curated, select
@@ -49,7 +49,8 @@ def train(
     """Run ``command`` on the policy's device, reporting through ``emit``; deterministic by seed on a CPU.
 
     Told to pause, it saves its state between two steps, says ``Paused`` and returns. A state that cannot be resumed
-    from is named in the manifest, and the training starts from the beginning.
+    from is named in the manifest, and the training starts from the beginning. One over several devices runs in
+    processes of its own (``gpu.several``), each of which comes here; the first one speaks and writes.
 
     Raises:
         InvalidInput: the config, the dataset or the parent cannot be used.
@@ -59,8 +60,12 @@ def train(
         OutOfMemory, DiskFull: the machine has no room.
         ChildLost: ``stopping`` said so between two steps; the last checkpoint was not written.
     """
-    config = parse_config(command.config)
-    _refuse_devices(config, policy)
+    config, ranks = parse_config(command.config), policy.ranks
+    if config.devices > ranks.world:
+        several.train(command, config, policy, emit, stopping, pausing)
+        return
+    stopping, pausing = ranks.agreed(stopping), ranks.agreed(pausing)
+    emit = emit if ranks.first else lambda event: None
     bits = quantization(
         Path(command.base),
         config,
@@ -70,6 +75,7 @@ def train(
         served=policy.serves(command.base),
     )
     model, tokens = policy.trainable(command.base, command.parent, config.lora, config.seed, bits)
+    ranks.shard(model, policy.device)
     context_length = int(model.config.max_position_embeddings)
     chosen = select(Path(command.dataset), config, tokens, context_length)
     beside = _curated(command, config, tokens, context_length)
@@ -80,6 +86,7 @@ def train(
     if begun is None:
         return
     steps = begun.steps
+    due = ranks.agreed(lambda: states.due(steps.optimizer.done))
     progress.begin(begun.batches)
     metrics: dict[str, float] = {}
     with closing(ahead(_packed(steps, start, beside, begun.batches))) as packed:
@@ -91,15 +98,17 @@ def train(
             if stopping():
                 done = f"step {steps.optimizer.done} of {start.total}"
                 raise ChildLost(f"told to stop after {done}, before its last checkpoint was written")
-            if states.due(steps.optimizer.done):
+            if due():
                 _save(states, steps, taken, emit)
             first = _first(chosen, steps) if taken == begun.batches else {}
             metrics = progress.step(steps.optimizer, steps.run(batch) | first)
             if _is_due(config, steps.optimizer.done, start.total):
-                emit(_write(command, config, model, steps, metrics))
-    emit(_write(command, config, model, steps, metrics))
-    said = _manifest(config, chosen, steps, beside) | begun.said | provenance.recorded(command, policy.device)
-    emit(Done(job=command.job, fence=command.fence, manifest=said))
+                _write(command, config, model, steps, metrics, emit)
+    _write(command, config, model, steps, metrics, emit)
+    if ranks.first:
+        said = _manifest(config, chosen, steps, beside) | begun.said | ranks.manifest()
+        said |= provenance.recorded(command, policy.device)
+        emit(Done(job=command.job, fence=command.fence, manifest=said))
 
 
 def _is_due(config: TrainConfig, done: int, total: int) -> bool:
@@ -130,24 +139,18 @@ def parse_config(config: dict[str, object]) -> TrainConfig:
         raise InvalidInput(where, first["input"], first["msg"]) from error
 
 
-def _refuse_devices(config: TrainConfig, policy: Policy) -> None:
-    if config.devices > policy.devices:
-        remedy = f"this worker has {policy.devices} of them; ask for no more, or give it others joined with +"
-        raise InvalidInput("config.devices", config.devices, remedy)
-    if config.devices > 1:
-        raise InvalidInput("config.devices", config.devices, "a training runs on one device; set 1")
-
-
 def _write(
-    command: TrainCommand, config: TrainConfig, model: Any, steps: Steps, metrics: dict[str, float]
-) -> CheckpointWritten:
-    """Write the checkpoint of the step that the training stands at."""
+    command: TrainCommand, config: TrainConfig, model: Any, steps: Steps, metrics: dict[str, float], emit: Emit
+) -> None:
+    """Write the checkpoint of the step that the training stands at, and say so."""
     settings, optimizer = config.model_dump(mode="json"), steps.optimizer
-    state = optimizer.state() | steps.carried()
+    state, weights = optimizer.state() | steps.carried(), sharding.weights(model, adapter=config.lora is not None)
+    if not steps.ranks.first:
+        return
     path, kind, sha256 = checkpoints.write(
-        Path(command.out), model, optimizer.step, command.base, command.parent, settings, state
+        Path(command.out), model, optimizer.step, command.base, command.parent, settings, state, weights
     )
-    return CheckpointWritten(
+    written = CheckpointWritten(
         job=command.job,
         fence=command.fence,
         step=optimizer.step,
@@ -156,6 +159,7 @@ def _write(
         sha256=sha256,
         metrics=metrics,
     )
+    emit(written)
 
 
 def _save(states: States, steps: Steps, batches: int, emit: Emit) -> None:
@@ -169,7 +173,8 @@ def _save(states: States, steps: Steps, batches: int, emit: Emit) -> None:
         kl_coefficient=steps.kl_coefficient if steps.adaptive else None,
         engine_gap=steps.engine_gap,
     )
-    saved = states.save(position, optimizer.named, optimizer.state())
+    weights, moments = sharding.all_whole(optimizer.named), optimizer.state()
+    saved = states.save(position, weights, moments) if steps.ranks.first else None
     if saved is not None:
         emit(saved)
         remove_older(Path(saved.path))

@@ -193,7 +193,8 @@ def _refuse(config: TrainConfig, policy: Policy) -> None:
     refused = trl.refusals(config)
     if refused:
         raise InvalidInput("config", config.objective, "; ".join(refused))
-    seen = torch.cuda.device_count() if policy.device.type == "cuda" else policy.devices
-    if max(seen, policy.devices) > 1:
+    held = len(policy.devices)
+    seen = torch.cuda.device_count() if policy.device.type == "cuda" else held
+    if max(seen, held) > 1:
         remedy = "TRL takes every device that its process sees; give its worker one, alone in CUDA_VISIBLE_DEVICES"
         raise InvalidInput("device", seen, remedy)

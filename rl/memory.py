@@ -17,8 +17,8 @@ all query and all key heads, and ``a`` bytes an activation:
   ``a (3f + 2q + 2k)``;
 * without adapters, what the norms' weights are multiplied with: ``a (2h + q + k)``.
 
-Between its two matrices an adapter of rank ``r`` keeps ``4 r`` more. What the head holds and what checkpointing
-leaves is in ``rl.memory_table``.
+Between its two matrices an adapter of rank ``r`` keeps ``4 r`` more. What the head holds, what checkpointing leaves,
+and what of it several devices divide is in ``rl.memory_table``.
 """
 
 from __future__ import annotations
@@ -153,12 +153,13 @@ def smaller(config: Mapping[str, object], original: Mapping[str, object], *, cud
 
     ``config`` is the training config (as JSON) that ran out, ``original`` the one the job was made with. First the
     token budget is halved, at most ``HALVINGS`` times in all and never below ``SMALLEST_BUDGET``; then, on a CUDA
-    device, an adapter's base is kept in four bits.
+    device, an adapter's base is kept in four bits; not over several devices, which cannot divide it then.
     """
     half = _budget(config) // 2
     if half >= SMALLEST_BUDGET and half >= _budget(original) >> HALVINGS:
         return {"token_budget": half}
-    if cuda and config.get("lora") is not None and config.get("quantization") is None:
+    one = int(str(config.get("devices", 1))) == 1
+    if cuda and one and config.get("lora") is not None and config.get("quantization") is None:
         return {"quantization": "4bit"}
     return None
 

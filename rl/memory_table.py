@@ -30,7 +30,8 @@ class Training:
     what the largest bin has that cannot be cut. ``capacity`` is the device's and ``held`` what others hold of it.
     ``quantization`` is how the weights are kept, ``four_bits`` what they would be in four bits with what stays of the
     present ones; None where that cannot be chosen. ``layers`` can be checkpointed. ``reference`` says whether bins go
-    through the base as well.
+    through the base as well. Over ``devices`` the parameters, their gradients and moments are divided; ``weights``,
+    ``trained`` and ``optimizer`` are the whole of them, ``capacity`` and ``held`` those of one device.
     """
 
     architecture: Architecture
@@ -50,6 +51,7 @@ class Training:
     reference: bool = False
     quantization: Literal["4bit"] | None = None
     four_bits: int | None = None
+    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class Table:
 
     ``activations`` are those of one bin, ``head`` is the larger of its logits and, where all layers are checkpointed,
     of one layer that is computed again. The ``reference`` pass is over before a bin's activations are there.
+    ``gathered`` is what is whole for a while of parameters that are divided over several devices.
     """
 
     tokens: int
@@ -71,11 +74,12 @@ class Table:
     reference: int
     held: int
     capacity: int
+    gathered: int = 0
 
     @property
     def total(self) -> int:
         """The most that is there at once."""
-        lasting = self.weights + self.adapter + self.gradients + self.optimizer + self.held
+        lasting = self.weights + self.adapter + self.gradients + self.optimizer + self.gathered + self.held
         return lasting + max(self.activations + self.head, self.reference)
 
     @property
@@ -91,6 +95,7 @@ class Table:
             ("adapter", self.adapter),
             ("gradients", self.gradients),
             ("optimizer", self.optimizer),
+            ("gathered from all devices", self.gathered),
             (f"activations of {self.tokens:,} tokens{again}", self.activations),
             ("logits, or one layer again", self.head),
             ("reference pass, before the activations", self.reference),
@@ -117,6 +122,7 @@ def foreseen(
     stays: int = 0,
     reference: bool = False,
     four_bits: bool = False,
+    devices: int = 1,
 ) -> Training:
     """What a training will come to, from the widths of its model alone.
 
@@ -124,6 +130,7 @@ def foreseen(
     CPU, are float32. ``stays`` are the bytes that remain of the base where it is loaded in four bits for the training.
     """
     width = 2 if cuda and rank is not None else 4
+    possible = four_bits and cuda and rank is not None and devices == 1
     trained = TRAINED_BYTES * (architecture.parameters if rank is None else architecture.adapter(rank))
     return Training(
         architecture=architecture,
@@ -141,7 +148,8 @@ def foreseen(
         head_chunk=HEAD_CHUNK_BYTES["cuda" if cuda else "cpu"],
         held=held,
         reference=reference,
-        four_bits=in_four_bits(architecture) + stays if four_bits and cuda and rank is not None else None,
+        four_bits=in_four_bits(architecture) + stays if possible else None,
+        devices=devices,
     )
 
 
@@ -155,16 +163,30 @@ def table(training: Training, tokens: int, checkpointed: int) -> Table:
     return Table(
         tokens=tokens,
         checkpointed=checkpointed,
-        weights=one.weights,
-        adapter=0 if one.rank is None else one.trained,
-        gradients=one.trained,
-        optimizer=one.optimizer,
+        weights=-(-one.weights // one.devices),
+        adapter=0 if one.rank is None else -(-one.trained // one.devices),
+        gradients=-(-one.trained // one.devices),
+        optimizer=-(-one.optimizer // one.devices),
         activations=whole * layer + inputs,
         head=max(_head(one, tokens), again),
         reference=_reference(one, tokens) if one.reference else 0,
         held=one.held,
         capacity=one.capacity,
+        gathered=_gathered(one),
     )
+
+
+def _gathered(training: Training) -> int:
+    """What FSDP has whole at its worst: embeddings and head, the layer at work and the next, and gradients of one."""
+    one = training.architecture
+    if training.devices == 1 or not one.layers:
+        return 0
+    adapter = 0 if training.rank is None else one.adapter(training.rank) // one.layers
+    layer = training.width * one.body // one.layers + TRAINED_BYTES * adapter
+    gradients = layer if training.rank is None else TRAINED_BYTES * adapter
+    root = training.width * one.embeddings
+    # Gradients are copied in the order in which they are sent.
+    return root + 2 * layer + 2 * gradients + (root if training.rank is None else 0)
 
 
 def _head(training: Training, tokens: int) -> int:

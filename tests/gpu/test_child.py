@@ -43,10 +43,10 @@ class Child:
 
     ready: Event
 
-    def __init__(self, state: Path, parent: int | None = None, **variables: str) -> None:
+    def __init__(self, state: Path, parent: int | None = None, device: str = "cpu", **variables: str) -> None:
         commands_out, self.commands_in = os.pipe()
         events_out, events_in = os.pipe()
-        arguments = ["--device", "cpu", "--state", state, "--commands-fd", commands_out, "--events-fd", events_in]
+        arguments = ["--device", device, "--state", state, "--commands-fd", commands_out, "--events-fd", events_in]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "gpu.child", *map(str, arguments), "--parent", str(parent or os.getpid())],
             pass_fds=(commands_out, events_in),

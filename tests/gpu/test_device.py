@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from gpu import device
-from gpu.device import capacity, group_limit, in_use
+from gpu.device import capacity, group_limit, in_use, kills, torch_devices
 
 MIB = 1 << 20
 
@@ -61,3 +61,27 @@ def test_a_cpu_has_what_the_machine_and_its_limits_leave(monkeypatch: pytest.Mon
     assert capacity(cpu) == 300 * MIB
     monkeypatch.setattr(device, "group_limit", lambda: 200 * MIB)
     assert capacity(cpu) == 200 * MIB
+
+
+def test_the_kernels_kills_are_counted_where_the_group_is_mounted(group: Path) -> None:
+    assert kills(group / "root", group / "own") is None
+    (group / "root/memory.events").write_text("low 0\noom 3\noom_kill 2\n")
+    assert kills(group / "root", group / "own") == 2
+    (group / "root/outer/inner/memory.events").write_text("oom_kill 5\n")
+    assert kills(group / "root", group / "own") == 5
+    assert kills(group / "root", group / "none") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "devices"),
+    [
+        ("cpu", ["cpu"]),
+        ("cpu0+cpu1", ["cpu", "cpu"]),
+        ("gpu3", ["cuda:0"]),
+        ("gpu3+gpu5", ["cuda:0", "cuda:1"]),
+        ("gpu1.0+gpu1.1", ["cuda:0", "cuda:1"]),
+        ("cuda:1+cuda:3", ["cuda:1", "cuda:3"]),
+    ],
+)
+def test_the_devices_of_a_plan_by_torchs_names(name: str, devices: list[str]) -> None:
+    assert torch_devices(name) == [torch.device(one) for one in devices]

@@ -39,6 +39,7 @@ def test_a_gpu_is_locked_by_its_own_id_for_the_whole_machine(tmp_path: Path, mac
     assert names_of(lock_paths(state, "cuda:1", both)) == ["GPU-bbb.lock"]
     assert names_of(lock_paths(state, "cuda:0", {})) == ["cuda-0.lock"]
     assert names_of(lock_paths(state, "gpu0", {"CUDA_VISIBLE_DEVICES": "MIG-1/2"})) == ["MIG-1-2.lock"]
+    assert lock_paths(state, "cpu0+cpu1", both) == [state / "devices" / f"cpu{number}.lock" for number in (0, 1)]
     for other in ("cpu", "fake"):
         assert lock_paths(state, other, both) == [state / "devices" / f"{other}.lock"]
 
@@ -50,6 +51,8 @@ def test_a_gpu_is_locked_by_its_own_id_for_the_whole_machine(tmp_path: Path, mac
         ("gpu0+", "", "write cpu, or GPUs joined"),
         ("gpu0+gpu0", "", "each once"),
         ("cpu+gpu0", "", "write cpu, or GPUs joined"),
+        ("cpu0+gpu0", "", "write cpu, or GPUs joined"),
+        ("cpu+cpu0", "", "write cpu, or GPUs joined"),
         ("gpu0", "GPU-aaa,GPU-bbb", "name each GPU in both"),
         ("gpu0+gpu1", "GPU-aaa", "name each GPU in both"),
         ("cuda:2", "GPU-aaa,GPU-bbb", "it names no such GPU"),

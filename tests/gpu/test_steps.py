@@ -159,9 +159,9 @@ def test_when_one_sequence_is_too_long_it_says_what_it_would_need(run: Run, monk
         run("full", config={"lora": None})
 
 
-def test_more_than_one_device_is_refused(run: Run, policy: Policy) -> None:
+def test_more_devices_than_there_are_and_four_bits_on_several_are_refused(run: Run, policy: Policy) -> None:
     with pytest.raises(InvalidInput, match=r"config\.devices = 2: this worker has 1 of them"):
         run("out", config={"devices": 2})
-    policy.devices = 2
-    with pytest.raises(InvalidInput, match=r"config\.devices = 2: a training runs on one device"):
-        run("out", config={"devices": 2})
+    policy.devices *= 2
+    with pytest.raises(InvalidInput, match=r"config\.quantization = '4bit': a base in four bits cannot be divided"):
+        run("out", config={"devices": 2, "quantization": "4bit"})

@@ -72,7 +72,7 @@ def test_a_setting_that_would_be_ignored_is_refused(
 
 
 def test_several_devices_are_refused(base: Path, tmp_path: Path) -> None:
-    two = Policy(torch.device("cpu"), devices=2)
+    two = Policy(torch.device("cpu"), devices=[torch.device("cpu")] * 2)
     with pytest.raises(InvalidInput, match="device = 2: TRL takes every device that its process sees"):
         run(trl_trainer.train, two, base, "unread", tmp_path / "out", SFT)
 
