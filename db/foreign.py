@@ -16,6 +16,7 @@ from psycopg2 import errors, extensions, sql
 from db.foreign_conditions import EVERY_ROW, FIXED, Condition, Relation, column_of, hour_sql
 from db.session import _wait, waiting
 from rl.errors import DatabaseUnavailable, InvalidInput
+from rl.secret_files import value_of
 
 PATIENCE_SECONDS = 300.0
 """The longest wait for the answer to one statement, on both sides."""
@@ -156,12 +157,12 @@ def snapshot(url: str, patience: float = PATIENCE_SECONDS) -> Iterator[Door]:
 
 
 def named(variable: str) -> str:
-    """The Postgres URL in that environment variable.
+    """The Postgres URL in that environment variable, or in the file that ``<variable>_FILE`` names.
 
     Raises:
         InvalidInput: it is not set, or holds something else. What it holds is not shown.
     """
-    url = os.environ.get(variable, "")
+    url = value_of(os.environ, variable) or ""
     if not url.startswith(SCHEMES):
         found = "is not set" if not url else "holds no Postgres URL"
         remedy = f"the environment variable {variable} {found}; set it to postgresql://user:password@host/database"

@@ -10,10 +10,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from db.roles import INSUFFICIENT_PRIVILEGE
 from db.session import PATIENCE_SECONDS, transaction
-from rl.errors import DatabaseUnavailable
+from rl.errors import DatabaseUnavailable, InvalidSettings
 
 LOCK_SECONDS = 10.0
 """How long a migration waits for each lock; while it does, everybody who comes later waits behind it."""
@@ -64,9 +65,17 @@ def migrate() -> None:
 
     Raises:
         DatabaseUnavailable: the server cannot be reached, or somebody holds a table for long; nothing was changed.
+        InvalidSettings: who logs in by ``DATABASE_URL`` may not change the schema, or may not give the roles their
+            rights where they had some; nothing was changed.
     """
     try:
         command.upgrade(alembic_config(), "head")
+    except ProgrammingError as error:
+        if getattr(error.orig, "pgcode", None) != INSUFFICIENT_PRIVILEGE:
+            raise
+        said = str(error.orig).strip().splitlines()[0]
+        remedy = f"{said}: migrate as a member of rlfleet_migrate, or as who owns what it names (docs/perimeter.md)"
+        raise InvalidSettings("DATABASE_URL", "<hidden>", remedy) from error
     except OperationalError as error:
         if getattr(error.orig, "pgcode", None) == LOCK_NOT_AVAILABLE:
             raise DatabaseUnavailable(

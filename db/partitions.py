@@ -18,6 +18,8 @@ from rl.errors import InvalidInput
 PARTITIONED = ("calls", "trajectories", "turns")
 PARTITION = re.compile(rf"({'|'.join(PARTITIONED)})_(\d{{4}})w(\d{{2}})")
 """The name of a partition: table, ISO year, ISO week."""
+ITSELF = "0012"
+"""From this revision on the schema makes partitions itself: a worker or a gateway may define nothing."""
 WEEK = timedelta(days=7)
 FIRST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), timedelta(days=35)
 """Rows are taken from ``FIRST`` on, and up to ``LATEST`` ahead: a wrong clock must not make a table a row."""
@@ -74,8 +76,8 @@ def _make(connection: Connection, table: str, week: datetime) -> None:
             connection.execute(text(statement))
 
 
-def statements(name: str) -> list[str]:
-    """What makes the partition called ``name``; nothing for a table that is no partition.
+def statements(name: str, revision: str = ITSELF) -> list[str]:
+    """What makes the partition called ``name`` in a schema of that revision; nothing for a table that is none.
 
     An empty table is attached, because ``create table ... partition of`` would wait for all readers and writers.
     Statements that define take no parameters: names and bounds are made here, of numbers alone.
@@ -83,6 +85,8 @@ def statements(name: str) -> list[str]:
     found = PARTITION.fullmatch(name)
     if found is None:
         return []
+    if revision >= ITSELF:
+        return [f"select rlfleet.make_partition('{name}')"]
     week = datetime.fromisocalendar(int(found[2]), int(found[3]), 1).replace(tzinfo=UTC)
     bounds = f"from ('{week.isoformat()}') to ('{(week + WEEK).isoformat()}')"
     kept = "including defaults including constraints including storage"

@@ -71,7 +71,7 @@ def _drop(week: datetime, counts: Counter[str]) -> None:
         # Shorter than the server's look for deadlocks: this one gives way, not a reader.
         session.execute(text("set local lock_timeout = '500ms'"))
         for table in partitions.PARTITIONED:
-            if not _detached(session, table, partitions.name_of(table, week)):
+            if not _detached(session, partitions.name_of(table, week)):
                 session.rollback()
                 return
         if session.execute(STAYS, bounds).first():
@@ -89,13 +89,12 @@ IS_THERE = text("""
 """)
 
 
-def _detached(session: Session, table: str, name: str) -> bool:
+def _detached(session: Session, name: str) -> bool:
     """Detach and drop the partition, unless another pass was faster. Its maker takes the same lock."""
     session.execute(text("select pg_advisory_xact_lock(hashtext(:name))"), {"name": f"rlfleet.{name}"})
     if not session.execute(IS_THERE, {"name": name}).first():
         return False
-    session.execute(text(f"alter table rlfleet.{table} detach partition rlfleet.{name}"))
-    session.execute(text(f"drop table rlfleet.{name}"))
+    session.execute(text("select rlfleet.drop_partition(:name)"), {"name": name})
     return True
 
 

@@ -29,7 +29,6 @@ from typing import Self
 from platformdirs import user_state_path
 
 from fleet.account import Account
-from fleet.settings import ServerSettings
 from rl.errors import StartError
 
 SCHEMA = 1
@@ -53,9 +52,9 @@ class Endpoints:
 
 def home_path(environ: Mapping[str, str]) -> Path:
     """``RLFLEET_HOME``; else ``/var/lib/rlfleet`` for root, and the user's state directory for anyone else."""
-    chosen = ServerSettings.read(environ).home
-    if chosen:
-        return chosen.expanduser().resolve()
+    # Not with the other settings: one of them that cannot be used must not keep anybody from `rlfleet down`.
+    if chosen := environ.get("RLFLEET_HOME"):
+        return Path(chosen).expanduser().resolve()
     return ROOTS_HOME if os.geteuid() == 0 else user_state_path("rlfleet")
 
 

@@ -18,6 +18,7 @@ from fleet.doctor.finding import Finding, fail, ok, warn
 from fleet.home import home_path, read_endpoints
 from fleet.settings import ServerSettings
 from rl.errors import RlfleetError
+from rl.perimeter import exposed
 
 SECONDS = 5.0
 ODD_SECONDS, WRONG_SECONDS = 5.0, 60.0
@@ -31,11 +32,13 @@ def look(environ: Mapping[str, str]) -> Iterator[Finding]:
     redis_url = here.redis_url or (found and found.redis_url)
     if url := database_url(environ):
         yield from _database(url)
+        yield from _network("database", url, here, environ)
     else:
         yield ok("clock", "not compared: no database is named, and one on this machine has the same")
         yield _program("database", "Postgres", lambda: binaries.find_postgres(here.postgres_bin, here.path))
     if redis_url:
         yield from _broker(redis_url)
+        yield from _network("broker", redis_url, here, environ)
     else:
         yield _program("broker", "Valkey", lambda: binaries.find_valkey(here.path))
 
@@ -46,6 +49,17 @@ def database_url(environ: Mapping[str, str]) -> str | None:
         return named
     found = read_endpoints(home_path(environ))
     return found.database_url if found else None
+
+
+def _network(check: str, url: str, here: ServerSettings, environ: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether a stranger on the way could read along; in production that is refused before anything is asked."""
+    try:
+        said = exposed(url, private=here.private_network, environ=environ)
+    except ValueError:  # the check of the server says so
+        return
+    if said is not None:
+        words = "strangers on the network could read along; in production it is refused"
+        yield warn(f"{check} network", words, f"{said}; or say RLFLEET_PRIVATE_NETWORK=true (docs/perimeter.md)")
 
 
 def _program(check: str, name: str, find: Callable[[], Binary]) -> Finding:
