@@ -7,6 +7,7 @@ import subprocess
 import time
 import tomllib
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ SECRETS = {
     "RLFLEET_GATEWAY_KEY": "key4",
     "RLFLEET_ENGINE_KEY": "key5",
 }
+MODEL = {"RLFLEET_VLLM_MODEL": "Qwen/Qwen3-4B"}
+OVERLAYS = ("docker/gpu.yml", "docker/sandbox.yml", "docker/monitoring.yml")
 SERVERS = {"postgres", "valkey"}
 WORKERS = {"worker-collect", "worker-score", "worker-maint", "worker-gpu"}
 OURS = WORKERS | {"migrate", "beat", "beat-2", "flower", "gateway", "admin"}
@@ -60,16 +63,35 @@ def _services() -> dict[str, Any]:
     return services
 
 
+def _all(folder: Path) -> dict[str, Any]:
+    """Every container of all overlays together."""
+    services: dict[str, Any] = yaml.safe_load(_config(folder, SECRETS | MODEL, *OVERLAYS).stdout)["services"]
+    return services
+
+
+def _mounts(service: dict[str, Any]) -> dict[str, tuple[str, bool]]:
+    """By the place in the container: the volume or file, and whether it is read-only; clients show either form."""
+    found = {}
+    for one in service["volumes"]:
+        if isinstance(one, str):
+            source, target, mode = one.split(":")
+            found[target] = (source, mode == "ro")
+        else:
+            found[one["target"]] = (one["source"], one.get("read_only", False))
+    return found
+
+
 def _seconds(text: str) -> float:
     return float(text.removesuffix("s"))
 
 
-@pytest.mark.parametrize("files", [(), ("docker/gpu.yml",), ("docker/sandbox.yml",)])
-def test_compose_accepts_the_file(tmp_path: Path, files: tuple[str, ...]) -> None:
-    run = _config(tmp_path, SECRETS, *files)
+@pytest.mark.parametrize("files", [chosen for count in range(4) for chosen in combinations(OVERLAYS, count)])
+def test_compose_accepts_the_file_and_each_set_of_overlays(tmp_path: Path, files: tuple[str, ...]) -> None:
+    run = _config(tmp_path, SECRETS | MODEL, *files)
     assert run.returncode == 0, run.stderr
     shown = yaml.safe_load(run.stdout)["services"]
-    assert set(shown) == SERVERS | OURS | {"engine-net"}
+    more = {"docker/gpu.yml": {"vllm"}, "docker/monitoring.yml": {"prometheus", "grafana"}}
+    assert set(shown) == (SERVERS | OURS | {"engine-net"}).union(*(more.get(file, set()) for file in files))
     assert shown["gateway"]["environment"]["DATABASE_URL"] == "postgresql://rlfleet:pw1@postgres:5432/rlfleet"
     assert shown["gateway"]["environment"]["RLFLEET_GATEWAY_KEYS"] == "key4,"
     assert shown["beat"]["environment"]["REDIS_URL"] == "redis://:pw2@valkey:6379/0"
@@ -90,6 +112,12 @@ def test_no_password_has_a_default(tmp_path: Path, name: str) -> None:
     assert "in .env" in run.stderr
 
 
+def test_vllm_has_a_model_or_does_not_start(tmp_path: Path) -> None:
+    run = _config(tmp_path, SECRETS, "docker/gpu.yml")
+    assert run.returncode != 0
+    assert "the base model of your line" in run.stderr
+
+
 def test_every_lasting_process_is_checked_restarted_and_off_the_network() -> None:
     for name, service in _services().items():
         if name != "migrate":
@@ -102,7 +130,64 @@ def test_only_who_plays_environments_may_make_namespaces(tmp_path: Path) -> None
     shown = yaml.safe_load(_config(tmp_path, SECRETS, "docker/sandbox.yml").stdout)["services"]
     opened = {name for name, service in shown.items() if "seccomp=unconfined" in service.get("security_opt", [])}
     assert opened == {"worker-collect", "worker-gpu"}
-    assert not any("security_opt" in service or service.get("privileged") for service in _services().values())
+    assert all("no-new-privileges:true" in service["security_opt"] for service in shown.values())
+    assert not any(word.endswith("=unconfined") for one in _services().values() for word in one["security_opt"])
+
+
+def test_no_container_is_root_writes_to_its_image_or_has_rights(tmp_path: Path) -> None:
+    for name, service in _all(tmp_path).items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert not {"privileged", "cap_add", "pid", "ipc", "userns_mode"} & set(service), name
+        assert service["user"].partition(":")[0] not in ("", "0", "root"), name
+        assert name == "engine-net" or any(place.startswith("/tmp") for place in service["tmpfs"]), name
+        assert name in SERVERS or service["pids_limit"] <= 4096, name
+
+
+def test_images_are_pinned_and_ours_are_of_this_version(tmp_path: Path) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    images = {name: service["image"] for name, service in _all(tmp_path).items()}
+    assert {images[name] for name in OURS} == {f"rlfleet-cpu:{version}", f"rlfleet-gpu:{version}"}
+    assert [name for name in OURS if images[name].startswith("rlfleet-gpu")] == ["worker-gpu"]
+    assert all(re.search(r":v?\d+\.\d+[^:]*$", image) for image in images.values()), images
+
+
+def test_the_databases_have_no_way_out_and_vllm_none_to_them(tmp_path: Path) -> None:
+    shown = yaml.safe_load(_config(tmp_path, SECRETS | MODEL, *OVERLAYS).stdout)
+    assert shown["networks"]["data"]["internal"] is True
+    for name, service in shown["services"].items():
+        joined = set(service.get("networks") or ({"default"} if "network_mode" not in service else ()))
+        assert ("default" not in joined) == (name in SERVERS or "network_mode" in service), name
+        assert ("data" in joined) == (name not in {"vllm", "prometheus", "grafana", "gateway", "worker-gpu"}), name
+
+
+def test_one_gpu_trains_and_vllm_answers_on_the_other(tmp_path: Path) -> None:
+    run = _config(tmp_path, SECRETS | MODEL, "docker/gpu.yml")
+    shown = yaml.safe_load(run.stdout)["services"]
+    devices = {
+        name: [one["device_ids"] for one in service["deploy"]["resources"]["reservations"]["devices"]]
+        for name, service in shown.items()
+        if "deploy" in service
+    }
+    assert devices == {"worker-gpu": [["0"]], "vllm": [["1"]]}
+    assert shown["worker-gpu"]["environment"]["RLFLEET_DEVICE"] == "cuda:0"
+    vllm = shown["vllm"]
+    assert vllm["environment"]["VLLM_API_KEY"] == "key5"
+    assert "key5" not in " ".join(vllm["command"])
+    assert vllm["environment"]["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == "True"
+    most = {word.split("=")[0]: int(word.split("=")[1]) for word in vllm["command"] if "loras" in word}
+    assert most["--max-cpu-loras"] >= most["--max-loras"]
+    assert {"--enable-lora", "--logprobs-mode=processed_logprobs"} <= set(vllm["command"])
+    gateway = shown["gateway"]
+    where = gateway["environment"]["RLFLEET_ARTIFACTS"]
+    assert _mounts(vllm)[where] == ("artifacts", True), "it finds a checkpoint where the row says, and changes none"
+    assert _mounts(gateway)[where] == ("artifacts", False)
+    source, is_read_only = _mounts(gateway)[gateway["environment"]["RLFLEET_UPSTREAMS"]]
+    assert is_read_only
+    assert Path(source).is_file()
+    without = yaml.safe_load(_config(tmp_path, SECRETS | MODEL | {"RLFLEET_UPSTREAMS": ""}, "docker/gpu.yml").stdout)
+    assert not without["services"]["gateway"]["environment"]["RLFLEET_UPSTREAMS"], "one GPU, and no vLLM"
 
 
 def test_the_gateway_and_the_gpu_worker_share_a_network_that_is_neither_ones() -> None:
@@ -128,6 +213,30 @@ def test_the_variable_of_a_source_reaches_those_who_read_it(tmp_path: Path) -> N
     # What is printed can be read again, so that it has each dollar twice.
     read = {shown[name]["environment"]["BABYLON_URL"].replace("$$", "$") for name in WORKERS}
     assert read == {url}
+
+
+def test_the_overlays_of_the_page_are_taken(tmp_path: Path) -> None:
+    blocks = re.findall(r"(?ms)^```yaml\n(.*?)^```$", (ROOT / "docs" / "deployment.md").read_text())
+    files = [f"own{number}.yml" for number in range(len(blocks))]
+    for file, block in zip(files, blocks, strict=True):
+        (tmp_path / file).write_text(block)
+    urls = {"WORKERS_URL": "postgresql://w@postgres/rlfleet", "GATEWAY_URL": "postgresql://g@postgres/rlfleet"}
+    run = _config(tmp_path, SECRETS | urls, *files)
+    assert run.returncode == 0, run.stderr
+    shown = yaml.safe_load(run.stdout)["services"]
+    by_url: dict[str, set[str]] = {}
+    for name in OURS:
+        by_url.setdefault(shown[name]["environment"]["DATABASE_URL"].split("@")[0], set()).add(name)
+    assert by_url == {
+        "postgresql://w": WORKERS | {"admin"},
+        "postgresql://g": {"gateway"},
+        "postgresql://rlfleet:pw1": {"migrate", "beat", "beat-2", "flower"},
+    }
+    upstreams = _mounts(shown["gateway"])[shown["gateway"]["environment"]["RLFLEET_UPSTREAMS"]]
+    assert upstreams == (str(tmp_path / "upstreams.toml"), True)
+    (secret,) = shown["worker-score"]["secrets"]
+    asked = shown["worker-score"]["environment"]["RLFLEET_JUDGE_KEY_FILE"]
+    assert asked == f"/run/secrets/{secret if isinstance(secret, str) else secret['source']}"
 
 
 def test_valkey_asks_for_a_password_that_no_command_line_shows(tmp_path: Path) -> None:
