@@ -32,6 +32,17 @@ IDLE_SECONDS = 2.0
 POOL_SECONDS = 30.0
 """The longest wait for a connection while all of this process's are in use, unless ``limit_pool_wait`` says less."""
 
+SERVER = {
+    "timezone": "UTC",
+    "plan_cache_mode": "force_generic_plan",  # see ``prepared``
+    "tcp_keepalives_idle": 10,
+    "tcp_keepalives_interval": 5,
+    "tcp_keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+"""What the server is told of each connection. It, too, must notice soon that the other end is gone: a transaction that
+was open then holds its locks until it does, and with the kernel's own times that is between a quarter and two hours."""
+
 OUR_TABLE = re.compile(r'relation "(rlfleet\.[a-z_]+)" does not exist')
 """How Postgres says that a database is empty, or of an older revision."""
 
@@ -54,7 +65,7 @@ def _engine(pid: int, url: str, pool_seconds: float) -> Engine:
             "keepalives_interval": 5,
             "keepalives_count": 3,
             "tcp_user_timeout": 20_000,
-            "options": "-c timezone=UTC -c plan_cache_mode=force_generic_plan",  # see ``prepared``
+            "options": " ".join(f"-c {name}={value}" for name, value in SERVER.items()),
         },
     )
     event.listen(made, "checkin", _note_use)

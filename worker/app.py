@@ -5,4 +5,4 @@ from celery import Celery
 from worker import logs  # noqa: F401 - it connects to the signals of Celery's loggers
 from worker.task import FleetTask
 
-app = Celery("rlfleet", task_cls=FleetTask, config_source="worker.config")
+app = Celery("rlfleet", task_cls=FleetTask, config_source="worker.config", events="worker.events:Events")

@@ -16,12 +16,15 @@ from celery.signals import task_rejected
 from celery.utils.log import get_logger
 from celery.worker import consumer, loops
 
-from worker import drain
+from worker import alive, drain
 from worker.logs import of_message
 from worker.signals import going_down
 from worker.stopping import between_events
 
 log = get_logger(__name__)
+
+RECONNECT_SECONDS = 4
+"""The longest pause between two attempts to reach a broker that is away."""
 
 UNREADABLE = (AttributeError, LookupError, TypeError, ValueError)
 """What the transport raises for an entry of a queue that is not a message."""
@@ -60,6 +63,21 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         if not self._is_idle:
             super().cancel_active_requests()
 
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, and ask again every few seconds for as long as it takes: Celery would soon ask twice a minute."""
+        ask = conn.ensure_connection
+
+        def ask_patiently(*args: Any, callback: Callable[[], None], **options: Any) -> Any:
+            def meanwhile() -> None:
+                alive.say()
+                callback()
+
+            return ask(*args, callback=meanwhile, interval_max=RECONNECT_SECONDS, **options)
+
+        conn.ensure_connection = ask_patiently
+        alive.say()
+        return super().ensure_connected(conn)
+
     def on_decode_error(self, message: Any, exc: BaseException) -> None:
         """Reject the message: it is gone, and only counted."""
         if not message.acknowledged:
@@ -86,7 +104,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         """Celery's event loop; an entry that is no message costs a reconnection, not the worker."""
         try:
             if self.hub:
-                with between_events(self.hub):
+                with between_events(self.hub), alive.said_by(self.hub.timer):
                     loops.asynloop(*args)
             else:
                 loops.synloop(*args)

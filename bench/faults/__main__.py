@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, soft_wrap=True, width=None if sys.stderr.isatty() else WIDTH)
     console.print(f"seed {args.seed}", highlight=False)
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    chosen = _chosen(args.rows, args.quick)
+    chosen = _chosen(args.rows, args.quick, console)
     try:
         results = _run(chosen, Options(args.seed, args.quick, args.minutes, not args.no_raw), console)
     except StartError as error:
@@ -107,10 +107,15 @@ def _report(results: Sequence[Result], seed: int) -> dict[str, Any]:
     }
 
 
-def _chosen(numbers: str | None, quick: bool) -> list[tuple[Row, RawOf | None]]:
+def _chosen(numbers: str | None, quick: bool, console: Console) -> list[tuple[Row, RawOf | None]]:
+    """The rows to do. What this machine cannot do is left out with a word, unless its number was given."""
     known = registered()
     if numbers is None:
-        return [(row, raw) for row, raw in known if row.quick or not quick]
+        usual = [(row, raw) for row, raw in known if row.quick or not quick]
+        lacking = {row.number: why for row, _ in usual if (why := row.missing())}
+        for number, why in lacking.items():
+            console.print(f"row {number} is left out: {why}", style="yellow", highlight=False, markup=False)
+        return [(row, raw) for row, raw in usual if row.number not in lacking]
     wanted = {int(number) for number in numbers.split(",")}
     if missing := wanted - {row.number for row, _ in known}:
         sys.stderr.write(f"--rows = {numbers}: there is no row {', '.join(map(str, sorted(missing)))}\n")

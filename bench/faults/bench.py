@@ -11,6 +11,7 @@ from bench.faults.work import Work
 from bench.faults.workers import Workers
 
 if TYPE_CHECKING:
+    from bench.faults.hosts import Host
     from bench.faults.proxy import Proxy
     from bench.faults.raw import RawCelery, Setup
 
@@ -69,6 +70,14 @@ class Bench:
         from bench.faults.proxy import Proxy
 
         return self._cleanup.enter_context(Proxy(url))
+
+    def host(self, name: str) -> Host:
+        """Another host, which reaches both servers of this one over a link; it and the link end with the row."""
+        from bench.faults.hosts import NET, Host
+
+        host = self._cleanup.enter_context(Host(name))
+        self.ground.listen(host.near, NET)
+        return host
 
     def raw(self, setup: Setup | None = None) -> RawCelery:
         """Raw Celery on the same servers, with a prefix and tables of its own; use it in a ``with`` block."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import signal
@@ -48,7 +49,8 @@ class Ground:
         account = server_account(ServerSettings.read(environ).run_as)
         found = binaries.find_postgres(None, environ["PATH"])
         program = binaries.reachable(found, account, home.path / "dist")
-        data = postgres.data_directory(home, account, program, binaries.major_version(program))
+        self._data = data = postgres.data_directory(home, account, program, binaries.major_version(program))
+        self._addresses = ["127.0.0.1"]
         ports = free_port(), free_port()
         self._postgres = Child(postgres.process(account, program, data, ports[0]), home, watchdog)
         self.database_url = postgres.url(home.secret("postgres.password"), ports[0])
@@ -82,6 +84,23 @@ class Ground:
         self._valkey.stop()
         self._postgres.stop()
 
+    def listen(self, address: str, clients: str) -> None:
+        """Serve ``clients``, a network, at this machine's ``address`` too; each restarts Postgres once."""
+        if address not in self._addresses:
+            self._addresses.append(address)
+            self._restart_postgres(clients)
+        self._bind_valkey()
+
+    def _restart_postgres(self, clients: str) -> None:
+        with (self._data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {clients} scram-sha-256\n")
+        usual = self._postgres.process
+        argv = [*usual.argv, "-c", f"listen_addresses={','.join(self._addresses)}"]
+        self.stop_postgres()
+        dispose()
+        self._postgres = Child(dataclasses.replace(usual, argv=argv), self.home, self.watchdog)
+        self.start_postgres()
+
     def start_postgres(self) -> None:
         """Start Postgres, and wait until it takes connections."""
         _start(self._postgres)
@@ -100,6 +119,12 @@ class Ground:
             for one in self._valkey_data.iterdir():
                 shutil.rmtree(one) if one.is_dir() else one.unlink()
         _start(self._valkey)
+        self._bind_valkey()
+
+    def _bind_valkey(self) -> None:
+        """It listens on loopback alone whenever it is started. An address after a ``-`` may be gone with its link."""
+        if len(self._addresses) > 1:
+            self.broker.config_set("bind", " -".join(self._addresses))
 
     def kill_valkey(self) -> None:
         """SIGKILL Valkey."""

@@ -6,8 +6,8 @@ import contextlib
 import dataclasses
 import os
 import signal
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -15,6 +15,9 @@ from bench.faults.expect import wait_until
 from bench.faults.ground import Ground, fleet_environ
 from fleet.process import Child, Process
 from fleet.processes import Plan, processes
+
+if TYPE_CHECKING:
+    from bench.faults.hosts import Host
 
 START_SECONDS = 45.0
 END_SECONDS = 20.0
@@ -123,17 +126,27 @@ class Workers:
     def __getitem__(self, name: str) -> Worker:
         return self._running[name]
 
-    def start(self, name: str, queue: str, env: Mapping[str, str] | None = None, *, app: str = "worker.app") -> Worker:
+    def start(
+        self,
+        name: str,
+        queue: str,
+        env: Mapping[str, str] | None = None,
+        *,
+        app: str = "worker.app",
+        host: Host | None = None,
+    ) -> Worker:
         """Start a worker of one queue, or of several separated by commas; it may not consume yet on return.
 
         On the ``gpu`` queue it owns a device of its name. ``env`` is told to it and to its child besides the rest.
-        ``app`` is the module of its Celery app.
+        ``app`` is the module of its Celery app. It runs on this host, or on ``host``.
         """
         if name in self._running and self._running[name].alive:
             raise ValueError(f"worker {name} runs already; stop it first")
         device = {"RLFLEET_DEVICE": f"fake-{name}"} if "gpu" in queue.split(",") else {}
-        environ = fleet_environ(self._ground, self._environ | device | dict(env or {}))
-        process = _process(name, queue, app, environ, self._ground)
+        environ = fleet_environ(
+            self._ground, self._environ | (host.environ(self._ground) if host else {}) | device | dict(env or {})
+        )
+        process = _process(name, queue, app, environ, self._ground, host.enter if host else ())
         worker = Worker(name, Child(process, self._ground.home, self._ground.watchdog))
         self._running[name] = worker
         worker.start()
@@ -181,8 +194,13 @@ class Workers:
         self.stop(*self._running)
 
 
-def _process(name: str, queue: str, app: str, environ: Mapping[str, str], ground: Ground) -> Process:
-    """As the fleet starts it, with another name, queue and environment, and in a folder without our packages."""
+def _process(
+    name: str, queue: str, app: str, environ: Mapping[str, str], ground: Ground, enter: Sequence[str]
+) -> Process:
+    """As the fleet starts it, with another name, queue and environment, and in a folder without our packages.
+
+    ``enter`` are the words that take it to its host.
+    """
     plan = Plan(environ, ("cpu",), "http://127.0.0.1:9", "http://127.0.0.1:9", ground.home.path)
     usual = next(one for one in processes(plan) if one.name == f"worker-{_like(queue)}")
     words = list(usual.argv)
@@ -193,7 +211,7 @@ def _process(name: str, queue: str, app: str, environ: Mapping[str, str], ground
     return dataclasses.replace(
         usual,
         name=f"worker-{name}",
-        argv=words,
+        argv=[*enter, *words],
         env=env,
         cwd=ground.folder("cwd"),
         stop_signal=signal.SIGKILL,

@@ -101,6 +101,13 @@ def test_a_server_that_goes_silent_within_a_transaction_is_given_up(wire: Wire) 
         fall_silent()
 
 
+def test_the_server_too_gives_up_a_client_that_is_gone(database: str) -> None:
+    names = ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    with transaction() as session:
+        told = [session.scalar(text("select current_setting(:name)"), {"name": name}) for name in names]
+    assert told == ["10", "5", "3", "20000"]
+
+
 def test_a_statement_that_takes_longer_than_its_caller_has_patience_is_given_up(database: str) -> None:
     with pytest.raises(DatabaseUnavailable, match=r"no answer within 0\.2 s"), transaction(patience=0.2) as session:
         session.execute(text("select pg_sleep(5)"))

@@ -47,7 +47,8 @@ RawOf = Callable[["Bench"], Raw]
 class Row:
     """One row: its number and words, the seconds it may take, and whether the bound on recovery applies (I7).
 
-    ``quick`` rows make up the short run. ``reason`` says why there is no counterpart.
+    ``quick`` rows make up the short run. ``reason`` says why there is no counterpart. ``missing`` says why this machine
+    cannot do it, where it cannot.
     """
 
     number: int
@@ -57,6 +58,7 @@ class Row:
     quick: bool
     reason: str
     ours: OursOf
+    missing: Callable[[], str | None] = lambda: None
 
 
 _rows: dict[int, Row] = {}
@@ -71,13 +73,14 @@ def row(
     recovery: bool = False,
     quick: bool = False,
     reason: str = "raw Celery has nothing that compares",
+    missing: Callable[[], str | None] = lambda: None,
 ) -> Callable[[OursOf], OursOf]:
     """Register the decorated function as row ``number``."""
 
     def register(function: OursOf) -> OursOf:
         if number in _rows:
             raise ValueError(f"row {number} is {_rows[number].fault!r} already; choose another number")
-        _rows[number] = Row(number, fault, limit_seconds, recovery, quick, reason, function)
+        _rows[number] = Row(number, fault, limit_seconds, recovery, quick, reason, function, missing)
         return function
 
     return register

@@ -17,6 +17,7 @@ from bench.faults.bench import Bench
 from bench.faults.bulk import ends, score_jobs, scores
 from bench.faults.expect import expect, wait_until
 from bench.faults.ground import fleet_environ
+from bench.faults.hosts import Host
 from bench.faults.rows import Ours, row
 from bench.faults.skew import skewed
 from fleet.spawn import spawn
@@ -50,18 +51,18 @@ def beats(bench: Bench) -> Ours:
         _two_and_killed(bench, beats)
         _down_for_an_hour(beats)
         bench.work.wait_all(30)
-        return bench.work.ours(slots=_slots(bench), ticks_sent=beats.total)
+        return bench.work.ours(slots=slots(bench), ticks_sent=beats.total)
 
 
 def _two_and_killed(bench: Bench, beats: Beats) -> None:
     beats.start("one", "two")
-    wait_until(lambda: _slots(bench) >= 2, 30, "two slots taken")
+    wait_until(lambda: slots(bench) >= 2, 30, "two slots taken")
     for name in ("one", "two"):
         time.sleep(bench.rng.uniform(0, PERIOD_SECONDS))
         beats.kill(name)
         beats.start(name)
-    wait_until(lambda: _slots(bench) >= 6, 40, "six slots taken")
-    expect(beats.total > _slots(bench), "no tick was sent twice: the row does not break what it says")
+    wait_until(lambda: slots(bench) >= 6, 40, "six slots taken")
+    expect(beats.total > slots(bench), "no tick was sent twice: the row does not break what it says")
     beats.kill("one", "two")
 
 
@@ -79,7 +80,7 @@ def _down_for_an_hour(beats: Beats) -> None:
     beats.kill("away")
 
 
-def _slots(bench: Bench) -> int:
+def slots(bench: Bench) -> int:
     """How many ticks were taken; each must lie on the schedule, which makes it one row a slot."""
     query = "select extract(epoch from slot_at)::bigint from rlfleet.schedule_slots where name = 'collect'"
     rows = bench.ground.rows(query)
@@ -107,15 +108,17 @@ class Beats:
         """Ticks sent by all of them."""
         return sum(self._read(log) for log in self._folder.glob("*.log"))
 
-    def start(self, *names: str, skew: int = 0) -> None:
+    def start(self, *names: str, skew: int = 0, host: Host | None = None) -> None:
         """Start beats; one that ran before under its name goes on with what it remembers of its last ticks."""
         for name in names:
             words = ["beat", "-s", str(self._folder / f"{name}.db"), "--pidfile=", "-l", "INFO"]
             more: Mapping[str, str] = {"PYTHONPATH": f"{self._folder}:{ROOT}"}
             if skew:
                 more = {**more, **skewed(skew, self._bench.ground.folder("skew"))}
+            if host:
+                more = {**more, **host.environ(self._bench.ground)}
             self._running[name] = spawn(
-                [sys.executable, "-m", "celery", "-A", "worker.app", *words],
+                [*(host.enter if host else ()), sys.executable, "-m", "celery", "-A", "worker.app", *words],
                 env=fleet_environ(self._bench.ground, more),
                 log=self._log(name),
                 death_signal=signal.SIGKILL,
