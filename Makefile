@@ -4,7 +4,7 @@ WORKERS ?= 2
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo all deploy up down check docs test test-slow bench faults
+.PHONY: help install demo all deploy up down check audit docs test test-slow bench faults
 
 help:  ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ check: install  ## lint, formatting, types and import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@PYTHONPATH=. $(BIN)/lint-imports --no-logo
+
+audit: install  ## what is publicly known against the pinned packages, in build/audit.json; needs the network (exit 1: findings, 2: not asked)
+	@$(BIN)/python .ci/audit.py
 
 docs: install  ## the site of docs/ in build/docs, with what follows from code written anew; a broken link fails it
 	@$(BIN)/python -m fleet.reference

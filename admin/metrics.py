@@ -28,9 +28,9 @@ class Gauge:
     scale: float = 1.0
 
     def family(self, rows: list[Row]) -> Metric:
-        """The gauge with the values of ``rows``."""
+        """The gauge with the values of ``rows``; where there is none, nothing."""
         made = GaugeMetricFamily(self.name, self.meaning, labels=self.labels)
-        for row in rows:
+        for row in (one for one in rows if one[self.column] is not None):
             made.add_metric(
                 [str(row[one]) for one in self.columns or self.labels], float(row[self.column]) * self.scale
             )
@@ -173,6 +173,20 @@ GAUGES: Final = (
         "last_day",
         ("alert",),
         ("name",),
+    ),
+    Gauge(
+        "rlfleet_mirror_waiting",
+        "Copies that a target could not be brought, or that somebody asked for, and that wait.",
+        "mirrors",
+        "waiting",
+        ("target",),
+    ),
+    Gauge(
+        "rlfleet_mirror_last_error_seconds",
+        "Time since the last copy to a target failed that has not caught up.",
+        "mirrors",
+        "error_seconds",
+        ("target",),
     ),
     Gauge("rlfleet_kind_paused", "1 while the kind of job is paused.", "pauses", "one", ("kind",)),
     Gauge("rlfleet_schema_info", "The revision of the database's tables.", "revision", "one", ("revision",)),

@@ -19,7 +19,10 @@ class Place(Protocol):
         ...
 
     def train(self, command: TrainCommand) -> Iterator[Event | None]:
-        """Events up to the last, ``Done``, ``Failed`` or ``Paused``; None about once a second in between."""
+        """Events up to the last, ``Done``, ``Failed`` or ``Paused``; None about once a second in between.
+
+        What a ``RemoteNoted`` says must be stored when the next one is asked for.
+        """
         ...
 
     def pause(self, command: TrainCommand) -> None:
@@ -32,7 +35,7 @@ class Place(Protocol):
 
 
 class Backend(Protocol):
-    """A place that trains. All take the same dataset and config, and write the same checkpoint folder."""
+    """A place that trains. All take the same dataset and config, and write the same checkpoint folder, or none."""
 
     @property
     def name(self) -> BackendName:

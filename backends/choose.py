@@ -8,16 +8,22 @@ from dataclasses import dataclass
 from pydantic import TypeAdapter, ValidationError
 
 from backends import Backend
+from backends.art import ArtServerless
+from backends.art_errors import ADOPT
 from backends.local import Local
 from backends.settings import Asked
 from backends.trl import Trl
 from rl.config import TrainConfig
 from rl.errors import InvalidInput, InvalidSettings
 from rl.objectives import Objective
+from rl.remote import is_remote
 
-BACKENDS: tuple[Backend, ...] = (Local(), Trl())
-"""In the order in which ``auto`` tries them."""
+BACKENDS: tuple[Backend, ...] = (Local(), Trl(), ArtServerless())
+"""In the order in which ``auto`` tries them; see ``_fits`` for which it tries."""
+REMOTE = frozenset({ArtServerless.name})
+"""Those that train where the parent lies, and cannot have it from a folder."""
 
+HONOURS = "it honours every setting of the config"
 CONFIG: TypeAdapter[Objective] = TypeAdapter(TrainConfig)
 
 
@@ -34,18 +40,23 @@ class Choice:
         return {"asked": self.asked, "used": self.backend.name, "why": self.why}
 
 
-def choose(asked: Asked, config: Mapping[str, object]) -> Choice:
+def choose(asked: Asked, config: Mapping[str, object], parent: str | None = None) -> Choice:
     """The backend for a training's config as JSON. One that is asked for by name is taken or refused, never swapped.
+
+    ``parent`` is what it goes on from: a folder, a service's name of it, or None for the base model. ``auto`` takes a
+    service for what lies with it, and for nothing else.
 
     Raises:
         InvalidInput: the config is no training's.
-        InvalidSettings: the backend would not honour it, and says which settings; or with ``auto`` none would.
+        InvalidSettings: the backend would not honour it, and says which settings; or with ``auto`` none would; or the
+            backend that is named cannot go on from ``parent``.
     """
     typed = _typed(config)
-    tried = [(one, one.refusals(typed)) for one in BACKENDS if asked in ("auto", one.name)]
+    tried = [(one, one.refusals(typed)) for one in BACKENDS if _fits(asked, one, parent)]
     for place, (backend, refused) in enumerate(tried):
         if not refused:
-            return Choice(asked, backend, _why(asked, tried[:place]))
+            _check_parent(backend, parent)
+            return Choice(asked, backend, _why(asked, tried[:place], parent))
     raise InvalidSettings("TRAIN_BACKEND", asked, "; ".join(_said(*one) for one in tried))
 
 
@@ -70,11 +81,27 @@ def _typed(config: Mapping[str, object]) -> Objective:
         raise InvalidInput(where, first["input"], first["msg"]) from error
 
 
-def _why(asked: Asked, passed: list[tuple[Backend, list[str]]]) -> str:
+def _fits(asked: Asked, backend: Backend, parent: str | None) -> bool:
+    if asked != "auto":
+        return asked == backend.name
+    return (backend.name in REMOTE) == is_remote(parent or "")
+
+
+def _check_parent(backend: Backend, parent: str | None) -> None:
+    if backend.name in REMOTE and not is_remote(parent or ""):
+        raise InvalidSettings("TRAIN_BACKEND", backend.name, f"the training goes on from {parent}: {ADOPT}")
+    if backend.name not in REMOTE and is_remote(parent or ""):
+        remedy = f"the training goes on from {parent}, whose weights are not here: set art-serverless, or auto"
+        raise InvalidSettings("TRAIN_BACKEND", backend.name, remedy)
+
+
+def _why(asked: Asked, passed: list[tuple[Backend, list[str]]], parent: str | None) -> str:
     if asked != "auto":
         return "TRAIN_BACKEND names it"
+    if is_remote(parent or ""):
+        return f"the version that it goes on from lies with that service; {HONOURS}"
     before = "".join(f"{_said(*one)}; " for one in passed)
-    return f"{before}it honours every setting of the config"
+    return f"{before}{HONOURS}"
 
 
 def _said(backend: Backend, refused: list[str]) -> str:

@@ -12,6 +12,8 @@ from rl.errors import HubRefused, HubUnavailable, InvalidInput, PermanentError, 
 
 AGAIN = (408, 409, 412, 425, 429)
 """Statuses that say "not now": two commits at once, too many requests."""
+LATER = "; then give the same command again, which goes on from here, or add --later: the fleet publishes it by itself"
+"""What a person may do about ``HubUnavailable``."""
 LONGEST = 200
 """Characters that are shown of what the Hub said."""
 
@@ -50,7 +52,7 @@ def _ours(error: BaseException, repository: str, endpoint: str) -> RlfleetError:
     if isinstance(cause, OSError) and cause.filename:  # a file of ours, such as one that retention removed meanwhile
         return PermanentError(f"{cause.filename}: {cause.strerror}; nothing is published without it")
     what = type(cause).__name__
-    remedy = "see that this machine reaches it (HF_ENDPOINT, proxies), and give the same command again"
+    remedy = "see that this machine reaches it (HF_ENDPOINT, proxies)"
     return HubUnavailable(f"{repository}: the Hub at {endpoint} did not answer ({what}); {remedy}")
 
 
@@ -63,8 +65,7 @@ def _of_status(status: int, said: str, repository: str, endpoint: str) -> Rlflee
         remedy = "name a repository of yours, or use a token with write access to this one"
         return HubRefused(f"{repository}: the token may not write there (403){words}; {remedy}")
     if status >= 500 or status in AGAIN:
-        remedy = "give the same command again: it goes on from here"
-        return HubUnavailable(f"{repository}: the Hub at {endpoint} failed ({status}){words}; {remedy}")
+        return HubUnavailable(f"{repository}: the Hub at {endpoint} failed ({status}){words}")
     remedy = "see that the repository is there and that the token may write to it"
     return HubRefused(f"{repository}: the Hub refuses ({status}){words}; {remedy}")
 

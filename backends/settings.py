@@ -1,4 +1,7 @@
-"""Which backend trains, and where versions are published. A variable set to nothing counts as unset."""
+"""Which backend trains, the services that it needs, and where versions are published.
+
+A variable set to nothing counts as unset.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,9 @@ from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rl.errors import InvalidSettings
+from rl.secret_files import SecretFiles
 
-Asked = Literal["local", "trl", "auto"]
-PLANNED = ("art-serverless",)
-"""Names that documentation elsewhere knows, and that no backend answers to."""
+Asked = Literal["local", "trl", "art-serverless", "auto"]
 
 
 class BackendSettings(BaseSettings):
@@ -21,7 +23,9 @@ class BackendSettings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
 
     backend: Asked = Field(
-        "local", validation_alias="TRAIN_BACKEND", description="what trains: local, trl, or auto, which says its choice"
+        "local",
+        validation_alias="TRAIN_BACKEND",
+        description="what trains: local, trl, art-serverless, or auto, which says its choice",
     )
 
 
@@ -36,11 +40,51 @@ def settings() -> BackendSettings:
         return BackendSettings()
     except ValidationError as error:
         value = error.errors(include_url=False)[0].get("input")
-        remedy = "not available yet in this version; set local, trl or auto" if value in PLANNED else None
-        raise InvalidSettings("TRAIN_BACKEND", value, remedy or "set local, trl or auto") from None
+        raise InvalidSettings("TRAIN_BACKEND", value, "set local, trl, art-serverless or auto") from None
 
 
-class HubSettings(BaseSettings):
+class WandbSettings(SecretFiles, BaseSettings):
+    """The account with Weights & Biases that trains (``art-serverless``) and that runs are mirrored to."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+
+    api_key: str = Field(
+        "", validation_alias="WANDB_API_KEY", repr=False, description="key of the account with Weights & Biases"
+    )
+    entity: str = Field(
+        "",
+        validation_alias="WANDB_ENTITY",
+        pattern=r"^[^/:\s]*$",
+        description="the team or user there; unset: the key's own",
+    )
+    project: str = Field(
+        "babylon-rl-training",
+        validation_alias="WANDB_PROJECT",
+        pattern=r"^[^/:\s]+$",
+        description="the project there",
+    )
+
+
+class ArtSettings(BaseSettings):
+    """ART's serverless training service."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+
+    base_url: str = Field(
+        "https://api.training.wandb.ai/v1",
+        validation_alias="ART_BASE_URL",
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])",
+        description="where the service is that trains with art-serverless, and answers for what it trained",
+    )
+    deadline_seconds: float = Field(
+        7200,
+        gt=0,
+        validation_alias="ART_DEADLINE_SECONDS",
+        description="what the service gets to end a training; then the job fails, and says where to look",
+    )
+
+
+class HubSettings(SecretFiles, BaseSettings):
     """The Hugging Face Hub that versions are published to."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
@@ -75,3 +119,38 @@ def hub_settings() -> HubSettings:
             "HF_TOKEN", "", f"set it to a token with write access, from {here.endpoint}/settings/tokens"
         )
     return here
+
+
+class StoreSettings(BaseSettings):
+    """The store of checkpoints that hosts share. Its credentials are the clouds' own variables, which it reads."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)
+
+    url: str = Field(
+        "",
+        validation_alias="RLFLEET_STORE",
+        pattern=r"^((s3|gs)://[\w.-]+(/[^@?#]*)?|file:///[^?#]*)?$",
+        description="where checkpoints are kept for all hosts: s3://bucket/prefix, gs://bucket/prefix or file:///folder",
+    )
+    seconds: float = Field(
+        120,
+        gt=0,
+        validation_alias="RLFLEET_STORE_SECONDS",
+        description="what a training waits at its end for the store to take its checkpoints; the rest is sent later",
+    )
+
+
+def store_settings() -> StoreSettings:
+    """Where the store is; ``url`` is empty where there is none.
+
+    Raises:
+        InvalidSettings: a variable has a value that cannot be used. A URL is not shown: it may hold a key by mistake.
+    """
+    try:
+        return StoreSettings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        if first["loc"][0] == "RLFLEET_STORE":
+            remedy = "set it to s3://bucket/prefix, gs://bucket/prefix or file:///folder, without credentials in it"
+            raise InvalidSettings("RLFLEET_STORE", "<hidden>", remedy) from None
+        raise InvalidSettings(str(first["loc"][0]), first.get("input"), str(first["msg"])) from None

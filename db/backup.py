@@ -110,7 +110,7 @@ def load(dumped: Dump, read: Open, moved: tuple[str, str] | None = None) -> None
     partitions.forget()
     with _connected() as cursor:
         for name in sorted({table.name for table in dumped.tables} - set(_tables(cursor))):
-            for statement in partitions.statements(name):
+            for statement in partitions.statements(name, dumped.revision):
                 cursor.execute(statement)
         names = _tables(cursor)
         _lock(cursor, names)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -15,6 +15,9 @@ from db.session import alone, transaction
 from db.workers import PRESENT_SECONDS
 from rl.config import digest
 from rl.protocol import QUEUES
+
+if TYPE_CHECKING:
+    from db.jobs import Claim
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,22 @@ def request(session: Session, spec: Spec) -> int:
     # Another session that inserts at the same moment is waited for and then seen by the second look.
     made = session.execute(REQUEST, values).scalar() or session.execute(REQUEST, values).scalar_one()
     return int(made)
+
+
+PUT_OFF = text("""
+    update rlfleet.jobs
+       set state = case when cancel_requested then 'cancelled' else 'queued' end,
+           finished_at = case when cancel_requested then now() end, attempt = attempt - 1, lease_until = null,
+           last_sent_at = null, error = :reason, run_at = now() + make_interval(secs => :seconds)
+     where id = :job_id and fence = :fence and state = 'running'
+""")
+
+
+def put_off(claim: Claim, reason: str, seconds: float) -> None:
+    """Give a held job back that waits for something else: due in so many seconds, not charged, and no interruption."""
+    values = {"job_id": claim.job_id, "fence": claim.fence, "reason": reason, "seconds": seconds}
+    with transaction() as session:
+        session.execute(PUT_OFF, values)
 
 
 WAKE = text("""

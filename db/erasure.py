@@ -105,7 +105,13 @@ READERS = text("""
 DATASETS = text("update rlfleet.datasets set erased_at = :at where job_id = any(:jobs) returning id")
 VERSIONS = text("update rlfleet.versions set erased_at = :at where job_id = any(:jobs) returning name")
 UNFREEZE = text("delete from rlfleet.datasets where job_id = any(:jobs)")
-NO_STATE = text("update rlfleet.jobs set resume = null where id = any(:jobs) and resume is not null")
+NO_STATE = text("""
+    update rlfleet.jobs
+       set resume = case when jsonb_typeof(resume -> 'remote') = 'object'
+                         then jsonb_build_object('remote', resume -> 'remote', 'erased', true) end
+     where id = any(:jobs) and resume is not null
+""")
+"""What a job asked a service for stays known, or the next attempt would ask again."""
 
 
 def mark(session: Session, ids: Sequence[str], at: datetime) -> Marked:

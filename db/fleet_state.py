@@ -1,10 +1,10 @@
-"""The whole fleet by its rows: jobs, lines, candidates, pauses, workers, rejected messages and alerts."""
+"""The whole fleet by its rows: jobs, lines, candidates, pauses, workers, rejected messages, alerts and copies."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from db import alerts, job_views, pauses, rejections, status, wanted, workers
+from db import alerts, job_views, mirrors, pauses, rejections, status, wanted, workers
 from db.session import transaction
 
 
@@ -23,4 +23,5 @@ def read() -> dict[str, Any]:
         "workers": [vars(one) for one in workers.listing()],
         "rejections": [vars(one) for one in rejections.listing()],
         "alerts": [vars(one) for one in alerts.waiting()],
+        "mirrors": [vars(one) for one in mirrors.behind()],
     }

@@ -2,7 +2,7 @@
 
     queued ──claim──► running ──finish──► succeeded
       ▲                 │ ├──fail────────► failed | dead | queued
-      │                 │ ├──release─────► queued            (a drain; the attempt is not charged)
+      │                 │ ├──release─────► queued            (a drain, or put off; the attempt is not charged)
       │                 │ └──reap────────► queued | dead     (the lease ran out)
       └──requeue── failed | dead | cancelled ◄──cancel── queued | running | failed | dead
 
@@ -22,6 +22,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from db.at_service import KEPT
 from db.holding import hold
 from db.job_states import State
 from db.session import alone, prepared, transaction, within
@@ -166,9 +167,9 @@ def finish(session: Session, claim: Claim, effect: Effect, progress: Mapping[str
 
 
 def fail(
-    claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | None = None, free: bool = False
+    claim: Claim, error: str, *, retry: bool, adjust: Mapping[str, Any] | None = None, free: bool = False, wait: int = 0
 ) -> State:
-    """End this attempt: queued again after a back-off while attempts are left, else ``failed`` or ``dead``.
+    """End this attempt: queued again after a back-off (at least ``wait`` s) while attempts are left, else at an end.
 
     A job that somebody asked to cancel is not tried again: it is ``cancelled``. With ``adjust`` the next attempt runs
     with another config. It is not charged then, nor one that is ``free`` as it got on: both end by themselves.
@@ -187,9 +188,10 @@ def fail(
                lease_until = null, last_sent_at = null, error = :error,
                finished_at = case when :retry and attempt - :free < max_attempts and not cancel_requested then null
                                   else now() end,
-               run_at = now() + make_interval(secs => least(300, power(2, attempt)))
+               run_at = now() + make_interval(secs => greatest(:wait, least(300, power(2, attempt))))
          where id = :job_id and fence = :fence and state = 'running' returning state
         """,
+        wait=wait,
         retry=retry,
         error=error[:4000],
         adjust=_json(adjust),
@@ -274,15 +276,14 @@ def cancel(job_id: int, session: Session | None = None) -> State | None:
 
 
 def requeue(job_id: int, session: Session | None = None) -> bool:
-    """Open new attempts, from the beginning, for a job that ended without success. False in any other state."""
-    statement = """
+    """Open new attempts, from the beginning or what is ``KEPT``, for a job that ended without success. Else False."""
+    statement = f"""
         update rlfleet.jobs
            set state = 'queued', attempt = 0, interruptions = 0, cancel_requested = false, run_at = now(),
-               last_sent_at = null, finished_at = null, resume = null, adjust = null
+               last_sent_at = null, finished_at = null, resume = {KEPT}, adjust = null
          where id = :job_id and state in ('failed', 'dead', 'cancelled') returning 1
-    """
-    row = _row(statement, session, job_id=job_id)
-    return row is not None
+    """  # noqa: S608 (of a constant)
+    return _row(statement, session, job_id=job_id) is not None
 
 
 def _as_holder(claim: Claim, statement: str, **values: object) -> Row[Any] | None:

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from sqlalchemy import Executable, Result, text
 
-from db import counted, live, released
+from db import counted, live, mirrors, released
 from db.ready import LEFT, READY
 from db.session import transaction
 from db.tables.jobs import HELD_TO_THE_END, UNFINISHED
@@ -155,6 +155,7 @@ QUERIES: Final[Mapping[str, str]] = {
     "trajectories": TRAJECTORIES,
     "quarantine": QUARANTINE,
     "alerts": ALERTS,
+    "mirrors": mirrors.BEHIND,
     "pauses": PAUSES,
     "revision": REVISION,
 }

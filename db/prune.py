@@ -107,7 +107,9 @@ def forget_states(job_ids: Sequence[int]) -> set[int]:
                                        and finished_at < now() - make_interval(days => :days)))
                for update skip locked
         ), cleared as (
-            update rlfleet.jobs set resume = null where id in (select id from over) and resume is not null
+            update rlfleet.jobs set resume = null
+             where id in (select id from over) and jsonb_typeof(resume -> 'remote') is distinct from 'object'
+               and resume is not null
         )
         select id from over
         """,

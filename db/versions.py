@@ -140,6 +140,20 @@ def root_of(session: Session, folder: str) -> str:
     return folder
 
 
+def remote_at(session: Session, line_id: int, step: int) -> str | None:
+    """The name of the line's newest version that lies with a service as that ``step``; None when there is none."""
+    query = select(Version.name).join(Checkpoint, Checkpoint.id == Version.checkpoint_id)
+    query = query.where(Version.line_id == line_id, Checkpoint.kind == "remote", Checkpoint.step == step)
+    return session.scalars(query.order_by(Version.number.desc()).limit(1)).one_or_none()
+
+
+def remote_named(session: Session, line_id: int, uri: str) -> str | None:
+    """The name of the line's version that lies with a service as ``uri``; None when there is none."""
+    query = select(Version.name).join(Checkpoint, Checkpoint.id == Version.checkpoint_id)
+    query = query.where(Version.line_id == line_id, Checkpoint.kind == "remote", Checkpoint.uri == uri)
+    return session.scalars(query.where(Version.state != "rejected").limit(1)).one_or_none()
+
+
 def places(session: Session, line_id: int) -> dict[str, int]:
     """The place of each of the line's versions among them, by name, the oldest at 0."""
     names = session.scalars(select(Version.name).where(Version.line_id == line_id).order_by(Version.number))

@@ -52,6 +52,8 @@ class ChatClient:
 
     In the second half of that time a server that was not full lately is asked something else: one that answers that,
     and fails the conversation once more, is not away. Nobody records what it says then.
+
+    A server that is not ours is told nothing but the conversation: without ``names`` no ids are sent.
     """
 
     def __init__(
@@ -66,18 +68,17 @@ class ChatClient:
         patience_seconds: float = 120.0,
         outage_seconds: float = 5.0,
         timeout_seconds: float = 120.0,
+        names: bool = True,
     ) -> None:
         import httpx
 
         path = urlsplit(base_url).path.rstrip("/") or "/v1"
         self._url = httpx.URL(base_url).copy_with(path=f"{path}/chat/completions")
         self._request = {"model": model, "temperature": temperature, "max_tokens": max_tokens}
-        self._headers = {
-            "Content-Type": "application/json",
-            "User-Agent": "rlfleet",
-            "X-Agent-Id": agent_id,
-            "X-Capture": "committed",  # who plays reads the calls back as soon as the episode is over
-        } | ({"Authorization": f"Bearer {api_key}"} if api_key else {})
+        self._headers = {"Content-Type": "application/json", "User-Agent": "rlfleet"}
+        self._headers |= {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        # Who plays reads the calls back as soon as the episode is over.
+        self._ours = {"X-Agent-Id": agent_id, "X-Capture": "committed"} if names else None
         limits = {"connect": CONNECT_SECONDS, "read": timeout_seconds, "write": timeout_seconds, "pool": None}
         self._extensions = {"timeout": limits}
         self._patience_seconds = patience_seconds
@@ -125,13 +126,13 @@ class ChatClient:
             CallFailed: it fails this conversation while it answers another.
             PermanentError: the server refuses every request.
         """
-        headers = {"X-Trajectory-Id": trajectory_id, "X-Turn": str(turn), "X-Call-Id": call_id}
+        headers = self._about({"X-Trajectory-Id": trajectory_id, "X-Turn": str(turn), "X-Call-Id": call_id})
         body: dict[str, Any] = {**self._request, "messages": [m.model_dump(exclude_none=True) for m in messages]}
         if seed is not None:
             body["seed"] = seed
         if tools:
             body["tools"] = list(tools)
-        return _reply(await self._said(self._headers | headers, body), str(self._url))
+        return _reply(await self._said(headers, body), str(self._url))
 
     async def answer(
         self,
@@ -145,8 +146,12 @@ class ChatClient:
         """
         asked = {"messages": list(messages), "tools": tools or None, "seed": seed}
         return await self._said(
-            self._headers, self._request | {name: value for name, value in asked.items() if value is not None}
+            self._about({}), self._request | {name: value for name, value in asked.items() if value is not None}
         )
+
+    def _about(self, names: Mapping[str, str]) -> dict[str, str]:
+        """The headers of a request, with its ``names`` for a server of ours."""
+        return self._headers if self._ours is None else self._headers | self._ours | dict(names)
 
     async def _said(self, headers: dict[str, str], body: Mapping[str, Any]) -> dict[str, Any]:
         """The message of the completion. Half of a surrogate pair, which no server reads, is sent as ``?``."""
@@ -192,7 +197,8 @@ class ChatClient:
     async def _answers_another(self, seconds: float) -> bool:
         """Whether the server completes a conversation that is none of ours within ``seconds``, at most ten."""
         asked = self._request | {"messages": [{"role": "user", "content": ANOTHER}], "max_tokens": 1}
-        headers = self._headers | {"X-Consent": "false", "X-Trajectory-Id": f"{self._headers['X-Agent-Id']}/another"}
+        whose = (self._ours or {}).get("X-Agent-Id")
+        headers = self._about({"X-Consent": "false", "X-Trajectory-Id": f"{whose}/another"})
         try:
             async with asyncio.timeout(min(seconds, ANOTHER_SECONDS)):
                 status, _, _ = await self._attempt(headers, json.dumps(asked).encode())

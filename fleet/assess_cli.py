@@ -16,6 +16,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from fleet.terminal import AsJson, connect, errors
 from rl.errors import InvalidInput
+from rl.secret_files import value_of
 
 VARIABLE = "ASSESSED_DATABASE_URL"
 """Where a database's URL is put in this process's environment: a source's own URL is shown, and holds no password."""
@@ -77,7 +78,7 @@ def source_url(logs: str) -> str:
         return _of_path(path)
     if "://" in logs:
         return _without_password(logs)
-    if NAME.fullmatch(logs) and DATABASE.match(os.environ.get(logs, "")):
+    if NAME.fullmatch(logs) and DATABASE.match(value_of(os.environ, logs) or ""):
         return f"babylon://{logs}"
     raise InvalidInput(
         "logs", logs, "no such file or folder, and no environment variable of that name holds a postgresql:// URL"

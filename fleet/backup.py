@@ -26,7 +26,7 @@ from fleet.home import Home, home_path, read_endpoints, write_private
 from fleet.postgres import holds_cluster
 from fleet.servers import Servers
 from fleet.terminal import NO_FLEET
-from rl.errors import InvalidInput, StartError
+from rl.errors import InvalidInput, StartError, StoreDamaged, StoreLacks
 
 if TYPE_CHECKING:
     from db.backup import Dump
@@ -113,6 +113,7 @@ def backup(target: Path, root: Path) -> Manifest:
     Raises:
         InvalidInput: ``target`` exists or cannot be written, or the database has no schema of ours.
         DatabaseUnavailable: the server cannot be reached, refuses the password, or went away.
+        StoreUnavailable, StoreRefused: a folder lies in the store alone, which is away or refuses us.
         DiskFull: there is no room for it.
     """
     from db import backup as rows
@@ -152,7 +153,7 @@ def restore(source: Path, root: Path) -> Manifest:
     try:
         _check(source, manifest)
         for one in manifest.artifacts:
-            folders.put_back(source / one.kept, _place(one.path, manifest.root, root), one.files)
+            folders.put_back(source / one.kept, _place(one, root), one.files)
     except OSError as error:
         raise folders.named(error, root) from error
     moved = (manifest.root, str(root)) if manifest.root != str(root) else None
@@ -201,12 +202,13 @@ def _manifest(partial: Path, root: Path, dumped: Dump) -> Manifest:
     """Keep the folders that the rows name, and say what is there."""
     artifacts, missing = [], []
     for number, path in enumerate(dumped.folders):
-        if not Path(path).is_dir():
+        folder = _at_hand(path)
+        if folder is None:
             missing.append(path)
             continue
-        inside = Path(path).is_relative_to(root)
-        kept = Path("artifacts") / Path(path).relative_to(root) if inside else Path("elsewhere") / str(number)
-        files = folders.keep(Path(path), partial / kept)
+        inside = folder.is_relative_to(root)
+        kept = Path("artifacts") / folder.relative_to(root) if inside else Path("elsewhere") / str(number)
+        files = folders.keep(folder, partial / kept)
         if files is None:
             missing.append(path)
         else:
@@ -230,8 +232,21 @@ def _check(source: Path, manifest: Manifest) -> None:
         folders.check(source / one.kept, one.files)
 
 
-def _place(path: str, old: str, new: Path) -> Path:
-    return new / Path(path).relative_to(old) if Path(path).is_relative_to(old) else Path(path)
+def _at_hand(path: str) -> Path | None:
+    """The folder on this host, fetched from the store where it is not here; None where it is nowhere."""
+    from tasks.stored import at_hand, here
+
+    try:
+        folder = Path(at_hand(path, patience=0))
+    except (InvalidInput, StoreDamaged, StoreLacks):  # of this folder, or of one that it rests on
+        folder = Path(here(path))
+    return folder if folder.is_dir() else None
+
+
+def _place(one: Artifact, root: Path) -> Path:
+    """Where the folder goes: below ``root`` if it lay below the backup's, on the host that made the backup."""
+    kept = Path(one.kept)
+    return root / kept.relative_to("artifacts") if kept.is_relative_to("artifacts") else Path(one.path)
 
 
 def _dump(manifest: Manifest) -> Dump:

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fleet.adopt_cli import adopt
 from fleet.assess_cli import assess
 from fleet.audit_cli import audit
 from fleet.doctor_cli import doctor
@@ -38,12 +39,14 @@ from fleet.train_cli import train
 from fleet.up_cli import down, env, up
 from fleet.versions_cli import versions
 from fleet.windows_cli import windows
-from rl.errors import InvalidInput, RlfleetError
+from rl.errors import InvalidInput, InvalidSettings, RlfleetError
+from rl.secret_files import SECRETS, resolve
 
 app = typer.Typer(no_args_is_help=True, add_completion=True, pretty_exceptions_enable=False)
 app.add_typer(jobs_app, name="jobs")
 app.add_typer(token_app, name="token")
 COMMANDS = (
+    adopt,
     approve,
     assess,
     audit,
@@ -83,6 +86,8 @@ COMMANDS = (
 for command in COMMANDS:
     app.command()(command)
 
+LOOKING = ("doctor", "down", "status")
+"""Commands that a secret which cannot be read must not keep anybody from."""
 Line = Annotated[str, typer.Option(help="the line of versions")]
 
 
@@ -111,11 +116,22 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def shared(
-    version: Annotated[
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback prints it
         bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version, and end")
     ] = False,
 ) -> None:
     """Keep the language model behind agents learning from what they do."""
+    if context.invoked_subcommand not in LOOKING:
+        resolve(os.environ)
+        return
+    for name in SECRETS:
+        try:
+            resolve(os.environ, (name,))
+        except InvalidSettings as error:
+            if context.invoked_subcommand != "doctor":  # to which it is a finding
+                errors.print(f"rlfleet: without {name}_FILE: {error}", highlight=False, markup=False, soft_wrap=True)
+                del os.environ[f"{name}_FILE"]
 
 
 @app.command()
@@ -160,6 +176,7 @@ def backup(folder: Path, as_json: AsJson = False) -> None:
 
     target = folder.resolve()
     with backups.database(os.environ) as root:
+        os.environ["RLFLEET_ARTIFACTS"] = str(root)
         made = backups.backup(target, root)
     for path in made.missing:
         errors.print(f"rlfleet: rows name {path}, and no folder is there any more", highlight=False, markup=False)

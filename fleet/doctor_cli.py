@@ -21,7 +21,7 @@ STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check versions, ports, disk, memory, devices, sandbox, servers, lines, keys and clock. Exit code 1 on a fail."""
+    """Check versions, ports, disk, memory, devices, sandbox, servers, store, lines, keys, clock. Exit 1 on a fail."""
     found = list(examine(os.environ.copy()))
     is_good = all(one.level != "fail" for one in found)
     if as_json:
@@ -33,7 +33,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Every finding. A check that cannot be made is one that failed."""
-    from fleet.doctor import lines, machine, secrets, servers, variables, versions
+    from fleet.doctor import lines, machine, mirrors, secrets, servers, store, variables, versions
 
     checks: dict[str, Callable[[], Iterable[Finding]]] = {
         "versions": versions.look,
@@ -44,7 +44,9 @@ def examine(environ: Mapping[str, str]) -> Iterator[Finding]:
         "devices": lambda: machine.devices(environ),
         "sandbox": lambda: [machine.sandbox()],
         "servers": lambda: servers.look(environ),
+        "store": lambda: store.look(environ),
         "lines": lambda: lines.look(environ),
+        "mirrors": lambda: mirrors.look(environ),
         "secrets": lambda: secrets.look(environ),
     }
     for name, look in checks.items():

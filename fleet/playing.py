@@ -209,7 +209,7 @@ async def play_at(
     from environments.agent import ChatClient
 
     limit = max_tokens or environments.load(asked.environment).max_tokens
-    patience = {"outage_seconds": OUTAGE_SECONDS, "timeout_seconds": timeout_seconds}
+    patience: dict[str, Any] = {"outage_seconds": OUTAGE_SECONDS, "timeout_seconds": timeout_seconds}
     stall = timeout_seconds + OUTAGE_SECONDS
     async with ChatClient(url, key, model, temperature, limit, "play", **patience) as chat:
         return await play_model(

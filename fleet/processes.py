@@ -126,7 +126,7 @@ def _worker(chosen: Plan, name: str, queue: str, *flags: str, env: Mapping[str, 
 
 
 def _gpu_worker(chosen: Plan, number: int, device: str) -> Process:
-    if device == "cpu":
+    if device.startswith("cpu"):
         return _worker(chosen, f"gpu{number}", "gpu", env={"RLFLEET_DEVICE": device})
     names, uuids = zip(*_gpus(number, device), strict=True)
     own = {"RLFLEET_DEVICE": "+".join(names), "CUDA_VISIBLE_DEVICES": ",".join(uuids)}
@@ -135,7 +135,7 @@ def _gpu_worker(chosen: Plan, number: int, device: str) -> Process:
 
 def _gpus(number: int, device: str) -> list[tuple[str, str]]:
     """Name and UUID of the GPUs of worker ``number``."""
-    uuids = [] if device == "cpu" else device.split("+")
+    uuids = [] if device.startswith("cpu") else device.split("+")
     return [(f"gpu{number}" if len(uuids) == 1 else f"gpu{number}.{place}", uuid) for place, uuid in enumerate(uuids)]
 
 

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ from fleet.folders import sha256_of
 from rl.errors import ChildLost, InvalidInput, PermanentError, StartError
 from rl.objectives import is_on_policy
 from rl.protocol import BackendName, CheckpointWritten, Done, Failed, Progress, TrainCommand
+from rl.remote import is_remote
 from worker.child import Child
 from worker.settings import settings
 
@@ -58,6 +59,8 @@ def reproduce(name: str, line: str, folder: Path, warn: Say, show: Show) -> Outc
         InvalidInput: there is no such version, or what it was trained on is gone or was changed.
         ChildLost, StartError, PermanentError: the training could not be carried out; says why.
     """
+    from tasks.stored import here
+
     started = time.monotonic()
     stored = _read(name, line)
     dataset = _dataset(stored, folder)
@@ -70,25 +73,30 @@ def reproduce(name: str, line: str, folder: Path, warn: Say, show: Show) -> Outc
         reproduced = _as_stored(stored, written, device, folder)
     checkpoint = stored.made.checkpoint
     if reproduced != checkpoint.sha256:
-        found += differences.of_files(Path(checkpoint.uri), Path(written.path))
+        found += differences.of_files(Path(here(checkpoint.uri)), Path(written.path))
     seconds = time.monotonic() - started
     return Outcome(stored.made.version.name, checkpoint.sha256, reproduced, seconds, tuple(found))
 
 
 def _read(name: str, line: str) -> Stored:
-    """The version's rows, and the frozen ones that it was trained on, as they were.
+    """The version's rows, and the frozen ones that it was trained on, as they were; its parent's weights on this host.
 
     Raises:
         InvalidInput: there is no such version, or rows are gone or were changed.
+        StoreUnavailable, StoreRefused: weights are not here, and the store does not give them.
     """
     from db import datasets, erasure, lines, versions
     from db.session import transaction
     from tasks import frozen
+    from tasks.stored import at_hand
 
     with transaction() as session:
         if re.fullmatch(r"v\d+\.\d+\.\d+", name):
             name = f"{lines.prefix_of(lines.named(session, line))}-{name}"
         made = versions.made(session, name)
+        if is_remote(made.checkpoint.uri):
+            remedy = f"a service trained it, which does not give the same bytes again: {made.checkpoint.uri}"
+            raise InvalidInput("version", name, remedy)
         if made.dataset is None:
             raise InvalidInput("version", name, "its dataset is gone; restore a backup")
         if reason := erasure.reason_gone(session, made.dataset):
@@ -100,7 +108,8 @@ def _read(name: str, line: str) -> Stored:
         kept = frozen.Frozen(made.dataset.id, own, is_on_policy(made.config["objective"]), start.parent)
         base = made.version.manifest.get("base_sha256") or versions.sha256_of(session, start.base)
         adapter = versions.sha256_of(session, start.folder) if start.folder else None
-    return Stored(made, kept, start, base, adapter)
+    folder = at_hand(start.folder) if start.folder else None
+    return Stored(made, kept, replace(start, base=at_hand(start.base), folder=folder), base, adapter)
 
 
 def _dataset(stored: Stored, folder: Path) -> Path:

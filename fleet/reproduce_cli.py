@@ -44,7 +44,8 @@ def run(version: str, line: str, keep: Path | None, *, as_json: bool) -> int:
 def _reproduce(version: str, line: str, keep: Path | None) -> Outcome:
     if not (os.environ.get("DATABASE_URL") or _has_cluster()):
         raise StartError("no fleet has run here: set DATABASE_URL, or RLFLEET_HOME to the home of one")
-    with _folder(keep) as folder, backup.database(os.environ), _shown() as show:
+    with _folder(keep) as folder, backup.database(os.environ) as root, _shown() as show:
+        os.environ["RLFLEET_ARTIFACTS"] = str(root)
         return reproduce(version, line, folder, _warn, show)
 
 

@@ -9,6 +9,7 @@ from typing import Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rl.errors import InvalidSettings
+from rl.secret_files import SECRETS, resolve
 
 
 class ServerSettings(BaseModel):
@@ -20,6 +21,7 @@ class ServerSettings(BaseModel):
     run_as: str | None = Field(None, alias="RLFLEET_RUN_AS")
     database_url: str | None = Field(None, alias="DATABASE_URL", repr=False)
     redis_url: str | None = Field(None, alias="REDIS_URL", repr=False)
+    private_network: bool = Field(False, alias="RLFLEET_PRIVATE_NETWORK")
     postgres_port: int | None = Field(None, alias="RLFLEET_POSTGRES_PORT", ge=1, le=65535)
     redis_port: int | None = Field(None, alias="RLFLEET_REDIS_PORT", ge=1, le=65535)
     postgres_bin: Path | None = Field(None, alias="PG_BIN")
@@ -29,7 +31,9 @@ class ServerSettings(BaseModel):
     def read(cls, environ: Mapping[str, str]) -> Self:
         """Raises ``InvalidSettings`` for the first variable that cannot be used."""
         try:
-            return cls.model_validate({name: value for name, value in environ.items() if value})
+            given = dict(environ)
+            resolve(given, [str(field.alias) for field in cls.model_fields.values() if field.alias in SECRETS])
+            return cls.model_validate({name: value for name, value in given.items() if value})
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             raise InvalidSettings(str(first["loc"][0]), first["input"], first["msg"]) from None
@@ -44,7 +48,9 @@ class PlaySettings(ServerSettings):
 class FleetSettings(ServerSettings):
     """What `rlfleet up` adds to the servers: the devices it uses and the ports that people visit."""
 
-    devices: str | None = Field(None, alias="RLFLEET_DEVICES", description="cpu, or GPU UUIDs, comma-separated")
+    devices: str | None = Field(
+        None, alias="RLFLEET_DEVICES", description="cpu, or GPU UUIDs, comma-separated; + joins those of one worker"
+    )
     drain_seconds: float = Field(30, alias="RLFLEET_DRAIN_SECONDS", gt=0)
     gateway_port: int = Field(8300, alias="RLFLEET_GATEWAY_PORT", ge=1, le=65535)
     gateway_drain_seconds: float = Field(20, alias="RLFLEET_GATEWAY_DRAIN_SECONDS", ge=0)

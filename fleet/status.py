@@ -43,5 +43,9 @@ def show(state: dict[str, Any]) -> None:
         say(f"worker: {one['name']}{where}, {tasks}, seen {one['silent_seconds']:.0f} s ago")
     for one in state["rejections"]:
         say(f"rejected: {one['count']} {one['reason']} {one['subject']}, last {one['last_at']}: {one['example']}")
+    for one in state["mirrors"]:
+        ago = one["error_seconds"]
+        words = one["error"] if ago is None else f"the last try {ago:.0f} s ago: {one['error']}"
+        say(f"mirror {one['target']} is behind: {one['waiting']} copies wait, {words}")
     for one in state["alerts"]:
         say(f"alert {one['alert_id']} not sent: {one['name']} {one['subject']}, {one['created_at']}")

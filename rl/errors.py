@@ -26,12 +26,17 @@ RlfleetError
 │   ├── DatabaseUnavailable   nothing was read or written
 │   ├── EngineUnavailable     no engine answered, or it is draining
 │   ├── HubUnavailable        the Hugging Face Hub did not answer, or failed
+│   ├── StoreUnavailable      the artifact store did not answer, or failed; the attempt is not charged
+│   │   └── StoreLacks        it does not have the checkpoint yet
+│   ├── StoreRefused          the artifact store refuses us; the attempt is charged, the next one comes a minute later
+│   │   └── StoreDamaged      what it holds of a checkpoint is not that checkpoint
 │   ├── ChildLost             the device's child process died or stalled
 │   ├── OutOfMemory           the device or the machine ran out of memory
 │   └── DiskFull              an artifact could not be written
 ├── Fenced                    another holder has the job; stop and write nothing
 ├── Drained                   this worker is going down; the job goes back uncharged
 ├── Cancelled                 a person asked for it; stop and write nothing
+├── Later                     something else must end first; the job goes back uncharged and is tried after a while
 ├── Tomorrow                  the day's budget is spent; the job goes back uncharged until the next UTC day
 └── StartError                a process of the fleet could not be started; says what to do
 """
@@ -155,6 +160,22 @@ class HubUnavailable(TransientError):
     """The Hugging Face Hub did not answer, or failed."""
 
 
+class StoreUnavailable(TransientError):
+    """The artifact store did not answer, or failed."""
+
+
+class StoreLacks(StoreUnavailable):
+    """The artifact store does not have the checkpoint yet."""
+
+
+class StoreRefused(TransientError):
+    """The artifact store refuses us."""
+
+
+class StoreDamaged(StoreRefused):
+    """What the artifact store holds of a checkpoint is not that checkpoint."""
+
+
 class ChildLost(TransientError):
     """The device's child process died or stalled."""
 
@@ -185,6 +206,14 @@ class Drained(RlfleetError):
 
 class Cancelled(RlfleetError):
     """The job was cancelled."""
+
+
+class Later(RlfleetError):
+    """Something else must end before this can begin. ``seconds`` is how long to wait until the next look."""
+
+    def __init__(self, message: str | None = None, seconds: float = 60.0) -> None:
+        super().__init__(message)
+        self.seconds = seconds
 
 
 class Tomorrow(RlfleetError):

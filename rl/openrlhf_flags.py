@@ -52,7 +52,7 @@ NOT_HERE = {
     "every version is evaluated": "eval_steps",
     "the choice among versions is made by their verdicts on [validation]": "best_metric_key",
     "a version is the weights as they were trained, not an average of them": "enable_ema ema_beta",
-    "progress is in the job's row and in `rlfleet runs`; the wandb backend mirrors versions": (
+    "RLFLEET_SINKS copies every run to W&B and TensorBoard; progress is also in `rlfleet runs`": (
         "use_wandb wandb_org wandb_group wandb_project wandb_run_name use_tensorboard logging_steps"
     ),
     "the environment deals its scenarios, words the prompts and knows the answers": (

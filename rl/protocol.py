@@ -28,6 +28,7 @@ TASK_QUEUES = {
     "rlfleet.alert": "maint",
     "rlfleet.prune": "maint",
     "rlfleet.watch_releases": "maint",
+    "rlfleet.mirror": "maint",
 }
 """Task name to queue. The names are the wire format: one is never changed without an alias."""
 
@@ -35,8 +36,8 @@ JOB_KINDS = ("collect", "score", "train", "evaluate", "decide")
 """Kinds of jobs; the task ``rlfleet.<kind>`` does one, and takes its id."""
 
 
-BackendName = Literal["local", "trl"]
-"""What may train: our own trainer, or TRL's. ``backends/`` chooses."""
+BackendName = Literal["local", "trl", "art-serverless"]
+"""What may train: our own trainer, TRL's, or ART's service. ``backends/`` chooses."""
 
 
 class Line(BaseModel):
@@ -50,6 +51,40 @@ class Line(BaseModel):
         return self.model_dump_json(by_alias=True).encode() + b"\n"
 
 
+class Remote(BaseModel):
+    """How far a training has come with a service that does it, which takes no request back and knows none again.
+
+    ``model`` is the service's id of what is trained, and ``newest`` the step of its newest checkpoint before anything
+    was asked for, at ``asked_at`` (Unix seconds). Of ``training``, the service's id of the training, None says that it
+    may have been asked for, and that nobody has the answer. ``after`` is the last of its events that was heeded, with
+    ``steps`` of ``total`` gradient steps made by then and the means of their ``metrics``. ``end`` is what became of it
+    where that is known and no version came of it here; ``given up`` says that a person was told to look.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model: str
+    newest: int
+    asked_at: float
+    training: str | None = None
+    after: str | None = None
+    steps: int = 0
+    total: int = 0
+    metrics: dict[str, float] = Field(default_factory=dict)
+    end: Literal["ended", "failed", "given up"] | None = None
+
+
+class Beside(BaseModel):
+    """What else a line has with the service that is about to train for it.
+
+    ``others`` are trainings that other jobs of the line, by id, asked for, and of which no end is known. ``newer`` are
+    steps after that of the version to go on from, which are versions too, and what a person can do about each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    others: dict[int, Remote] = Field(default_factory=dict)
+    newer: dict[int, str] = Field(default_factory=dict)
+
+
 class TrainCommand(Line):
     """Train on ``dataset`` (a JSON-lines file of ``DatasetRow``) and write a checkpoint folder under ``out``.
 
@@ -59,6 +94,10 @@ class TrainCommand(Line):
     very command to go on from. ``curated`` is a second dataset file, cloned beside the objective where the config's
     ``ptx`` says so. A state is saved under ``out`` every ``save_seconds``; 0 saves none. ``backend`` is what trains,
     our own trainer where the sender names none.
+
+    For a service, ``base`` is its name of the base model, ``parent`` its name of the version to go on from, and
+    ``model`` what it is to call what is trained; without a parent that is registered there, and nothing is trained.
+    ``remote`` is how far an earlier attempt came.
     """
 
     command: Literal["train"] = "train"
@@ -73,12 +112,23 @@ class TrainCommand(Line):
     config: dict[str, object]
     resume: str | None = None
     save_seconds: float = 0.0
+    model: str | None = None
+    remote: Remote | None = None
+    beside: Beside = Field(default_factory=Beside)
 
 
 class PauseCommand(Line):
     """Save the state of the running command at the next step boundary, say ``Paused``, and wait for commands."""
 
     command: Literal["pause"] = "pause"
+    job: int
+    fence: int
+
+
+class StoredCommand(Line):
+    """What the last ``RemoteNoted`` said is stored: go on."""
+
+    command: Literal["stored"] = "stored"
     job: int
     fence: int
 
@@ -90,6 +140,8 @@ class StopCommand(Line):
 
 
 Command = Annotated[TrainCommand | PauseCommand | StopCommand, Field(discriminator="command")]
+RemoteCommand = Annotated[TrainCommand | PauseCommand | StoredCommand, Field(discriminator="command")]
+"""What the child that speaks with a service is told."""
 
 
 class Ready(Line):
@@ -144,6 +196,22 @@ class StateSaved(Line):
     sha256: str
 
 
+class RemoteNoted(Line):
+    """How far the command has come with the service that carries it out; it goes on once this is stored.
+
+    ``intended``: the training is about to be asked for. ``submitted``: the service has it. ``polled``: more of its
+    events were heeded. ``withdrawn``: the service certainly made nothing of what was intended, and ``remote`` is None.
+    ``settled``: it has an ``end``. ``of`` is the other job whose training it is; None says that it is the command's.
+    """
+
+    event: Literal["remote"] = "remote"
+    job: int
+    fence: int
+    phase: Literal["intended", "submitted", "polled", "withdrawn", "settled"]
+    remote: Remote | None
+    of: int | None = None
+
+
 class Paused(Line):
     """The command was paused after ``step`` steps; the last ``StateSaved`` says where its state lies, if it has one."""
 
@@ -173,10 +241,12 @@ class Failed(Line):
 
 
 Event = Annotated[
-    Ready | Progress | CheckpointWritten | StateSaved | Paused | Done | Failed, Field(discriminator="event")
+    Ready | Progress | CheckpointWritten | StateSaved | RemoteNoted | Paused | Done | Failed,
+    Field(discriminator="event"),
 ]
 
 COMMANDS: TypeAdapter[Command] = TypeAdapter(Command)
+REMOTE_COMMANDS: TypeAdapter[RemoteCommand] = TypeAdapter(RemoteCommand)
 EVENTS: TypeAdapter[Event] = TypeAdapter(Event)
 
 

@@ -11,6 +11,7 @@ from tasks.collect import collect
 from tasks.decide import decide
 from tasks.evaluate import evaluate
 from tasks.maintain import plan, reconcile, tend
+from tasks.mirror import mirror
 from tasks.prune import prune
 from tasks.score import score
 from tasks.train import train, train_window
@@ -22,6 +23,7 @@ __all__ = [
     "decide",
     "evaluate",
     "look_again",
+    "mirror",
     "plan",
     "prune",
     "reconcile",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rl.config import digest
 from rl.errors import CallFailed, InvalidInput, InvalidRow, PermanentError
 from rl.held_out import LOGGED
-from worker.settings import settings
+from rl.remote import is_remote
 
 if TYPE_CHECKING:
     from db.held_out import Point
@@ -135,8 +135,9 @@ async def _answers(
     missing = [place for place, key in enumerate(keys) if key not in _kept]
     answers = {place: _kept[key] for place, key in enumerate(keys) if key in _kept}
     if missing:
-        url = await lease.during(serve_version(served, uri, lease.beat))
-        client = ChatClient(url, settings().engine_key, served, task_set.sampled_at, task_set.max_tokens, "evaluation")
+        there = await lease.during(serve_version(served, uri, lease.beat))
+        limits = (task_set.sampled_at, task_set.max_tokens, "evaluation")
+        client = ChatClient(*there, *limits, names=not is_remote(uri))
         async with client as chat:
             beat = lease.count(about)
             answers |= await lease.during(_ask(chat, asked, missing, beat))

@@ -20,9 +20,12 @@ from rl.errors import (
     DatabaseUnavailable,
     Drained,
     Fenced,
+    Later,
     OutOfMemory,
     PermanentError,
     RlfleetError,
+    StoreRefused,
+    StoreUnavailable,
     Tomorrow,
     TransientError,
 )
@@ -46,6 +49,9 @@ _planned: dict[str, float] = {}
 """When this process last planned a line."""
 COMMIT_SECONDS = 600.0
 """Work that is done waits so long for a database that is away: the fence, and not the time, says whether it counts."""
+STORE_SECONDS = 60
+"""Whoever has a checkpoint sends it once a minute: the wait of a job whose attempt the store refused, or gave what is
+damaged; and the longest of one whose store was away, or lacked it."""
 
 log = get_task_logger(__name__)
 
@@ -101,6 +107,13 @@ class Lease:
             if now - self._renewed > self.seconds:
                 raise Fenced(f"job {self.claim.job_id}: the lease ran out while the database was away") from error
         crash_point("after-heartbeat", self.claim.kind)
+
+    def store(self, progress: Mapping[str, Any] | None, resume: Mapping[str, Any]) -> None:
+        """Renew as ``renew`` does, and return only once it is written. Raises ``Fenced`` and ``Cancelled``."""
+        self.renew(progress, resume)
+        while self._unwritten is not None:
+            time.sleep(min(self.seconds / 8, 1.0))
+            self.renew(progress)
 
     async def during(self, work: Awaitable[T]) -> T:
         """Await ``work`` and beat about once a second meanwhile; what a beat raises cancels the work."""
@@ -171,7 +184,7 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any] | None
     Raises:
         Fenced: another holder has the job; nothing was written.
     """
-    from db import jobs
+    from db import dispatch, jobs
 
     try:
         return _work(claim, work, lease)
@@ -181,6 +194,12 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any] | None
         jobs.end_cancelled(claim)
     except Drained as error:
         jobs.release(claim, _storable(str(error)), error.resume)
+    except Later as error:
+        dispatch.put_off(claim, _storable(str(error)), error.seconds)
+        log.info("job %s fence %s waits: %s", claim.job_id, claim.fence, _storable(str(error)))
+    except StoreUnavailable as error:
+        dispatch.put_off(claim, _said(error), min(2.0**claim.fence, STORE_SECONDS))
+        log.warning("job %s fence %s waits: %s", claim.job_id, claim.fence, _storable(str(error)))
     except Tomorrow as error:
         jobs.release(claim, _storable(str(error)), tomorrow=True)
         log.warning("job %s fence %s waits until tomorrow: %s", claim.job_id, claim.fence, _storable(str(error)))
@@ -193,7 +212,8 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any] | None
         raise
     except Exception as error:
         adjust = error.adjust if isinstance(error, OutOfMemory) else None
-        state = jobs.fail(claim, _said(error), retry=True, adjust=adjust, free=lease.gets_on)
+        wait = STORE_SECONDS if isinstance(error, StoreRefused) else 0
+        state = jobs.fail(claim, _said(error), retry=True, adjust=adjust, free=lease.gets_on, wait=wait)
         unexpected = not isinstance(error, TransientError)
         log.warning("job %s fence %s is %s", claim.job_id, claim.fence, state, exc_info=unexpected)
     return None

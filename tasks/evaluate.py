@@ -10,10 +10,10 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from rl.errors import EngineUnavailable, InvalidInput, TransientError
+from rl.remote import is_remote
 from tasks.carry import carry_out
 from worker.app import app
 from worker.child import resident
-from worker.settings import settings
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -48,7 +48,8 @@ def _work(claim: Claim, lease: Lease) -> Effect:
         shard = _shard(claim, task_set, version, checkpoint, lease)
     except EngineUnavailable:
         # A child that lives and does not answer hangs; the next attempt, here or elsewhere, gets another.
-        resident().kill()
+        if not is_remote(checkpoint.uri):
+            resident().kill()
         raise
 
     def effect(session: Session) -> dict[str, Any]:
@@ -137,12 +138,13 @@ async def _play(claim: Claim, task_set: TaskSet, version: str, checkpoint: Check
     from tasks.engine import name_of, serve_version
 
     environment = environments.load(task_set.environment)
-    served = name_of(version, checkpoint.sha256)
-    url = await lease.during(serve_version(served, checkpoint.uri, lease.beat))
+    name = name_of(version, checkpoint.sha256)
+    served = await lease.during(serve_version(name, checkpoint.uri, lease.beat))
     beat = lease.count({"stage": "evaluate", "version": version, "split": task_set.split})
     limits = (task_set.temperature, environment.max_tokens, "evaluation")
     waits = 2 * STALL_SECONDS  # a reply that does not come is an episode that stalls, not an engine that is away
-    async with ChatClient(url, settings().engine_key, served, *limits, timeout_seconds=waits) as chat:
+    is_ours = not is_remote(checkpoint.uri)  # a service of others is not told which scenario it is
+    async with ChatClient(*served, *limits, timeout_seconds=waits, names=is_ours) as chat:
         playing = play_many(environment, assignments(claim, task_set), chat, CONCURRENCY, beat)
         return await lease.during(playing)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rl.errors import DiskFull, NoTrainingData, OffPolicyRefused
-from rl.protocol import BackendName, DatasetRow, TrainCommand
+from rl.protocol import BackendName, Beside, DatasetRow, Remote, TrainCommand
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -29,8 +29,8 @@ CURATED = "curated.jsonl"
 class Start:
     """What a training goes on from: a folder with full weights, one with the parent's state, the version of both.
 
-    ``folder`` holds an adapter on the base, or is the base itself where full weights go on. ``step`` is that of the
-    parent's checkpoint.
+    ``folder`` holds an adapter on the base, or is the base itself where full weights go on; of a parent that lies with
+    a service it is the name there. ``step`` is that of the parent's checkpoint.
     """
 
     base: str
@@ -171,6 +171,9 @@ def command_for(
     save_seconds: float = 0.0,
     curated: Path | None = None,
     backend: BackendName = "local",
+    model: str | None = None,
+    remote: Remote | None = None,
+    others: Beside | None = None,
 ) -> TrainCommand:
     """What the child is told; it writes beside ``dataset``."""
     return TrainCommand(
@@ -185,6 +188,9 @@ def command_for(
         config=dict(config),
         resume=resume,
         save_seconds=save_seconds,
+        model=model,
+        remote=remote,
+        beside=others or Beside(),
     )
 
 

@@ -9,11 +9,12 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_vali
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rl.errors import InvalidSettings
+from rl.secret_files import SecretFiles
 
 URL = "RLFLEET_JUDGE_URL"
 
 
-class JudgeSettings(BaseSettings):
+class JudgeSettings(SecretFiles, BaseSettings):
     """The OpenAI-compatible server whose models judge, and the keys that it and verifiers ask for."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True)

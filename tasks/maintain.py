@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from celery.utils.log import get_task_logger
 
-from rl.errors import InvalidSettings
+from rl.errors import DatabaseUnavailable, InvalidSettings
 from tasks.prune import sweep_refused
 from tasks.ring import advance, ring
 from tasks.settings import AlertSettings, alert_settings
@@ -20,6 +22,8 @@ BEAT = ("collect", LOOK_AROUND, LOOK_SECONDS)
 """By what it is known whether a beat rings: an entry that only beat sends, and who would miss it, how often."""
 ALERT_EXPIRY_SECONDS = 30
 DAY_SECONDS = 86_400
+STORE_SECONDS = 20
+"""A device that is asked to train meanwhile waits no longer than this."""
 UNWATCHED_SECONDS = 180
 """Beat's entry ``release`` rings every minute."""
 TRAIN_SECONDS = (3 * 60 + 10) * 60
@@ -114,7 +118,7 @@ def _watch_if_beat_did_not() -> None:
 
 def _look_around(queue_seconds: float | None) -> None:
     """Once a minute: raise alerts for workers and beats that fell silent, for jobs that wait too long, for canaries."""
-    from db import slots, watching, workers
+    from db import slots, stored, watching, workers
     from db.session import transaction
 
     ago = slots.age_seconds(LOOK_AROUND)
@@ -129,6 +133,7 @@ def _look_around(queue_seconds: float | None) -> None:
         workers.alert_old_queues(queue_seconds, capacities)
     with transaction() as session:
         watching.alert_unwatched(session)
+        stored.alert_lacking(session)
 
 
 def _ring_alerts() -> None:
@@ -140,7 +145,10 @@ def _ring_alerts() -> None:
 
 @app.task(name="rlfleet.tend", time_limit=300)
 def tend() -> str:
-    """Make sure that this device's child runs and is known; it starts again here when it died between jobs."""
+    """Make sure that this device's child runs and is known; it starts again here when it died between jobs.
+
+    What the store lacks of the folders on this host, which may have no other worker, is sent there.
+    """
     if not settings().device:
         return "this worker has no device"
     from tasks.engine import announce
@@ -148,4 +156,16 @@ def tend() -> str:
     ready = announce()
     crash_point("after-announce", "tend")
     ring()
+    _send_to_the_store()
     return f"{ready.device} serves at {ready.url}"
+
+
+def _send_to_the_store() -> None:
+    from tasks import storing
+
+    try:
+        storing.catch_up(time.monotonic() + STORE_SECONDS)
+    except DatabaseUnavailable:
+        raise
+    except Exception:  # of any client of any store; the device serves all the same
+        log.exception("checkpoints were not sent to the store; the next time tries again")

@@ -11,12 +11,13 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rl.errors import InvalidSettings
+from rl.secret_files import SecretFiles
 
 SECRETS = {"RLFLEET_ALERT_WEBHOOK", "RLFLEET_ALERT_TOKEN", "RLFLEET_SMTP_URL"}
 ADDRESS = re.compile(r"[^@\s,<>]+@[^@\s,<>]+")
 
 
-class AlertSettings(BaseSettings):
+class AlertSettings(SecretFiles, BaseSettings):
     """The channels, the circuit breaker, and how long a job may wait. A variable set to nothing counts as unset."""
 
     model_config = SettingsConfigDict(env_ignore_empty=True)

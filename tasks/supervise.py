@@ -7,10 +7,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from backends.steps import StepFile
 from rl import errors, memory
 from rl.errors import ChildLost, Drained, InvalidInput, OutOfMemory, PermanentError, RlfleetError, TransientError
-from rl.protocol import CheckpointWritten, Done, Failed, Paused, Progress, StateSaved, TrainCommand
+from rl.protocol import (
+    CheckpointWritten,
+    Done,
+    Failed,
+    Paused,
+    Progress,
+    Remote,
+    RemoteNoted,
+    StateSaved,
+    TrainCommand,
+)
 from tasks.curves import Curves
+from worker.crash import crash_point
 from worker.drain import draining
 from worker.settings import settings
 
@@ -53,8 +65,10 @@ def _follow(
 ) -> tuple[dict[int, CheckpointWritten], Done | Failed]:
     written = _carried(command, lease)
     moved, progress, resume, pausing = time.monotonic(), None, None, False
-    earlier = (lease.claim.resume or {}) if command.resume else {}
-    curves = Curves(earlier.get("curves"), int(earlier.get("step", 0)))
+    earlier = (lease.claim.resume or {}) if command.resume or command.remote else {}
+    reached = command.remote.steps if command.remote else int(earlier.get("step", 0))
+    curves = Curves(earlier.get("curves"), reached)
+    steps = StepFile(settings().artifacts.resolve() / "jobs" / str(command.job), command.job, command.fence)
     for event in child.train(command):
         now = time.monotonic()
         if event is not None:
@@ -63,6 +77,7 @@ def _follow(
             raise ChildLost(f"no progress for {settings().stall_seconds:.0f} s; see {child.log}")
         if isinstance(event, Progress):
             curves.add(event.step, event.metrics)
+            steps.add(event.step, event.total, event.metrics)
             progress = {**about, "step": event.step, "total": event.total, "metrics": event.metrics}
             progress |= {"curves": rows} if (rows := curves.rows()) else {}
         elif isinstance(event, CheckpointWritten):
@@ -70,6 +85,8 @@ def _follow(
         elif isinstance(event, StateSaved):
             resume = _resume(event, written) | ({"curves": rows} if (rows := curves.rows()) else {})
             lease.renew(progress, resume)
+        elif isinstance(event, RemoteNoted):
+            resume = _noted(event, progress, resume, curves, lease)
         elif isinstance(event, Paused):
             raise Drained(f"the worker is going down after step {event.step}", resume)
         elif isinstance(event, Done | Failed):
@@ -79,6 +96,47 @@ def _follow(
             child.pause(command)
         lease.keep(progress)
     raise ChildLost(f"the child ended without saying that it was done; see {child.log}")
+
+
+def _noted(
+    event: RemoteNoted,
+    progress: Mapping[str, Any] | None,
+    resume: dict[str, Any] | None,
+    curves: Curves,
+    lease: Lease,
+) -> dict[str, Any] | None:
+    """Write down how far a service has come. The child waits for it: what nobody wrote down may be done twice.
+
+    Returns what the next attempt goes on from.
+    """
+    if event.of is not None and event.remote is not None:
+        _settle(event.of, event.remote)
+        return resume
+    resume = {"remote": event.remote and event.remote.model_dump(mode="json")}
+    resume |= {"curves": rows} if (rows := curves.rows()) else {}
+    _store(event, progress, resume, lease)
+    return resume
+
+
+def _settle(job_id: int, remote: Remote) -> None:
+    from db import at_service
+    from db.session import transaction
+
+    with transaction() as session:
+        at_service.settle(session, job_id, remote)
+
+
+def _store(event: RemoteNoted, progress: Mapping[str, Any] | None, resume: dict[str, Any], lease: Lease) -> None:
+    if event.phase == "submitted":
+        crash_point("after-submit", lease.claim.kind)
+    lease.store(progress, resume)
+    lease.gets_on = lease.gets_on or event.phase in ("submitted", "polled")
+    if event.phase == "intended":
+        crash_point("after-intent", lease.claim.kind)
+    elif event.phase == "submitted":
+        crash_point("after-id", lease.claim.kind)
+    elif event.phase == "polled":
+        crash_point("polling", lease.claim.kind)
 
 
 def _resume(state: StateSaved, written: Mapping[int, CheckpointWritten]) -> dict[str, Any]:

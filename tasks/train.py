@@ -68,6 +68,9 @@ def train_window(window_id: str, line: str = "main") -> str:
 
 
 def _work(claim: Claim, lease: Lease) -> Effect:
+    from tasks import adopting
     from tasks.training import train_on
 
+    if adopting.KEY in claim.inputs:
+        return adopting.adopt(claim, lease)
     return train_on(claim, lease)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rl.errors import NoTrainingData
+from rl.errors import NoTrainingData, PermanentError
 from rl.objectives import is_on_policy
-from tasks import frozen
+from tasks import frozen, storing
+from tasks.beside import beside
 from tasks.engine import announce
 from worker.child import resident
 from worker.settings import settings
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from backends.choose import Choice
     from db.jobs import Claim
     from db.tables import Dataset, Window
-    from rl.protocol import TrainCommand
+    from rl.protocol import Remote, TrainCommand
     from tasks.carry import Effect, Lease
     from tasks.frozen import Start
     from worker.child import Child
@@ -47,12 +48,16 @@ class Plan:
     command: TrainCommand
     choice: Choice
 
-    def manifest(self) -> dict[str, Any]:
-        """What the version's manifest says of its inputs; ``dataset_file`` is of the very bytes that were read."""
-        start: dict[str, Any] = {"parent": self.start.parent, "base": self.start.base}
+    def manifest(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """The version's manifest: what was ``said`` of the training, and its inputs.
+
+        ``dataset_file`` is of the very bytes that were read.
+        """
+        start: dict[str, Any] = {"parent": self.start.parent, "base": self.command.base}
         if self.start.step is not None:
             start["parent_step"] = self.start.step
-        return {"windows": self.names, **self.inputs, **start, "backend": self.choice.manifest()}
+        backend = {**said.get("backend", {}), **self.choice.manifest()}
+        return {**said, "windows": self.names, **self.inputs, **start, "backend": backend}
 
 
 def train_on(claim: Claim, lease: Lease) -> Effect:
@@ -65,13 +70,15 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
         OutOfMemory: memory ran out, and says what the next attempt changes.
         Drained: the worker is going down, and says where the state was saved.
         DiskFull: there is no room for the dataset or a checkpoint.
+        Later: something else of the line must end first with the service that is to train; see ``tasks.beside``.
         NoTrainingData: nothing is left to learn from, or it is a round that was given up; says why.
     """
     from tasks.supervise import supervise
 
-    plan = _prepare(claim)
+    plan = _prepare(claim, lease)
     place = plan.choice.backend.place(partial(_child, lease))
     written, manifest = supervise(place, plan.command, lease, {"stage": "train", "windows": plan.names})
+    there = storing.at_once(written, lease)
 
     def effect(session: Session) -> dict[str, Any]:
         from db import freezing, lines, versions
@@ -85,13 +92,14 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
             job_id=claim.job_id,
             fence=claim.fence,
             checkpoints=[
-                versions.NewCheckpoint(one.step, one.kind, one.path, plan.command.base, one.sha256, one.metrics)
+                versions.NewCheckpoint(one.step, one.kind, one.path, plan.start.base, one.sha256, one.metrics)
                 for one in written
             ],
             parent_id=parent,
             base_model=plan.start.base,
-            manifest=manifest | plan.manifest(),
+            manifest=plan.manifest(manifest),
         )
+        storing.note_new(session, claim.job_id, there)
         freezing.mark_trained(session, plan.dataset, f"job {claim.job_id} made {version.name}")
         return {"version": version.name, "windows": plan.names}
 
@@ -104,45 +112,62 @@ def _child(lease: Lease) -> Child:
     return resident()
 
 
-def _prepare(claim: Claim) -> Plan:
-    """Freeze the dataset (once for all attempts) and write the files that the child reads."""
+def _prepare(claim: Claim, lease: Lease) -> Plan:
+    """Freeze the dataset (once for all attempts), write the files that the child reads, and have its weights here."""
     from backends.choose import choose
     from backends.settings import settings as backend_settings
     from db import lines, versions, windows
     from db.session import transaction
 
     names, config = list(claim.inputs["windows"]), claim.config | (claim.adjust or {})
-    choice = choose(backend_settings().backend, config)
-    resume = None if _thaw(claim) else (claim.resume or {}).get("path")
-    _check_rounds(claim.line_id, names)
-    dataset = _freeze(claim, names)
     with transaction() as session:
         line = lines.named(session, claim.line)
         rows = [windows.named(session, line.id, name) for name in names]
-        origin = goes_on_from(session, line.id, rows[0], claim.config)
+        origin = _asked_of(session, claim) or goes_on_from(session, line.id, rows[0], claim.config)
         start = frozen.start_from(session, lines.config_of(line).base_model, origin, claim.config)
-        own = versions.places(session, line.id)
+        own, model = versions.places(session, line.id), lines.prefix_of(line)
+    choice = choose(backend_settings().backend, config, start.folder or start.base)
+    is_thawed = _thaw(claim)
+    remote = _remote(claim, is_thawed)
+    others = None
+    if choice.backend.name == "art-serverless" and remote is None:
+        with transaction() as session:
+            others = beside(session, claim, start.folder)
+    resume = None if is_thawed else (claim.resume or {}).get("path")
+    _check_rounds(claim.line_id, names)
+    dataset = _freeze(claim, names)
     kept = frozen.Frozen(dataset.id, own, is_on_policy(claim.config["objective"]), start.parent)
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
     path, written = frozen.write(folder, kept)
     held = dataset.manifest.get("held_out")
-    beside = frozen.curate(folder, config["ptx"]["source"], own, held) if config.get("ptx") else None
+    curated = frozen.curate(folder, config["ptx"]["source"], own, held) if config.get("ptx") else None
     command = frozen.command_for(
         claim.job_id,
         claim.fence,
-        start,
+        _here(start, lease),
         path,
         config,
         resume=resume,
         save_seconds=settings().save_seconds,
-        curated=beside and beside.path,
+        curated=curated and curated.path,
         backend=choice.backend.name,
+        model=model,
+        remote=remote,
+        others=others,
     )
     inputs: dict[str, Any] = {"dataset": dataset.sha256, "dataset_file": written}
-    if beside:
-        left_out = {"curated_held_out": held | {"left_out": beside.left_out}} if held else {}
-        inputs |= {"curated_file": beside.sha256} | left_out
+    if curated:
+        left_out = {"curated_held_out": held | {"left_out": curated.left_out}} if held else {}
+        inputs |= {"curated_file": curated.sha256} | left_out
     return Plan(dataset.id, names, inputs, start, command, choice)
+
+
+def _here(start: Start, lease: Lease) -> Start:
+    """Where its folders are on this host; see ``tasks.stored.fetched`` for what it raises."""
+    from tasks.stored import at_hand
+
+    folder = at_hand(start.folder, lease) if start.folder else None
+    return replace(start, base=at_hand(start.base, lease), folder=folder)
 
 
 def _thaw(claim: Claim) -> bool:
@@ -156,6 +181,34 @@ def _thaw(claim: Claim) -> bool:
         if is_gone:
             remove_dataset_files(settings().artifacts.resolve(), [claim.job_id])
     return is_gone
+
+
+def _asked_of(session: Session, claim: Claim) -> str | None:
+    """The version that a service was asked to go on from by an earlier attempt; another may be stable by now."""
+    from db import versions
+
+    known = (claim.resume or {}).get("remote")
+    return versions.remote_at(session, claim.line_id, known["newest"]) if known else None
+
+
+def _remote(claim: Claim, is_thawed: bool) -> Remote | None:
+    """How far an earlier attempt came with a service.
+
+    Raises:
+        PermanentError: what was sent to it holds a trajectory that may not be trained on any more.
+    """
+    from rl.protocol import Remote
+
+    known = (claim.resume or {}).get("remote")
+    if not known:
+        return None
+    if is_thawed or (claim.resume or {}).get("erased"):
+        remedy = (
+            f"look with W&B for a checkpoint newer than step {known['newest']} and delete it there;"
+            f" `rlfleet jobs requeue {claim.job_id}` then trains on what is left"
+        )
+        raise PermanentError(f"trajectories that were sent to a service were erased or refused since: {remedy}")
+    return Remote.model_validate(known)
 
 
 def _check_rounds(line_id: int, names: Sequence[str]) -> None:

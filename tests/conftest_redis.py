@@ -50,7 +50,7 @@ def point_app_at(url: str) -> None:
     from worker.app import app
 
     settings.broker_url.cache_clear()
-    app.conf.broker_url = url
+    app.conf.broker_url, app.conf.broker_use_ssl = settings.broker_tls(url)
     # Closes and forgets them: one that is only closed would be found again by its URL, and refuse.
     pools.reset()  # type: ignore[no-untyped-call]
     app._pool = app.amqp._producer_pool = None

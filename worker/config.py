@@ -9,10 +9,11 @@ from kombu.entity import Exchange, Queue
 
 import beat_schedule as _schedule
 from rl.protocol import QUEUES, TASK_QUEUES
+from worker.settings import broker_tls as _broker_tls
 from worker.settings import broker_url as _broker_url
 from worker.settings import settings as _settings
 
-broker_url = _broker_url()
+broker_url, broker_use_ssl = _broker_tls(_broker_url())  # kombu by itself would not look at the certificate
 
 broker_transport_options = {
     "socket_timeout": 10,  # a half-open connection otherwise hangs the worker for ever

@@ -27,7 +27,12 @@ POINTS: Final = {
     "after-batch": "a batch of episodes is committed, and the others are played",
     "after-announce": "the device's engine is written down, and nothing is rung",
     "before-sent": "the receiver has the alert, and it is not marked as sent",
+    "after-put": "a sink has the run, or the Hub the version, and that is not written down",
     "before-folders": "old rows are removed, and no folder",
+    "after-intent": "it is stored that a service is about to be asked for a training, and it is not asked yet",
+    "after-submit": "the service has the training, and its id is not stored",
+    "after-id": "the id is stored, and nobody asks how the training goes",
+    "polling": "some of the training's events are stored",
 }
 """Where a task can be killed, in the order of its life, and what holds there; last, those of single tasks."""
 

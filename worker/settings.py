@@ -6,15 +6,20 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from rl.errors import InvalidSettings
+from rl.perimeter import exposed
+from rl.secret_files import SecretFiles
 
 
-class BrokerSettings(BaseSettings):
-    """What anybody who enqueues needs."""
+class BrokerSettings(SecretFiles, BaseSettings):
+    """What anybody who enqueues needs. A variable set to nothing counts as unset."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True)
 
     redis_url: str = Field(
         validation_alias="REDIS_URL",
@@ -22,9 +27,21 @@ class BrokerSettings(BaseSettings):
         repr=False,
         description="Redis or Valkey; `rlfleet up` starts one where it is unset",
     )
+    env: str = Field("development", validation_alias="RLFLEET_ENV")
+    private_network: bool = Field(
+        False,
+        validation_alias="RLFLEET_PRIVATE_NETWORK",
+        description="nobody else is on the network of the servers: production takes Postgres and Redis without TLS",
+    )
+
+    @model_validator(mode="after")
+    def _is_safe_in_production(self) -> Self:
+        if self.env == "production" and (said := exposed(self.redis_url, private=self.private_network)):
+            raise ValueError(said)
+        return self
 
 
-class WorkerSettings(BaseSettings):
+class WorkerSettings(SecretFiles, BaseSettings):
     """What a worker needs besides the broker."""
 
     env: Literal["development", "production", "test"] = Field(
@@ -36,6 +53,11 @@ class WorkerSettings(BaseSettings):
         Path(".state/artifacts"), validation_alias="RLFLEET_ARTIFACTS", description="folder of datasets and checkpoints"
     )
     state: Path = Field(Path(".state"), validation_alias="RLFLEET_STATE", description="folder of device locks and logs")
+    alive_file: str = Field(
+        "",
+        validation_alias="RLFLEET_ALIVE_FILE",
+        description="file that this worker's main process touches while it goes round, one for each worker",
+    )
     device: str = Field(
         "", validation_alias="RLFLEET_DEVICE", description="the device, or devices joined by +, that this worker owns"
     )
@@ -88,14 +110,36 @@ def broker_url() -> str:
     """The broker's URL.
 
     Raises:
-        InvalidSettings: ``REDIS_URL`` is missing or is not a Redis URL. The URL itself is not shown.
+        InvalidSettings: ``REDIS_URL`` is missing or is not a Redis URL, or production must not use it. The URL itself
+            is not shown.
     """
     try:
         return BrokerSettings().redis_url
-    except ValidationError:
-        raise InvalidSettings(
-            "REDIS_URL", "<hidden>", "set it to redis://:password@host:port/0, or run `rlfleet up`"
-        ) from None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if not first["loc"]:
+            remedy = f"{first['msg'].removeprefix('Value error, ')}; or set RLFLEET_PRIVATE_NETWORK=true"
+        elif first["loc"] == ("RLFLEET_PRIVATE_NETWORK",):
+            raise InvalidSettings("RLFLEET_PRIVATE_NETWORK", "<hidden>", "set it to true or false") from None
+        else:
+            remedy = "set it to redis://:password@host:port/0, or run `rlfleet up`"
+        raise InvalidSettings("REDIS_URL", "<hidden>", remedy) from None
+
+
+def broker_tls(url: str) -> tuple[str, dict[str, object] | Literal[False]]:
+    """The URL without what it says of TLS, and that as Celery's ``broker_use_ssl``; False without TLS.
+
+    The certificate and its name are verified unless the URL says otherwise: by itself kombu looks at neither.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "rediss":
+        return url, False
+    query = dict(parse_qsl(parts.query))
+    given: dict[str, object] = {name: value for name, value in query.items() if name.startswith("ssl_")}
+    reqs = str(given.get("ssl_cert_reqs", "required")).lower().removeprefix("cert_")
+    checked = reqs == "required" and str(given.get("ssl_check_hostname", "true")).lower() == "true"
+    rest = urlencode({name: value for name, value in query.items() if name not in given})
+    return urlunsplit(parts._replace(query=rest)), given | {"ssl_cert_reqs": reqs, "ssl_check_hostname": checked}
 
 
 @cache

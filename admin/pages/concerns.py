@@ -24,12 +24,14 @@ WORDS = {
     "capture_refused": "calls that the gateway kept could not be stored",
     "early_stop": "the run {subject} stopped early",
     "message_rejected": "messages arrive that no task can be made of: {subject}",
+    "store_lacks": "{subject} waits for a checkpoint that the store does not give",
 }
 REMEDIES = {
     "beat_silent": "start a beat: `rlfleet up` does",
     "canary_rolled_back": "see why on the page of its version, before another one is tried",
     "capture_refused": "look at the folder that the alert names; the gateway's log says why",
     "message_rejected": "stop whoever sends them; `rlfleet status` shows an example",
+    "store_lacks": "start the host that has it, or mend the store; if it is lost, cancel the job",
 }
 TOLD_OF_ROWS = {"approval_waiting", "job_dead", "kind_paused", "queue_old", "worker_silent"}
 """Alerts of what the rows say as well, which know when it is over."""

@@ -16,6 +16,7 @@ CREDENTIALS: Mapping[str, tuple[Sequence[str], str]] = {
         ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"),
         "models of the hub that are not public, and `rlfleet publish`",
     ),
+    "W&B key": (("WANDB_API_KEY",), "TRAIN_BACKEND=art-serverless, and runs that are copied to W&B"),
 }
 """What each is called, the variables that hold it, and what needs it."""
 IN_HOME = ("*.password", "*.key", "endpoints.json", "processes.json")

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping
 
 from fleet.doctor.finding import Finding, fail, ok, warn
 from fleet.processes import ROOT
-from fleet.settings import FleetSettings
+from fleet.settings import FleetSettings, PlaySettings
 from rl.errors import InvalidSettings
 
-ON_THEIR_OWN = ("RLFLEET_GATEWAY_KEYS = ''", "RLFLEET_ENGINE_KEY = ''", "HF_TOKEN = ''")
+ON_THEIR_OWN = ("RLFLEET_GATEWAY_KEYS = ''", "RLFLEET_ENGINE_KEY = ''", "HF_TOKEN = ''", "WANDB_API_KEY = ''")
 """Keys that are missing, which are findings of their own."""
 ENGINE_SECONDS = 60.0
 ENGINE = """
@@ -60,6 +60,7 @@ def _refused(read: Callable[[], object]) -> Iterator[InvalidSettings]:
 def _readers(environ: Mapping[str, str]) -> Iterator[Callable[[], object]]:
     """What reads the settings of each process, anew."""
     import admin.settings
+    import backends.art_account
     import backends.settings
     import db.readiness_settings
     import db.settings
@@ -71,8 +72,11 @@ def _readers(environ: Mapping[str, str]) -> Iterator[Callable[[], object]]:
     from fleet.train_settings import train_settings
 
     yield lambda: FleetSettings.read(environ)
+    yield lambda: PlaySettings.read(environ)
     yield train_settings
     yield backends.settings.hub_settings
+    yield backends.art_account.account
+    yield backends.settings.store_settings
     yield db.readiness_settings.thresholds
     cached = (admin.settings.settings, environments.settings.settings, tasks.judge_settings.judge_settings)
     for one in (*cached, tasks.settings.alert_settings, worker.settings.settings, backends.settings.settings):

@@ -82,7 +82,7 @@ def _wait_for_engine() -> None:
     deadline = time.monotonic() + ENGINE_SECONDS
     while True:
         with transaction() as session:
-            if engines.known(session, 1):
+            if engines.reachable(session, 1):
                 return
         if time.monotonic() > deadline:
             raise StartError("no engine has announced itself: start a gpu worker, or see why it has none in its log")

@@ -240,7 +240,7 @@ def _serve(model: Path) -> tuple[str, str]:
     from db.session import transaction
 
     with transaction() as session:
-        url = engines.known(session, 1)[0].url
+        url = engines.reachable(session, 1)[0].url
     name = f"base@{hashlib.sha256(str(model).encode()).hexdigest()[:12]}"
     key = os.environ.get("RLFLEET_ENGINE_KEY", "")
     headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -20,6 +20,9 @@ cannot be used is an error that names it, its value and the remedy. Unknown keys
 who read a variable have different built-in values, each is followed by its readers. What libraries read for themselves
 (`CUDA_VISIBLE_DEVICES`, `HF_HOME`, `OMP_NUM_THREADS`, …) is in their own documentation.
 
+What is called secret below may lie in a file instead: `RLFLEET_ENGINE_KEY_FILE=/run/secrets/engine_key` stands for
+`RLFLEET_ENGINE_KEY` ([perimeter](perimeter.md#secrets-in-files)).
+
 ## Environment variables"""
 
 

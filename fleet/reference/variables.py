@@ -27,6 +27,7 @@ PACKAGES = {
 """Who reads variables, in the order of the page, and what their part of it is called."""
 
 TEMPLATE = re.compile(r"^(?:# ?)?([A-Z][A-Z0-9_]*)=(.*)$")
+OPTIONAL = re.compile(r"^# ?([A-Z][A-Z0-9_]*)=(.*)$", re.MULTILINE)
 
 
 class Variable(NamedTuple):
@@ -42,7 +43,8 @@ class Variable(NamedTuple):
 
 def variables(root: Path) -> list[Variable]:
     """All of them, each once, in the order of ``PACKAGES``; those that only Compose reads come last."""
-    told = _told(root / ".env.template")
+    template = root / ".env.template"
+    told = _told(template)
     read: dict[str, list[Variable]] = {}
     for package in PACKAGES:
         for model in models(root, package):
@@ -51,8 +53,12 @@ def variables(root: Path) -> list[Variable]:
     found = {name: _joined(of_name) for name, of_name in read.items()}
     for name, one in found.items():
         found[name] = one._replace(purpose=one.purpose or told.get(name, ""))
+    optional = dict(OPTIONAL.findall(template.read_text(encoding="utf-8")))
     for name, purpose in told.items():
-        if name not in found:
+        if name not in found and name in optional:
+            usual = f"`{optional[name]}`" if optional[name] else "unset"
+            found[name] = Variable(name, ("Compose",), "a text", usual, purpose)
+        elif name not in found:
             found[name] = Variable(name, ("Compose",), "a text", "must be set", purpose, secret=True)
     return list(found.values())
 

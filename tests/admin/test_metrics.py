@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from admin import metrics
-from db import alerts, counted, job_views, jobs, pauses, prune, workers
+from db import alerts, counted, job_views, jobs, mirrors, pauses, prune, publications, workers
 from db import metrics as rows_of
 from db import settings as db_settings
 from db.job_states import State
@@ -256,3 +256,25 @@ def test_a_scrape_writes_nothing_and_is_bounded(fresh: str, monkeypatch: pytest.
     monkeypatch.setattr(rows_of, "QUERIES", {"jobs": "delete from rlfleet.jobs returning 1"})
     with pytest.raises((DBAPIError, DatabaseUnavailable), match="read-only"):
         rows_of.snapshot()
+
+
+def test_places_that_are_behind_are_shown_until_they_have_caught_up(viewer: httpx.Client) -> None:
+    with transaction() as session:
+        mirrors.note(session, "tensorboard", "training", 7)
+        for job in (7, 8):
+            mirrors.failed(session, "wandb", "training", job, "no answer")
+    rows("update rlfleet.mirrors set failed_at = now() - interval '60 s' where ref = 8 returning 1")
+    found = scrape(viewer)
+    assert value(found, "rlfleet_mirror_waiting", target="wandb") == 2
+    assert 0 <= value(found, "rlfleet_mirror_last_error_seconds", target="wandb") < 60
+    assert not any("tensorboard" in str(one) for one in found)
+    with transaction() as session:
+        publications.ask(session, 9, "acme/model", {})
+    found = scrape(viewer)
+    assert value(found, "rlfleet_mirror_waiting", target="hub:acme/model") == 1
+    assert value(found, "rlfleet_mirror_last_error_seconds", target="hub:acme/model") is None, "it was not tried yet"
+    rows("delete from rlfleet.mirrors where options is not null returning 1")
+    with transaction() as session:
+        for job in (7, 8):
+            mirrors.note(session, "wandb", "training", job)
+    assert not any("rlfleet_mirror_waiting" in str(one) for one in scrape(viewer))

@@ -47,6 +47,19 @@ def _file(folder: Path, text: str) -> str:
     return str(path)
 
 
+def test_a_secret_in_a_file_is_in_place_of_its_variable(
+    fleet: CliRunner, database: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "url").write_text(f"{database}\n")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "url"))
+    done = fleet.invoke(cli.app, ["migrate"])
+    assert str(done.exception).endswith("DATABASE_URL and DATABASE_URL_FILE are both set: unset one of them")
+    monkeypatch.delenv("DATABASE_URL")
+    done = fleet.invoke(cli.app, ["migrate", "--json"])
+    assert (done.exit_code, json.loads(done.stdout)["schema"]) == (0, 1)
+    assert (os.environ["DATABASE_URL"], "DATABASE_URL_FILE" in os.environ) == (database, False)
+
+
 def test_reconcile_without_an_end_is_not_one_object(fleet: CliRunner) -> None:
     refused = fleet.invoke(cli.app, ["reconcile", "--json"])
     assert isinstance(refused.exception, InvalidInput)

@@ -60,6 +60,17 @@ def test_every_check_is_made_and_no_secret_is_shown(
     assert "hub token" in said.stdout
 
 
+def test_servers_that_strangers_could_listen_to_are_told() -> None:
+    def told(environ: dict[str, str]) -> list[Finding]:
+        return [one for one in servers.look(environ) if one.check in ("database network", "broker network")]
+
+    here = {"DATABASE_URL": "postgresql://u:hush@127.0.0.1:1/n", "REDIS_URL": "redis://:hush@127.0.0.1:1/0"}
+    elsewhere = {"DATABASE_URL": "postgresql://u:hush@db.invalid/n", "REDIS_URL": "redis://:hush@redis.invalid/0"}
+    assert [one.level for one in told(elsewhere)] == ["warn", "warn"]
+    assert all("hush" not in f"{one.words}{one.remedy}" for one in told(elsewhere))
+    assert told(here) == told(elsewhere | {"RLFLEET_PRIVATE_NETWORK": "true"}) == []
+
+
 def test_looking_loads_no_torch(tmp_path: Path) -> None:
     program = "import sys\nfrom typer.testing import CliRunner\nfrom fleet import cli\n"
     program += "CliRunner().invoke(cli.app, ['doctor'])\nprint('torch' in sys.modules, 'fleet.doctor' in sys.modules)"
@@ -148,6 +159,22 @@ def test_variables_that_a_process_would_refuse_fail(monkeypatch: pytest.MonkeyPa
     for name in wrong:
         monkeypatch.delenv(name)
     assert _levels(variables.look(os.environ)) == {"variables": "ok"}
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "REDIS_URL", "RLFLEET_ENGINE_KEY", "RLFLEET_PLAY_KEY", "HF_TOKEN"])
+def test_a_secret_that_cannot_be_read_is_a_finding(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "TORCH", """print('{"version": "2", "cuda": null, "devices": []}')""")
+    for one in ("DATABASE_URL", "REDIS_URL", name):
+        monkeypatch.delenv(one, raising=False)
+    monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
+    monkeypatch.setenv(f"{name}_FILE", "/nowhere")
+    done = CliRunner().invoke(cli.app, ["doctor", "--json"])
+    assert done.exit_code == 1
+    checks = json.loads(done.stdout)["checks"]
+    words = f"{name}_FILE = '/nowhere': the file cannot be read"
+    assert any(one["check"] == "variables" and one["words"].startswith(words) for one in checks)
+    levels = {one["check"]: one["level"] for one in checks}
+    assert {levels[one] for one in ("memory", "disk home", "secrets")} <= {"ok", "warn"}
 
 
 def test_production_needs_keys(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,13 @@ def test_options_and_json(base: str) -> None:
 
 @pytest.mark.parametrize(
     ("options", "code"),
-    [(["--device-gib", "24"], 0), (["--device-gib", "24", "--cpu"], 1), (["--lora-rank", "0"], 1)],
+    [
+        (["--device-gib", "24"], 0),
+        (["--device-gib", "24", "--cpu"], 1),
+        (["--lora-rank", "0"], 1),
+        (["--lora-rank", "0", "--devices", "2"], 1),
+        (["--lora-rank", "0", "--devices", "4"], 0),
+    ],
 )
 def test_the_exit_code_says_whether_it_fits(base: str, options: list[str], code: int) -> None:
     shown = CliRunner().invoke(cli.app, ["memory", "--base", base, *options])

@@ -61,5 +61,5 @@ def test_an_engine_is_waited_for(database: str, monkeypatch: pytest.MonkeyPatch)
         with pytest.raises(StartError, match="no engine has announced itself"):
             found.wait_for_engine()
         with transaction() as session:
-            engines.announce(session, "here/cpu", "http://127.0.0.1:9", "cpu", 1)
+            engines.announce(session, "cpu@here", "http://127.0.0.1:9", "cpu", 1)
         found.wait_for_engine()

@@ -201,7 +201,7 @@ def engine(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     with served(Engine) as url:
         with transaction() as session:
             empty(session)
-            engines.announce(session, "here/cpu", url, "cpu", 1)
+            engines.announce(session, "cpu@here", url, "cpu", 1)
         yield url
 
 

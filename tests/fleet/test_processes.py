@@ -65,6 +65,13 @@ def test_a_worker_may_own_several_gpus_by_their_uuids(home: Home) -> None:
     assert shown == [("gpu0.0+gpu0.1", "GPU-a,GPU-b"), ("gpu1", "GPU-c")]
 
 
+def test_a_worker_may_own_shares_of_a_cpu(home: Home) -> None:
+    plan = _plan(home, RLFLEET_DEVICES="cpu0+cpu1", CUDA_VISIBLE_DEVICES="")
+    worker = next(one for one in processes.processes(plan) if one.name == "worker-gpu0")
+    assert (worker.env["RLFLEET_DEVICE"], worker.env["CUDA_VISIBLE_DEVICES"]) == ("cpu0+cpu1", "")
+    assert plan.device_uuids() == {}
+
+
 def test_a_worker_is_killed_only_after_its_soft_shutdown(home: Home) -> None:
     plan = _plan(home, RLFLEET_DRAIN_SECONDS="90")
     assert {one.stop_timeout for one in processes.processes(plan) if "worker" in one.argv} == {105.0}

@@ -117,7 +117,7 @@ def test_a_fleet_of_other_machines_is_known_by_its_rows(
     assert {"name": "gpu0@b", "pid": 7, "state": "running", "restarts": None} in found["processes"]
     assert found["gpus"] == [{"device": "gpu0", "worker": "gpu0@b", "doing": "serve", "uuid": None, "memory": None}]
     assert found["urls"]["gateway"] == page
-    assert {"ok", "jobs", "lines", "workers", "paused", "alerts"} <= _status(0, "--all").keys()
+    assert {"ok", "jobs", "lines", "workers", "paused", "alerts", "mirrors"} <= _status(0, "--all").keys()
 
 
 def test_what_hurts_is_named_with_its_remedy(remote: None) -> None:

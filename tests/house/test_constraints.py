@@ -36,7 +36,7 @@ def _closure() -> dict[str, str]:
     while waiting:
         wanted = waiting.pop()
         name, extras = canonicalize_name(wanted.name), frozenset(wanted.extras)
-        if (name, extras) in seen:
+        if (name, extras) in seen or name == "pip":  # which comes with Python, for pip-audit too
             continue
         seen.add((name, extras))
         dist = distribution(name)

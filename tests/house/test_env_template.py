@@ -19,6 +19,8 @@ PACKAGES = [package for package in ROOTS if package != "bench"]
 FOREIGN = {"CI", "HOME", "OMP_NUM_THREADS", "PATH", "TMPDIR", "USER"}
 # Set by the sandbox for the program that runs in it.
 FOREIGN |= {"RESULT_FD"}
+# libpq's: what a Postgres URL leaves open, it takes from these.
+FOREIGN |= {"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE"}
 LINE = re.compile(r"^(?:# ?)?([A-Z][A-Z0-9_]*)=")
 
 

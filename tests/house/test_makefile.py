@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TARGETS = {"help", "install", "demo", "all", "deploy", "up", "down", "check", "docs", "test", "test-slow", "bench"}
-TARGETS |= {"faults"}
+TARGETS |= {"audit", "faults"}
 
 
 def _make(*argv: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:

@@ -108,6 +108,7 @@ HALVED: list[dict[str, object]] = [{"token_budget": 1536}, {"token_budget": 768}
         ({"token_budget": 3072, "lora": {"rank": 4}}, False, HALVED),
         ({"token_budget": 3072, "lora": {"rank": 4}}, True, [*HALVED, {"quantization": "4bit"}]),
         ({"token_budget": 3072, "lora": {"rank": 4}, "quantization": "4bit"}, True, HALVED),
+        ({"token_budget": 3072, "lora": {"rank": 4}, "devices": 2}, True, HALVED),
         ({"token_budget": 300}, True, [{"token_budget": 150}, {"token_budget": 75}]),
         ({"token_budget": 128}, True, [{"token_budget": 64}]),
         ({"token_budget": 127, "lora": None}, True, []),

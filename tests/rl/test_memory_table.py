@@ -77,6 +77,18 @@ def test_a_reference_pass_alternates_with_the_activations() -> None:
     assert table(wide, 7, 0).reference == 7 * 4 * (20 + 12_000)
 
 
+def test_several_devices_divide_what_lasts_and_gather_some_of_it() -> None:
+    found = table(replace(TRAINING, devices=3), 7, 0)
+    assert (found.weights, found.adapter, found.gradients, found.optimizer) == (334, 14, 14, 27)
+    assert (found.activations, found.head) == (2 * 7 * LAYER, 4_560), "each has bins of its own"
+    # 2000 of embeddings and head; 1140 of a layer with 552 of its adapters, twice; gradients of those, twice
+    assert found.gathered == 4 * 2000 + 2 * 4 * (1140 + 552) + 2 * 4 * 552
+    assert found.total == 334 + 14 + 14 + 27 + found.gathered + 12_600 + 4_560
+    assert dict(found.rows())["gathered from all devices"] == found.gathered
+    full = table(replace(TRAINING, devices=3, rank=None, trained=1000, optimizer=2000), 7, 0)
+    assert full.gathered == 4 * 2000 + 2 * 4 * 1140 + 2 * 4 * 1140 + 4 * 2000
+
+
 def test_what_others_hold_counts_and_a_tenth_stays_free() -> None:
     total = table(TRAINING, 7, 0).total
     assert table(replace(TRAINING, capacity=-(-total * 10 // 9)), 7, 0).fits

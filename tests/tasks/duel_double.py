@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+from tasks.engine import Served
 from tests.served import served
 from tests.tasks.judge_double import BLOCK, Reply, completion
 
@@ -31,11 +32,11 @@ class Engine:
 
     names: set[str] = field(default_factory=set)
 
-    async def serve(self, name: str, uri: str, *_: object) -> str:
+    async def serve(self, name: str, uri: str, *_: object) -> Served:
         """In place of ``tasks.engine.serve_version``."""
         self.names.add(name)
         self.loaded.append((name.partition("@")[0], uri))
-        return self.url
+        return Served(self.url, "", name)
 
 
 @contextmanager

@@ -180,12 +180,19 @@ def watch_releases(world: World) -> tuple[Any, ...]:
     return ()
 
 
+def mirror(world: World) -> tuple[Any, ...]:
+    """A training that ended, and a folder that it is copied to."""
+    world.run("train", *train(world))
+    return ()
+
+
 RECIPES: dict[str, Recipe] = {
     "rlfleet.alert": alert,
     "rlfleet.collect": collect,
     "rlfleet.decide": decide,
     "rlfleet.evaluate": evaluate,
     "rlfleet.look_again": look_again,
+    "rlfleet.mirror": mirror,
     "rlfleet.plan": plan_a_stage,
     "rlfleet.prune": prune,
     "rlfleet.reconcile": reconcile,

@@ -76,7 +76,7 @@ def engine(broker: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server = EngineServer(Policy(torch.device("cpu")), "secret")
     url = server.start()
     with transaction() as session:
-        engines.announce(session, "here/cpu", url, "cpu", 1)
+        engines.announce(session, "cpu@here", url, "cpu", 1)
     monkeypatch.setattr("tasks.engine.announce", lambda _: Ready(pid=1, device="cpu", url=url))
     monkeypatch.setattr(sys.modules["tasks.evaluate"], "resident", lambda: pytest.fail("the child is to be killed"))
     yield url
@@ -153,7 +153,7 @@ def test_agents_get_the_checkpoint_that_was_chosen_and_both_were_evaluated(
     with transaction() as session:
         assert versions.named(session, name)[1].sha256 == early.sha256
 
-    assert asyncio.run(serve_version(name_of(name, early.sha256), early.path)) == engine
+    assert asyncio.run(serve_version(name_of(name, early.sha256), early.path)).url == engine
     with httpx.Client(headers={"Authorization": "Bearer secret"}) as direct:
         url = f"{engine}/v1/chat/completions"
         of_early = spoken(direct.post(url, json=ASKED | {"model": name_of(name, early.sha256)}))

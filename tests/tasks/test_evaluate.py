@@ -21,6 +21,7 @@ from rl.config import TaskSet
 from rl.errors import EngineUnavailable
 from rl.records import ScenarioRef
 from tasks.carry import Lease
+from tasks.engine import Served
 from tasks.evaluate import _play, _verdict
 from tests.db import trained
 from tests.gateway.doubles import served
@@ -62,8 +63,8 @@ def test_one_long_reply_is_an_episode_that_stalls_and_no_engine_that_is_away(mon
             waits.append(named["timeout_seconds"])
             super().__init__(*given, **named)
 
-    async def serve(*_: object) -> str:
-        return "http://127.0.0.1:9"
+    async def serve(*_: object) -> Served:
+        return Served("http://127.0.0.1:9", "", "v1")
 
     monkeypatch.setattr(environments.agent, "ChatClient", Client)
     monkeypatch.setattr("tasks.engine.serve_version", serve)
@@ -80,8 +81,8 @@ def test_a_conversation_that_the_engine_always_fails_is_a_missing_verdict(monkey
     engine = Player()
     engine.model = lambda body: refusal(500, "no memory") if body["messages"][1]["content"] == bad else walks(body)
 
-    async def serve(*_: object) -> str:
-        return url
+    async def serve(*_: object) -> Served:
+        return Served(url, "", "v1")
 
     monkeypatch.setattr("tasks.engine.serve_version", serve)
     asked_for = asked(add_line(), kind="evaluate", inputs={"first": 0, "count": 4}, queue="gpu")
@@ -102,8 +103,8 @@ def test_verdicts_on_programs_are_stored_with_what_held_them(monkeypatch: pytest
     engine = Player()
     engine.model = lambda _: "print(input())"
 
-    async def serve(*_: object) -> str:
-        return url
+    async def serve(*_: object) -> Served:
+        return Served(url, "", "v1")
 
     monkeypatch.setattr("tasks.engine.serve_version", serve)
     programs = TaskSet(environment="ded-small", split="held_out", count=3)

@@ -21,6 +21,7 @@ from db.tables import Evaluation, Verdict
 from environments.contract import Episode
 from rl.config import LineConfig, TaskSet, digest
 from rl.records import ScenarioRef
+from tasks.engine import Served
 from tests.environments.test_play import Model
 from tests.tasks.rows import job
 from worker.app import app
@@ -52,9 +53,9 @@ def model(broker: Redis, monkeypatch: pytest.MonkeyPatch) -> Iterator[Model]:
     assert began.wait(30)
     port, loop, stop = place
 
-    async def serve_version(*_: object) -> str:
+    async def serve_version(name: str, *_: object) -> Served:
         await asyncio.sleep(0)
-        return f"http://127.0.0.1:{port}"
+        return Served(f"http://127.0.0.1:{port}", "", name)
 
     monkeypatch.setattr("tasks.engine.serve_version", serve_version)
     yield served

@@ -51,6 +51,7 @@ TABLES = {
     "releases": "stage, share, reason, ended_at is null",
     "engines": "name, url",
     "alerts": "name, subject, sent_at is null",
+    "mirrors": "target, kind, ref, sent, done_at is null, error",
     "schedule_slots where slot_at < now() - interval '1 day'": "name",
     "deliveries where at < now() - interval '1 day'": "message_id",
 }

@@ -18,6 +18,7 @@ from rl.protocol import DatasetRow
 from rl.records import Trajectory
 from rl.scoring import by_reward
 from tasks import training
+from tasks.carry import Lease
 from tests.db.test_lineage import HOUR, add_window
 from tests.db.trained import add_version, release
 from tests.tasks.held_out_line import NAMES, episode
@@ -48,7 +49,7 @@ def prepared(url: str) -> training.Plan:
         job = dispatch.request(session, dispatch.Spec("train", line.id, {"windows": [HOUR]}, config, "gpu"))
     claim = jobs.claim(job, "a test", 60)
     assert claim is not None
-    return training._prepare(claim)
+    return training._prepare(claim, Lease(claim, 60))
 
 
 def said(one: Trajectory, model: str, place: int) -> Trajectory:
@@ -70,7 +71,7 @@ def test_curated_rows_are_chosen_as_the_dataset_is(tmp_path: Path, monkeypatch: 
     plan = prepared(f"jsonl://{source}")
     assert 0 < len(KEPT) < len(NAMES)
     assert groups(plan.command.curated) == KEPT
-    manifest = plan.manifest()
+    manifest = plan.manifest({})
     assert manifest["curated_held_out"] == {"share": 0.4, "salt": "x", "left_out": len(NAMES) - len(KEPT)}
 
     # The line holds out others by now: what the version was trained on is what its manifest says.

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rl.errors import InvalidSettings
-from worker.settings import broker_url, settings
+from worker.settings import broker_tls, broker_url, settings
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +35,45 @@ def test_a_broker_that_cannot_be_used_is_said_without_showing_it(
 def test_a_redis_url_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("REDIS_URL", url)
     assert broker_url() == url
+
+
+@pytest.mark.parametrize("url", ["redis://:secret@redis.internal/0", "rediss://:secret@host/0?ssl_cert_reqs=none"])
+def test_production_refuses_what_strangers_could_read(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    assert broker_url() == url
+    broker_url.cache_clear()
+    monkeypatch.setenv("RLFLEET_ENV", "production")
+    with pytest.raises(InvalidSettings, match=r"REDIS_URL = '<hidden>': .*RLFLEET_PRIVATE_NETWORK=true") as caught:
+        broker_url()
+    assert "secret" not in str(caught.value)
+
+
+def test_production_takes_the_word_of_who_runs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RLFLEET_ENV", "production")
+    monkeypatch.setenv("REDIS_URL", "redis://:secret@valkey:6379/0")
+    monkeypatch.setenv("RLFLEET_PRIVATE_NETWORK", "perhaps")
+    with pytest.raises(InvalidSettings, match="RLFLEET_PRIVATE_NETWORK = '<hidden>': set it to true or false"):
+        broker_url()
+    monkeypatch.setenv("RLFLEET_PRIVATE_NETWORK", "true")
+    assert broker_url() == "redis://:secret@valkey:6379/0"
+    monkeypatch.setenv("REDIS_URL", "rediss://:secret@valkey:6379/0?ssl_check_hostname=false")
+    broker_url.cache_clear()
+    with pytest.raises(InvalidSettings, match="ssl_check_hostname must be true"):
+        broker_url()
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("", {"ssl_cert_reqs": "required", "ssl_check_hostname": True}),
+        ("?ssl_ca_certs=/ca.pem", {"ssl_cert_reqs": "required", "ssl_check_hostname": True, "ssl_ca_certs": "/ca.pem"}),
+        ("?ssl_cert_reqs=CERT_NONE", {"ssl_cert_reqs": "none", "ssl_check_hostname": False}),
+        ("?ssl_check_hostname=false", {"ssl_cert_reqs": "required", "ssl_check_hostname": False}),
+    ],
+)
+def test_certificates_are_looked_at_unless_the_url_says_otherwise(query: str, told: dict[str, object]) -> None:
+    assert broker_tls(f"rediss://u:p@host:6380/2{query}") == ("rediss://u:p@host:6380/2", told)
+    assert broker_tls("redis://u:p@host/2") == ("redis://u:p@host/2", False)
 
 
 def test_a_worker_has_its_defaults(monkeypatch: pytest.MonkeyPatch) -> None:

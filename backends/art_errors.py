@@ -1,0 +1,85 @@
+"""What ART's client raises, as errors of ours that say what to do; the key is in none of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+from backends.art_account import Account
+from rl.errors import RlfleetError
+
+ADOPT: Final = (
+    "ART's service goes on only from a version that lies with it: `rlfleet adopt --line LINE --reason TEXT` makes the"
+    " line's first one there"
+)
+LONGEST: Final = 500
+LONGEST_WAIT_SECONDS: Final = 60.0
+BUSY: Final = 429
+UNCERTAIN: Final = frozenset({408})
+"""Of the statuses that say that the request was wrong, those that a proxy gives to one that was passed on too."""
+
+
+def made_nothing(error: Exception) -> bool:
+    """Whether the service certainly made nothing of the request that ended so."""
+    import httpx
+
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return 400 <= status < 500 and status not in UNCERTAIN
+    return isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+
+
+def wait_seconds(error: Exception) -> float | None:
+    """How long to wait before the same request is made again; None where that does not help."""
+    if getattr(error, "status_code", None) != BUSY:
+        return None
+    try:
+        asked = float(error.response.headers.get("retry-after", "1"))  # type: ignore[attr-defined]
+    except (AttributeError, ValueError):
+        asked = 1.0
+    return min(max(asked, 1.0), LONGEST_WAIT_SECONDS) if math.isfinite(asked) else 1.0
+
+
+def said(error: Exception, account: Account) -> tuple[str, str]:
+    """The name of the error of ``rl.errors`` that it becomes, and its words."""
+    if isinstance(error, RlfleetError):
+        return type(error).__name__, masked(str(error), account)
+    status, what = getattr(error, "status_code", None), type(error).__name__
+    if status in (401, 403):
+        remedy = "set WANDB_API_KEY on the gpu workers to a key that may train there, and start them again"
+        return "PermanentError", f"ART's service refuses the key ({status}): {remedy}"
+    words = f"ART's service at {account.base_url}: {what}"
+    if isinstance(status, int):
+        is_wrong = 400 <= status < 500 and status not in (*UNCERTAIN, BUSY)
+        return (
+            "PermanentError" if is_wrong else "TransientError",
+            f"{words} ({status}): {masked(_body(error), account)}",
+        )
+    cause = f" ({type(error.__cause__).__name__})" if error.__cause__ is not None else ""
+    is_ours = not type(error).__module__.startswith("openai")
+    told = f": {masked(str(error), account)}" if is_ours else ""
+    return "TransientError", f"{words}{cause}{told}"
+
+
+def masked(text: str, account: Account) -> str:
+    """The words without the key, on one line, and not too many of them."""
+    plain = text.replace(account.api_key.get_secret_value(), "***")
+    return " ".join(plain.split())[:LONGEST]
+
+
+def numbers(data: Mapping[str, Any]) -> dict[str, float]:
+    """Of what an event says, what is a finite number."""
+    found = {str(name): float(value) for name, value in data.items() if isinstance(value, int | float)}
+    return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def count(value: object) -> int:
+    """A number of things that an event says; 0 where it is none."""
+    return int(value) if isinstance(value, int | float) and math.isfinite(value) and value > 0 else 0
+
+
+def _body(error: Exception) -> str:
+    body = getattr(error, "body", None)
+    words = body.get("message") if isinstance(body, Mapping) else body
+    return str(words or "it does not say why")

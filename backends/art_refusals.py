@@ -1,0 +1,78 @@
+"""Why a training with ART's service is not asked for, or is given up, and what a person can do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rl.errors import InvalidInput, Later, PermanentError
+from rl.protocol import Remote
+from rl.remote import Artifact
+
+
+def of_step(parent: Artifact, newest: int, newer: Mapping[int, str]) -> InvalidInput:
+    """The version to go on from is not the newest step. ``newer`` are steps that are versions too."""
+    if newest < parent.step:
+        then = "the version's own was deleted there: deploy the version of that step, or have `rlfleet adopt` make it"
+    else:
+        ours = "it is no version of this line: `rlfleet adopt` makes it one, or delete the newer steps with W&B"
+        then = newer.get(newest, ours)
+    words = f"its newest step is {newest}, and the service goes on from that alone; {then}"
+    return InvalidInput("parent", parent.uri, words)
+
+
+def of_other(job: int, other_job: int, other: Remote, *, is_late: bool) -> Later | PermanentError:
+    """Another job of the line, ``other_job``, asked for a training, and its end is not known."""
+    if other.training is None:
+        what = f"job {other_job} asked for a training, and nobody knows whether the service has it"
+    else:
+        what = f"training {other.training} of job {other_job} has not ended with the service"
+    if not is_late:
+        return Later(f"{what}; this one is asked for once no step can come of that")
+    if other.training is None or other.end is not None:
+        how = (
+            f"look with W&B whether a step newer than {other.newest} is still to come; if none is,"
+            f" `rlfleet jobs requeue {other_job}` submits it anew, and `rlfleet jobs cancel {other_job}` right after"
+            " forgets it"
+        )
+    else:
+        how = f"`rlfleet jobs requeue {other_job}` looks after it further"
+    return PermanentError(f"{what}, and its time is over: {how}; then `rlfleet jobs requeue {job}`")
+
+
+def of_several(parent: Artifact, remote: Remote, newest: int, job: int) -> PermanentError:
+    """More steps came than one training leaves."""
+    words = f"{_name(remote)} left one step, and {parent.model} has gone from step {remote.newest} to {newest} since"
+    remedy = (
+        "somebody else trains it, and which step is this training's nobody knows: `rlfleet adopt` takes over the newest"
+        f" one, or delete those after step {remote.newest} with W&B and `rlfleet jobs requeue {job}`"
+    )
+    return PermanentError(f"{words}; {remedy}")
+
+
+def of_deadline(parent: Artifact, remote: Remote, seconds: float, trouble: str, job: int) -> PermanentError:
+    """It was looked, and no step came of it in time."""
+    last = f"; the last trouble was: {trouble}" if trouble else ""
+    look = (
+        f"look at the checkpoints of {parent.model} with W&B: if there is one newer than step {remote.newest},"
+        f" `rlfleet adopt` takes it over; else `rlfleet jobs requeue {job}` submits the training anew{last}"
+    )
+    if remote.training is None:
+        what = "it is unknown whether ART's service has the training that was asked for: no checkpoint came within"
+        return PermanentError(f"{what} {seconds:g} s; {look}")
+    return PermanentError(f"{_name(remote)} did not leave a checkpoint within {seconds:g} s; {look}")
+
+
+def of_silence(remote: Remote, trouble: str, job: int) -> PermanentError:
+    """Its time is over, and the service could not be asked what became of it."""
+    if remote.training is None:
+        then = (
+            f"look with W&B for a checkpoint newer than step {remote.newest}; if there is none, `rlfleet jobs requeue"
+        )
+        then += f" {job}` submits the training anew, else `rlfleet adopt` takes it over"
+    else:
+        then = f"`rlfleet jobs requeue {job}` asks again, and submits nothing anew"
+    return PermanentError(f"{_name(remote)}: its time is over, and it cannot be asked after ({trouble}); {then}")
+
+
+def _name(remote: Remote) -> str:
+    return f"training {remote.training} of ART's service" if remote.training else "a training that was asked for"
