@@ -1,6 +1,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 2
+WORKERS ?= 3
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -50,10 +50,10 @@ docs: install  ## the site of docs/ in build/docs, with what follows from code w
 	@$(BIN)/python -m fleet.reference
 	@$(BIN)/python -m mkdocs build --strict --quiet
 
-test: install  ## the tests that take minutes together, in so many processes (WORKERS=2)
+test: install  ## the tests that take minutes together, in so many processes (WORKERS=3)
 	@$(BIN)/python -m pytest -m 'not slow' -n $(WORKERS) --dist loadfile
 
-test-slow: install  ## the tests that take minutes each, in so many processes (WORKERS=2)
+test-slow: install  ## the tests that take minutes each, in so many processes (WORKERS=3)
 	@$(BIN)/python -m pytest -m slow -n $(WORKERS) --dist loadfile
 
 bench: install  ## what jobs, reading, training, the engine and the loop cost beside their peers, and how releases err (PARTS=jobs,engine JSON=FILE QUICK=1)
