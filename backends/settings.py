@@ -98,7 +98,7 @@ class HubSettings(SecretFiles, BaseSettings):
     endpoint: str = Field(
         "https://huggingface.co",
         validation_alias="HF_ENDPOINT",
-        pattern=r"^https?://",
+        pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])",
         description="where the Hub is",
     )
 
@@ -113,7 +113,8 @@ def hub_settings() -> HubSettings:
         here = HubSettings()
     except ValidationError as error:
         value = error.errors(include_url=False)[0].get("input")
-        raise InvalidSettings("HF_ENDPOINT", value, "set a URL that begins with https://, or leave it unset") from None
+        remedy = "set a URL that begins with https:// (http:// on this machine alone), or leave it unset"
+        raise InvalidSettings("HF_ENDPOINT", value, remedy) from None
     if not here.token:
         raise InvalidSettings(
             "HF_TOKEN", "", f"set it to a token with write access, from {here.endpoint}/settings/tokens"

@@ -97,6 +97,14 @@ def _admin_port(here: FleetSettings) -> int:
     return here.admin_port or (ADMIN_PORT if is_free(ADMIN_PORT) else free_port())
 
 
+TASKS_PER_CHILD = {"collect": 1_000, "score": 1_000, "maint": 100_000}
+"""Pool processes of CPU work are replaced after so many tasks, because libraries leak; a GPU worker's owns the child.
+
+That of ``maint`` has small tasks, 32 a minute with two beats, and what it copies elsewhere in the background, for hours
+where that is large, ends with it.
+"""
+
+
 def own_key(environ: Mapping[str, str]) -> str:
     """The key that our own agents show: the one that is set, else the first that the gateway takes."""
     taken = (key.strip() for key in environ.get("RLFLEET_GATEWAY_KEYS", "").split(","))
@@ -106,8 +114,7 @@ def own_key(environ: Mapping[str, str]) -> str:
 def processes(chosen: Plan) -> list[Process]:
     """CPU workers, a GPU worker for each device, two beats, Flower, gateway and admin, in the order of starting."""
     gpu = [_gpu_worker(chosen, number, device) for number, device in enumerate(chosen.devices)]
-    # Pool processes of CPU work are replaced now and then, because libraries leak; a GPU worker's owns the child.
-    cpu = [_worker(chosen, queue, queue, "--max-tasks-per-child=1000") for queue in ("collect", "score", "maint")]
+    cpu = [_worker(chosen, queue, queue, f"--max-tasks-per-child={tasks}") for queue, tasks in TASKS_PER_CHILD.items()]
     beats = [_beat(chosen, number) for number in (1, 2)]
     return [*gpu, _gateway(chosen), *cpu, *beats, _flower(chosen), _admin(chosen)]
 

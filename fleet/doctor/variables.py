@@ -62,6 +62,7 @@ def _readers(environ: Mapping[str, str]) -> Iterator[Callable[[], object]]:
     import admin.settings
     import backends.art_account
     import backends.settings
+    import backends.sink_settings
     import db.readiness_settings
     import db.settings
     import environments.settings
@@ -77,6 +78,8 @@ def _readers(environ: Mapping[str, str]) -> Iterator[Callable[[], object]]:
     yield backends.settings.hub_settings
     yield backends.art_account.account
     yield backends.settings.store_settings
+    yield backends.sink_settings.wandb_account
+    yield backends.sink_settings.sink_settings.__wrapped__
     yield db.readiness_settings.thresholds
     cached = (admin.settings.settings, environments.settings.settings, tasks.judge_settings.judge_settings)
     for one in (*cached, tasks.settings.alert_settings, worker.settings.settings, backends.settings.settings):

@@ -22,6 +22,8 @@ from rl.remote import Artifact, sha256_of
 from tests.art_stand_in import ENTITY, KEY, PROJECT, Service, serving
 from tests.backends.art_double import NAME, account, carried_out, command, in_its_process, last_remote, noted, row
 
+pytestmark = pytest.mark.usefixtures("art_alone")
+
 
 @pytest.fixture
 def service() -> Iterator[Service]:

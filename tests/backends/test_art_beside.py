@@ -29,6 +29,8 @@ from tests.backends.art_double import (
     noted,
 )
 
+pytestmark = pytest.mark.usefixtures("art_alone")
+
 NEVER = Remote(model="model-1", newest=0, asked_at=1.0)
 
 

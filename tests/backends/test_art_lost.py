@@ -16,6 +16,8 @@ from rl.remote import Artifact
 from tests.art_stand_in import ENTITY, KEY, PROJECT, Service, serving
 from tests.backends.art_double import NAME, PARENT, account, carried_out, command, failed, last_remote, noted, row
 
+pytestmark = pytest.mark.usefixtures("art_alone")
+
 
 @pytest.fixture
 def service() -> Iterator[Service]:

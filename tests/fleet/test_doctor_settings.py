@@ -9,6 +9,7 @@ from pydantic import AliasChoices, BaseModel, ValidationError
 
 import admin.settings
 import backends.settings
+import backends.sink_settings
 import db.readiness_settings
 import db.settings
 import environments.settings
@@ -23,7 +24,8 @@ from fleet.doctor import variables
 from fleet.processes import ROOT
 
 MODULES = [
-    *(admin.settings, backends.settings, db.readiness_settings, db.settings, environments.settings, fleet.settings),
+    *(admin.settings, backends.settings, backends.sink_settings, db.readiness_settings, db.settings),
+    *(environments.settings, fleet.settings),
     *(fleet.train_settings, gateway.settings, gpu.settings, tasks.judge_settings, tasks.settings, worker.settings),
 ]
 

@@ -71,4 +71,4 @@ def test_a_service_that_never_answers_is_not_waited_for(
 
 
 def test_ci_goes_on_whatever_it_says_and_does_not_wait_for_ever() -> None:
-    assert "\ntimeout --kill-after=30 900 make audit ||" in (ROOT / ".ci" / "run").read_text()
+    assert "\ntimeout --kill-after=30 300 make audit ||" in (ROOT / ".ci" / "run").read_text()
