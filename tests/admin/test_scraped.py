@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from admin.metrics import NAMES
-from db import engines, lines, pauses
+from db import engines, lines, mirrors, pauses
 from db.session import transaction
 from tests.admin.scraper import DOCKER, PATIENCE, Prometheus, promtool, scraping, wait_until
 from tests.admin.shown import Shown, shown
@@ -31,6 +31,7 @@ def prometheus(shown: Shown, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     with transaction() as session:
         engines.announce(session, "gpu0", "http://127.0.0.1:9", "gpu0", 4711)
         traffic.call(session, "a trajectory", shown.story.version, traffic.hours_ago(session, 0.1))
+        mirrors.failed(session, "wandb", "training", 7, "no answer")
         line = lines.named(session, "main").id
     rows("update rlfleet.checkpoints set metrics = metrics || '{\"tokens_per_second\": 1234.5}' returning 1")
     pauses.pause("evaluate", "a test")
