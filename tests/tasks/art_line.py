@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from sqlalchemy import text
 
 import environments
@@ -19,7 +20,7 @@ from rl.records import Call, Message, ScenarioRef, Trajectory
 from rl.remote import Artifact, artifact_of, sha256_of
 from rl.scoring import by_reward
 from rl.windows import parse
-from tests.art_stand_in import BASE, ENTITY, KEY, PROJECT, Service
+from tests.art_stand_in import BASE, ENTITY, KEY, PROJECT, Service, serving
 from tests.conftest_database import released
 from tests.tasks.conftest import HOUR
 from tests.tasks.real_worker import worker
@@ -29,6 +30,21 @@ NAME = "babylon-agent"
 VALIDATION = TaskSet(environment="sat-small", split="validation", count=4)
 TRAIN = GrpoTrain(optimizer=Optimizer(learning_rate=1e-5), lora=Lora(), mini_batches=1)
 QUEUES = ("collect", "score", "maint", "gpu")
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
+    """The stand-in, and this process as a GPU worker's that trains with it."""
+    from backends.settings import settings
+
+    with serving() as made:
+        monkeypatch.setenv("ART_BASE_URL", made.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("TRAIN_BACKEND", "art-serverless")
+        monkeypatch.setenv("RLFLEET_ARTIFACTS", str(tmp_path / "artifacts"))
+        settings.cache_clear()
+        yield made
+        settings.cache_clear()
 
 
 def add_line(**fields: Any) -> None:

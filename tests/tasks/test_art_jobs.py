@@ -28,31 +28,20 @@ from tasks.carry import Lease
 from tasks.engine import serve_version
 from tasks.requests import request
 from tasks.supervise import supervise
-from tests.art_stand_in import BASE, ENTITY, KEY, PROJECT, Service, serving
+from tests.art_stand_in import BASE, ENTITY, KEY, PROJECT, Service
 from tests.conftest_database import add_version as add_local
 from tests.conftest_database import released
-from tests.tasks.art_line import NAME, add_line, add_played, add_version
+from tests.tasks.art_line import NAME, add_line, add_played, add_version, service
 from tests.tasks.conftest import HOUR
 from tests.tasks.rows import claimed, job, one
+
+__all__ = ["service"]
+pytestmark = pytest.mark.usefixtures("service")
 
 pytestmark = pytest.mark.usefixtures("fresh")
 Away = Callable[[], AbstractContextManager[None]]
 
 INTENT = Remote(model="model-1", newest=0, asked_at=1.0)
-
-
-@pytest.fixture(autouse=True)
-def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
-    from backends.settings import settings
-
-    with serving() as made:
-        monkeypatch.setenv("ART_BASE_URL", made.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        monkeypatch.setenv("TRAIN_BACKEND", "art-serverless")
-        monkeypatch.setenv("RLFLEET_ARTIFACTS", str(tmp_path / "artifacts"))
-        settings.cache_clear()
-        yield made
-        settings.cache_clear()
 
 
 class Told:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -20,30 +18,19 @@ from rl.remote import Artifact, sha256_of
 from tasks import adopting, training
 from tasks.carry import Lease, carry_out
 from tasks.requests import request
-from tests.art_stand_in import BASE, ENTITY, KEY, PROJECT, Service, serving
+from tests.art_stand_in import BASE, ENTITY, PROJECT, Service
 from tests.conftest_database import released
-from tests.tasks.art_line import NAME, add_line, add_played, add_version
+from tests.tasks.art_line import NAME, add_line, add_played, add_version, service
 from tests.tasks.conftest import HOUR
 from tests.tasks.rows import claimed, job, one
+
+__all__ = ["service"]
+pytestmark = pytest.mark.usefixtures("service")
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
 NEXT = "2025-01-15T11:00"
 KNOWN = Remote(model="model-1", newest=0, asked_at=1.0, training="training-1")
-
-
-@pytest.fixture(autouse=True)
-def service(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Service]:
-    from backends.settings import settings
-
-    with serving() as made:
-        monkeypatch.setenv("ART_BASE_URL", made.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
-        monkeypatch.setenv("TRAIN_BACKEND", "art-serverless")
-        monkeypatch.setenv("RLFLEET_ARTIFACTS", str(tmp_path / "artifacts"))
-        settings.cache_clear()
-        yield made
-        settings.cache_clear()
 
 
 def asked(service: Service, remote: Remote | None) -> Claim:
