@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
@@ -10,8 +9,7 @@ from pydantic import ValidationError
 
 from fleet.doctor.finding import Finding, fail, ok, warn
 from fleet.doctor.secrets import CREDENTIALS
-from fleet.doctor.servers import SECONDS, database_url
-from rl.errors import RlfleetError
+from fleet.doctor.servers import read_rows
 
 if TYPE_CHECKING:
     from rl.config import LineConfig
@@ -22,18 +20,9 @@ KEYS, _ = CREDENTIALS["judge key"]
 
 def look(environ: Mapping[str, str]) -> Iterator[Finding]:
     """Each line that a judge scores or evaluates. Nothing where no database of this code's revision answers."""
-    from db import lines, migrate, planning
-    from db.session import transaction
+    from db import lines, planning
 
-    if (url := database_url(environ)) is None:
-        return
-    os.environ["DATABASE_URL"] = url
-    try:
-        if not migrate.revision(SECONDS).is_newest:
-            return
-        with transaction(SECONDS) as session:
-            rows = planning.lines(session)
-    except RlfleetError:  # the check of the servers says so
+    if (rows := read_rows(environ, planning.lines)) is None:
         return
     judged = 0
     for row in rows:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 
 from fleet.doctor.finding import Finding, fail, ok, warn
-from fleet.doctor.servers import SECONDS, database_url
-from rl.errors import InvalidSettings, RlfleetError
+from fleet.doctor.servers import read_rows
+from rl.errors import InvalidSettings
 
 
 def look(environ: Mapping[str, str]) -> Iterator[Finding]:
@@ -34,18 +33,9 @@ def look(environ: Mapping[str, str]) -> Iterator[Finding]:
 
 
 def _behind(environ: Mapping[str, str]) -> Iterator[Finding]:
-    from db import migrate, mirrors
-    from db.session import transaction
+    from db import mirrors
 
-    if (url := database_url(environ)) is None:
-        return
-    os.environ["DATABASE_URL"] = url
-    try:
-        if not migrate.revision(SECONDS).is_newest:
-            return
-        with transaction(SECONDS) as session:
-            found = mirrors.behind(session)
-    except RlfleetError:  # the check of the servers says so
+    if (found := read_rows(environ, mirrors.behind)) is None:
         return
     for one in found:
         words = f"{one.target} is behind: {one.waiting} copies wait ({one.error})"

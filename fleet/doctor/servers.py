@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
 
 from redis import Redis
 from redis.backoff import NoBackoff
@@ -19,6 +20,11 @@ from fleet.home import home_path, read_endpoints
 from fleet.settings import ServerSettings
 from rl.errors import RlfleetError
 from rl.perimeter import exposed
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+T = TypeVar("T")
 
 SECONDS = 5.0
 ODD_SECONDS, WRONG_SECONDS = 5.0, 60.0
@@ -49,6 +55,23 @@ def database_url(environ: Mapping[str, str]) -> str | None:
         return named
     found = read_endpoints(home_path(environ))
     return found.database_url if found else None
+
+
+def read_rows(environ: Mapping[str, str], read: Callable[[Session], T]) -> T | None:
+    """What ``read`` finds in the database; None where none of this code's revision answers, as its own check says."""
+    from db import migrate
+    from db.session import transaction
+
+    if (url := database_url(environ)) is None:
+        return None
+    os.environ["DATABASE_URL"] = url
+    try:
+        if not migrate.revision(SECONDS).is_newest:
+            return None
+        with transaction(SECONDS) as session:
+            return read(session)
+    except RlfleetError:
+        return None
 
 
 def _network(check: str, url: str, here: ServerSettings, environ: Mapping[str, str]) -> Iterator[Finding]:

@@ -36,9 +36,7 @@ from tests.tasks.conftest import HOUR
 from tests.tasks.rows import claimed, job, one
 
 __all__ = ["service"]
-pytestmark = pytest.mark.usefixtures("service")
-
-pytestmark = pytest.mark.usefixtures("fresh")
+pytestmark = pytest.mark.usefixtures("fresh", "service")
 Away = Callable[[], AbstractContextManager[None]]
 
 INTENT = Remote(model="model-1", newest=0, asked_at=1.0)

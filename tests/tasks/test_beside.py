@@ -25,9 +25,7 @@ from tests.tasks.conftest import HOUR
 from tests.tasks.rows import claimed, job, one
 
 __all__ = ["service"]
-pytestmark = pytest.mark.usefixtures("service")
-
-pytestmark = pytest.mark.usefixtures("fresh")
+pytestmark = pytest.mark.usefixtures("fresh", "service")
 
 NEXT = "2025-01-15T11:00"
 KNOWN = Remote(model="model-1", newest=0, asked_at=1.0, training="training-1")
