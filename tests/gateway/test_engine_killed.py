@@ -24,7 +24,7 @@ BASE = "base"
 OPEN = "failed repeatedly"
 """What a breaker that is open says."""
 
-BREAKER = {"RLFLEET_BREAKER_SECONDS": "1", "RLFLEET_FIRST_BYTE_SECONDS": "5"}
+BREAKER = {"RLFLEET_BREAKER_SECONDS": "1"}
 
 
 @dataclass(frozen=True)
