@@ -14,7 +14,7 @@ from rl.protocol import Line
 
 S = TypeVar("S", bound=BaseSettings)
 REMEDIES = {
-    "ART_BASE_URL": "set an address that begins with https://, since the key is sent there, or leave it unset",
+    "ART_BASE_URL": "set an https:// address without a user in it, since the key is sent there, or leave it unset",
     "WANDB_ENTITY": "set a name without slashes, colons and spaces, or leave it unset",
     "WANDB_PROJECT": "set a name without slashes, colons and spaces, or leave it unset",
 }
@@ -61,5 +61,5 @@ def _read(kind: type[S]) -> S:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else kind.__name__
-        value = "<hidden>" if name == "WANDB_API_KEY" else first.get("input")
+        value = "<hidden>" if name == "WANDB_API_KEY" or "@" in str(first.get("input")) else first.get("input")
         raise InvalidSettings(name, value, REMEDIES.get(name, str(first["msg"]))) from None

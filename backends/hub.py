@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from backends.hub_errors import named
+from backends.hub_errors import is_silence, named
 from rl.errors import HubRefused, HubUnavailable, InvalidInput, MissingDependency
 from rl.model_card import TAG
 
@@ -113,7 +113,7 @@ class Hub:
                 self.api.create_repo(repository, private=private or None, exist_ok=True)
                 return self.api.model_info(repository)
 
-        info = _retried(make, show)
+        info = retried(make, show)
         if private and not info.private:
             remedy = "it is there and public: make it private on the Hub, leave --private out, or name another one"
             raise InvalidInput("hub", repository, remedy)
@@ -141,7 +141,7 @@ class Hub:
             )
             return Published(repository, revision, tuple(sent))
 
-        return _retried(bring, show)
+        return retried(bring, show)
 
     def _tree(self, repository: str, revision: str) -> dict[str, RepoFile]:
         from huggingface_hub.hf_api import RepoFile
@@ -205,11 +205,17 @@ def _client() -> httpx2.Client:
     return httpx2.Client(follow_redirects=True, timeout=httpx2.Timeout(ANSWER_SECONDS, connect=30))
 
 
-def _retried(act: Callable[[], T], show: Show) -> T:
+def retried(act: Callable[[], T], show: Show) -> T:
+    """What ``act`` gives, which is tried again where the Hub fails or is not reached.
+
+    Silence is not: the Hub's own client has waited for it more than once where that is safe.
+    """
     for pause in PAUSES:
         try:
             return act()
         except HubUnavailable as error:
+            if is_silence(error):
+                raise
             show(f"{error}; trying again in {pause:g} s", 0, 0)
             time.sleep(pause)
     return act()

@@ -39,6 +39,16 @@ def named(repository: str, endpoint: str) -> Iterator[None]:
         raise _ours(error, repository, endpoint) from error
 
 
+def is_silence(error: HubUnavailable) -> bool:
+    """Whether the Hub took a connection and then said, or took, nothing until the client gave it up."""
+    import httpx2
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, httpx2.ReadTimeout | httpx2.WriteTimeout):
+        cause = cause.__cause__
+    return cause is not None
+
+
 def _ours(error: BaseException, repository: str, endpoint: str) -> RlfleetError:
     from huggingface_hub.errors import HfHubHTTPError
 

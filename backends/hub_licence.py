@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from yaml import YAMLError
 
-from backends.hub import Hub
+from backends.hub import Hub, Show, retried
 from backends.hub_errors import named
 from rl.errors import HubRefused
 from rl.model_card import Licence
 
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
 CARD = "README.md"
 
 
-def licence_of(hub: Hub, folder: Path, base: str | None) -> Licence | None:
+def licence_of(hub: Hub, folder: Path, base: str | None, show: Show) -> Licence | None:
     """The licence that the card of the base states; None where there is no card, or none that says.
 
     ``folder`` holds the base's weights, and ``base`` is its repository on the Hub.
@@ -27,9 +31,13 @@ def licence_of(hub: Hub, folder: Path, base: str | None) -> Licence | None:
         return found
     if base is None:
         return None
-    try:
+
+    def ask() -> ModelCardData | None:
         with named(base, hub.endpoint):
-            told = hub.api.model_info(base).card_data
+            return hub.api.model_info(base).card_data
+
+    try:
+        told = retried(ask, show)
     except HubRefused:  # it has no such repository, or not for this token
         return None
     return _stated(vars(told)) if told else None

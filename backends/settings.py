@@ -6,7 +6,7 @@ A variable set to nothing counts as unset.
 from __future__ import annotations
 
 from functools import cache
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -14,6 +14,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from rl.errors import InvalidSettings
 from rl.secret_files import SecretFiles
 
+SAFE_FOR_KEYS: Final = r"(?i)^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost)(:\d+)?)(/[^?#@\s]*)?$"
+"""An address that a key may be sent to: over TLS, or on this machine; without a user, that some read as a host."""
 Asked = Literal["local", "trl", "art-serverless", "auto"]
 
 
@@ -73,7 +75,7 @@ class ArtSettings(BaseSettings):
     base_url: str = Field(
         "https://api.training.wandb.ai/v1",
         validation_alias="ART_BASE_URL",
-        pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])",
+        pattern=SAFE_FOR_KEYS,
         description="where the service is that trains with art-serverless, and answers for what it trained",
     )
     deadline_seconds: float = Field(
@@ -98,8 +100,8 @@ class HubSettings(SecretFiles, BaseSettings):
     endpoint: str = Field(
         "https://huggingface.co",
         validation_alias="HF_ENDPOINT",
-        pattern=r"^(https://|http://(127\.0\.0\.1|localhost)[:/])",
-        description="where the Hub is",
+        pattern=SAFE_FOR_KEYS,
+        description="where the Hub is: https://, or http:// on this machine alone, without a user's name",
     )
 
 
@@ -112,9 +114,9 @@ def hub_settings() -> HubSettings:
     try:
         here = HubSettings()
     except ValidationError as error:
-        value = error.errors(include_url=False)[0].get("input")
-        remedy = "set a URL that begins with https:// (http:// on this machine alone), or leave it unset"
-        raise InvalidSettings("HF_ENDPOINT", value, remedy) from None
+        value = str(error.errors(include_url=False)[0].get("input"))
+        remedy = "set a URL that begins with https:// (http:// on this machine alone), without a user, or unset it"
+        raise InvalidSettings("HF_ENDPOINT", "<hidden>" if "@" in value else value, remedy) from None
     if not here.token:
         raise InvalidSettings(
             "HF_TOKEN", "", f"set it to a token with write access, from {here.endpoint}/settings/tokens"

@@ -10,7 +10,7 @@ from typing import Final, Literal
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from backends.settings import WandbSettings
+from backends.settings import SAFE_FOR_KEYS, WandbSettings
 from rl.errors import InvalidSettings
 
 NAMES: Final = ("jsonl", "tensorboard", "wandb")
@@ -41,7 +41,7 @@ class SinkSettings(BaseSettings):
     wandb_url: str = Field(
         "https://api.wandb.ai",
         validation_alias="WANDB_BASE_URL",
-        pattern=r"^(https://[^/?#@\s]+|http://(127\.0\.0\.1|localhost)(:\d+)?)(/[^?#@\s]*)?$",
+        pattern=SAFE_FOR_KEYS,
         description="where the API of Weights & Biases is, such as your own server; https, as the key goes there",
     )
     wandb_seconds: float = Field(

@@ -28,7 +28,7 @@ ASK: Final = text("""
        set options = excluded.options, tries = 0, error = null, failed_at = null, next_at = now(), done_at = null
 """)
 DUE: Final = text("""
-    select m.target, m.ref, m.options, m.options ->> 'asked' as asked, v.name, l.name as line, c.uri
+    select m.target, m.ref, m.options, m.options ->> 'asked' as asked, v.name, l.name as line, c.uri, c.kind, c.base_uri
       from rlfleet.mirrors m
       join rlfleet.versions v on v.id = m.ref
       join rlfleet.lines l on l.id = v.line_id
@@ -55,6 +55,12 @@ FAILED: Final = text(f"""
      where {SAME}
 """)  # noqa: S608 (of a constant)
 GONE: Final = text(f"delete from rlfleet.mirrors where {SAME} returning 1")  # noqa: S608 (of a constant)
+WAITS: Final = text("""
+    select 1
+      from rlfleet.mirrors m
+      join rlfleet.versions v on v.id = m.ref
+     where v.name = :version and m.target = :target and m.done_at is null and m.options ->> 'asked' = :asked
+""")
 CANCEL: Final = text("""
     delete from rlfleet.mirrors m using rlfleet.versions v
      where v.id = m.ref and v.name = :version and m.target = :target and m.options is not null and m.done_at is null
@@ -64,8 +70,9 @@ CANCEL: Final = text("""
 
 @dataclass(frozen=True)
 class Publication:
-    """A version that is to be in ``repository``. ``uri`` is the folder of its checkpoint, ``asked`` when it was asked.
+    """A version that is to be in ``repository``. ``asked`` is when it was asked for.
 
+    ``needs`` are the folders that publishing it reads: its checkpoint, and the base that an adapter is merged into.
     ``options`` has ``private``, ``merged``, ``any`` and ``base``, as ``rlfleet publish`` has them.
     """
 
@@ -73,7 +80,7 @@ class Publication:
     version: str
     line: str
     repository: str
-    uri: str
+    needs: tuple[str, ...]
     options: dict[str, Any]
     asked: str
 
@@ -95,6 +102,12 @@ def cancel(session: Session, version: str, repository: str) -> bool:
     return session.execute(CANCEL, values).one_or_none() is not None
 
 
+def waits(session: Session, version: str, repository: str, asked: str) -> bool:
+    """Whether what was asked for at that time is still to be done."""
+    values = {"target": f"{PREFIX}{repository}", "version": version, "asked": asked}
+    return session.execute(WAITS, values).one_or_none() is not None
+
+
 def due(session: Session) -> list[Publication]:
     """Those that may be tried now, one for each repository, in the order in which they were asked for."""
     return [
@@ -103,7 +116,7 @@ def due(session: Session) -> list[Publication]:
             version=row.name,
             line=row.line,
             repository=row.target.removeprefix(PREFIX),
-            uri=row.uri,
+            needs=(row.uri, row.base_uri) if row.kind == "adapter" and row.options["merged"] else (row.uri,),
             options=dict(row.options),
             asked=row.asked,
         )

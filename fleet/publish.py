@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +22,10 @@ from typing import TYPE_CHECKING
 
 from backends.settings import hub_settings
 from fleet.folders import sha256_of
+from fleet.noted import actor
 from fleet.publish_rows import HUB_ID, Stored, read
 from rl import checkpoint_files
-from rl.errors import InvalidInput, PermanentError, StartError
+from rl.errors import InvalidInput, Later, PermanentError, StartError
 from rl.model_card import written
 from worker.bounded import bounded
 from worker.settings import settings
@@ -51,6 +53,8 @@ class Wanted:
     private: bool = False
     merged: bool = False
     anything: bool = False
+    asked: str | None = None
+    """When it was left to the fleet: it is done only while that still waits."""
 
 
 def publish(wanted: Wanted, show: Show, begins: Callable[[str], None]) -> tuple[str, Published]:
@@ -59,8 +63,10 @@ def publish(wanted: Wanted, show: Show, begins: Callable[[str], None]) -> tuple[
     ``begins`` is called with the name before the Hub is asked for any change.
 
     Raises:
-        InvalidInput: the version may not be published, is not on this disk, or the repository is not fit for it.
+        InvalidInput: the version may not be published, is not to be had here, or the repository is not fit for it.
         InvalidSettings: there is no token.
+        Later: another publication goes to the repository, or it waits no more.
+        DatabaseUnavailable: the database went away, and with it what keeps others from the repository.
         HubRefused, HubUnavailable: see ``backends.hub``.
         MissingDependency, PermanentError, StartError: the Hub's client is missing, or merging failed; says why.
     """
@@ -69,15 +75,35 @@ def publish(wanted: Wanted, show: Show, begins: Callable[[str], None]) -> tuple[
 
     _check_names(wanted)
     here = hub_settings()
-    stored, base, is_adapter = checked(wanted)
-    hub = Hub(here.endpoint, here.token.strip())
-    licence = licence_of(hub, stored.base if is_adapter else stored.root, base)
-    begins(stored.version)
-    hub.open(wanted.repository, private=wanted.private, show=show)
-    card = written(stored.card(wanted.repository, base, licence, is_adapter=is_adapter)).encode()
-    with _weights(stored, base, show, is_adapter=is_adapter) as files:
-        message = f"{stored.version}, published by rlfleet"
-        return stored.version, hub.put(wanted.repository, {**files, CARD: card}, message, show)
+    with _alone(wanted, show) as step:
+        stored, base, is_adapter = checked(wanted)
+        hub = Hub(here.endpoint, here.token.strip())
+        licence = licence_of(hub, stored.base if is_adapter else stored.root, base, step)
+        begins(stored.version)
+        hub.open(wanted.repository, private=wanted.private, show=step)
+        card = written(stored.card(wanted.repository, base, licence, is_adapter=is_adapter)).encode()
+        with _weights(stored, base, step, is_adapter=is_adapter) as files:
+            message = f"{stored.version}, published by rlfleet"
+            return stored.version, hub.put(wanted.repository, {**files, CARD: card}, message, step)
+
+
+@contextmanager
+def _alone(wanted: Wanted, show: Show) -> Iterator[Show]:
+    """Nobody else publishes to the repository meanwhile. What it gives shows a step, unless the lock was lost."""
+    from db import hub_lock, publications
+    from db.session import transaction
+
+    with hub_lock.alone(wanted.repository, f"{actor()}@{socket.gethostname()} publishes {wanted.version}") as look:
+        if wanted.asked is not None:
+            with transaction() as session:
+                if not publications.waits(session, wanted.version, wanted.repository, wanted.asked):
+                    raise Later(f"{wanted.version} waits to be published in {wanted.repository} no more")
+
+        def step(doing: str, done: int, total: int) -> None:
+            look()
+            show(doing, done, total)
+
+        yield step
 
 
 def checked(wanted: Wanted) -> tuple[Stored, str | None, bool]:
@@ -146,7 +172,8 @@ def _full(folder: Path) -> dict[str, Path]:
 def _merged(stored: Stored, show: Show) -> Iterator[Path]:
     """The folder of the merged weights, made unless an earlier run left it; it is removed once all is done.
 
-    The child holds the lock too: one whose parent was killed is not joined by another.
+    The child holds the lock too: one whose parent was killed is not joined by another. What lies there unfinished is
+    of one that was killed itself.
     """
     folder = settings().state.absolute() / "publish" / stored.sha256[:16]
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -155,6 +182,8 @@ def _merged(stored: Stored, show: Show) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise StartError(f"{stored.version} is being merged already; wait until that has ended") from None
+        for unfinished in folder.parent.glob(f".{folder.name}.*.writing"):
+            shutil.rmtree(unfinished)
         if not folder.is_dir():
             show("merging", 0, 0)
             _merge(stored, folder, lock.fileno())

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, Te
 
 from fleet.noted import actor
 from fleet.terminal import AsJson, connect, errors, say, tell
-from rl.errors import HubUnavailable, InvalidInput, PermanentError, RlfleetError
+from rl.errors import HubUnavailable, InvalidInput, Later, PermanentError, RlfleetError
 
 if TYPE_CHECKING:
     from backends.hub import Published, Show
@@ -32,14 +32,16 @@ def publish(
     line: Annotated[str | None, typer.Option(help="the line of versions; for a short name left out: main")] = None,
     later: Annotated[bool, typer.Option("--later", help="have the fleet do it as soon as the Hub answers")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="have the fleet do it no more")] = False,
+    asked_at: Annotated[str | None, typer.Option("--asked", hidden=True)] = None,
     as_json: AsJson = False,
 ) -> None:
     """Publish a version to the Hugging Face Hub with a model card, and check each file. HF_TOKEN is the token."""
     from backends.hub_errors import LATER
     from fleet.publish import Wanted
+    from tasks.publishing import UNDER_WAY
 
     connect()
-    wanted = Wanted(version, line, hub, base=base, private=private, merged=merged, anything=anything)
+    wanted = Wanted(version, line, hub, base=base, private=private, merged=merged, anything=anything, asked=asked_at)
     how = {name: True for name, value in (("later", later), ("cancel", cancel)) if value}
     asked = {"repository": hub, "private": private, "merged": merged, "any": anything, **how}
     try:
@@ -49,6 +51,9 @@ def publish(
             _leave(wanted, asked, later=later, as_json=as_json)
         else:
             _publish(wanted, asked, as_json=as_json)
+    except Later as error:
+        errors.print(f"rlfleet: {error}", highlight=False, markup=False, soft_wrap=True)
+        raise typer.Exit(UNDER_WAY) from None
     except BaseException as error:  # also who presses Ctrl-C may have published something
         outcome: Outcome = "refused" if isinstance(error, PermanentError) else "failed"
         with suppress(RlfleetError):  # the database may be what is away

@@ -101,7 +101,7 @@ def _head(card: Card) -> Iterator[str]:
     yield f"license: {json.dumps(licence.licence)}"
     if licence.name:
         yield f"license_name: {json.dumps(licence.name)}"
-    if licence.link:
+    if licence.link and LINK.fullmatch(licence.link):
         yield f"license_link: {json.dumps(licence.link)}"
     yield f"tags:\n- {TAG}"
 

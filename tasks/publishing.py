@@ -10,17 +10,20 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
 from celery.utils.log import get_task_logger
 
+from rl.checkpoint_files import place_of
 from rl.errors import InvalidSettings
 from rl.secret_files import SECRETS
 from tasks.stored import here
@@ -41,6 +44,10 @@ LONGEST_BYTES: Final = 1 << 20
 """So much of what it prints is read."""
 SPEAKS: Final = "rlfleet: "
 WRONG_INPUT: Final = 2
+UNDER_WAY: Final = 3
+"""With what the command ends where another publication goes to the repository, or what was asked for waits no more."""
+MERGED_DAYS: Final = 7
+"""So long merged weights are kept that nobody published."""
 
 
 @dataclass(frozen=True)
@@ -76,20 +83,27 @@ def catch_up() -> str:
         said.append(_write_down(_begun[0]))
         _begun.pop().close()
     with _alone() as lock:
-        if lock is not None and (one := _next()) is not None:
-            said.append(_begin(one, lock))
+        if lock is not None:
+            _sweep(settings().state.resolve() / "publish")
+            if (one := _next()) is not None:
+                said.append(_begin(one, lock))
     return f"hub: {', '.join(said)}" if said else ""
 
 
 def _next() -> Publication | None:
-    """The first that is due and whose checkpoint is to be had on this host."""
-    from backends.settings import store_settings
-    from db import publications
+    """The first that is due, that this host has all for, and to whose repository nobody publishes."""
+    from db import hub_lock, publications
     from db.session import transaction
 
     with transaction() as session:
-        due = publications.due(session)
-    return next((one for one in due if store_settings().url or Path(here(one.uri)).is_dir()), None)
+        due = [one for one in publications.due(session) if all(map(_is_to_be_had, one.needs))]
+        return next((one for one in due if hub_lock.holder(session, one.repository) is None), None)
+
+
+def _is_to_be_had(folder: str) -> bool:
+    from backends.settings import store_settings
+
+    return Path(here(folder)).is_dir() or bool(store_settings().url and place_of(folder))
 
 
 def _begin(one: Publication, lock: int) -> str:
@@ -117,7 +131,7 @@ def _begin(one: Publication, lock: int) -> str:
 
 def _words(one: Publication) -> list[str]:
     options = one.options
-    words = ["publish", one.version, f"--line={one.line}", f"--hub={one.repository}", "--json"]
+    words = ["publish", one.version, f"--line={one.line}", f"--hub={one.repository}", f"--asked={one.asked}", "--json"]
     words += [f"--{name}" for name in ("private", "merged", "any") if options[name]]
     return [*words, f"--base={options['base']}"] if options["base"] else words
 
@@ -139,6 +153,8 @@ def _write_down(begun: _Begun) -> str:
             publications.done(session, one, revision)
         return f"{one.version} published"
     error = _error(code, begun.err)
+    if code == UNDER_WAY:
+        return f"{one.version} is on its way elsewhere"
     if code == WRONG_INPUT:
         log.error("%s is not published in %s: %s", one.version, one.repository, error)
         with transaction() as session:
@@ -182,7 +198,10 @@ def _error(code: int, err: IO[bytes]) -> str:
 
 @contextmanager
 def _alone() -> Iterator[int | None]:
-    """A lock's descriptor where nothing is published from this host; None where something is."""
+    """A lock's descriptor where nothing is published from this host; None where something is.
+
+    A host has memory for one merge. ``db.hub_lock`` keeps hosts from publishing to one repository at the same time.
+    """
     state = settings().state.resolve()
     state.mkdir(parents=True, exist_ok=True)
     with (state / "hub.lock").open("a") as lock:
@@ -192,3 +211,15 @@ def _alone() -> Iterator[int | None]:
             yield None
         else:
             yield lock.fileno()
+
+
+def _sweep(merged: Path) -> None:
+    """Remove what ``fleet.publish`` merged, wholly or in part, and nobody came back for."""
+    for path in [*merged.iterdir()] if merged.is_dir() else ():
+        with suppress(OSError):  # it is being merged or published, is gone, or is somebody else's
+            if not path.is_dir() or path.stat().st_mtime > time.time() - MERGED_DAYS * 86_400:
+                continue
+            with path.with_name(f"{path.name.lstrip('.').partition('.')[0]}.lock").open("a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(path)
+            log.info("%s was merged to be published, and is removed after %s days", path, MERGED_DAYS)

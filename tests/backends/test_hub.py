@@ -11,7 +11,8 @@ from huggingface_hub import snapshot_download
 from backends import hub as module
 from backends.hub import Hub, Published
 from backends.hub_licence import licence_of
-from rl.errors import HubRefused, HubUnavailable, InvalidInput
+from backends.settings import hub_settings
+from rl.errors import HubRefused, HubUnavailable, InvalidInput, InvalidSettings
 from rl.model_card import Licence
 from tests.hub_stand_in import TOKEN, StandIn, hub
 
@@ -153,6 +154,43 @@ def test_a_hub_that_stays_away_is_named(there: StandIn) -> None:
         publish(there)
 
 
+def test_a_hub_that_is_silent_is_not_asked_again(there: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 1.0)
+    there.faults["create"] = ["hold"] * 4
+    with pytest.raises(HubUnavailable, match=r"did not answer \(ReadTimeout\)"):
+        publish(there)
+    assert there.asked == ["create"]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *(
+            "http://127.0.0.1:80@evil.test/",
+            "http://localhost:x@evil.test",
+            "https://user:hunter2@hub.test",
+            "https://",
+        ),
+        *("http://hub.test", "http://127.0.0.1.evil.test/", "ftp://127.0.0.1/", "hub.test", "http://[::1"),
+    ],
+)
+def test_the_token_goes_nowhere_where_strangers_could_read_it(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_ENDPOINT", url)
+    with pytest.raises(InvalidSettings, match=r"HF_ENDPOINT = .*: set a URL that begins with https://") as refused:
+        hub_settings()
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hub.test/mirror", "http://127.0.0.1:8080", "http://localhost", "http://LOCALHOST/"]
+)
+def test_the_hub_may_be_elsewhere(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_ENDPOINT", url)
+    assert hub_settings().endpoint == url
+
+
 def test_a_name_that_the_hub_does_not_take(there: StandIn) -> None:
     with pytest.raises(InvalidInput, match="hub = 'acme/a--b'"):
         publish(there, repo="acme/a--b")
@@ -164,10 +202,10 @@ def test_a_licence_is_that_of_the_bases_own_card(there: StandIn, tmp_path: Path)
     there.put_there("maker/own", {"README.md": named})
     there.put_there("maker/silent", {})
     client = Hub(there.url, TOKEN)
-    assert licence_of(client, tmp_path, "maker/base") == Licence(licence="apache-2.0")
-    assert licence_of(client, tmp_path, "maker/own") == Licence(licence="other", name="maker", link="LICENSE")
-    assert licence_of(client, tmp_path, "maker/silent") is None
-    assert licence_of(client, tmp_path, "maker/nothing") is None
-    assert licence_of(client, tmp_path, None) is None
+    assert licence_of(client, tmp_path, "maker/base", show) == Licence(licence="apache-2.0")
+    assert licence_of(client, tmp_path, "maker/own", show) == Licence(licence="other", name="maker", link="LICENSE")
+    assert licence_of(client, tmp_path, "maker/silent", show) is None
+    assert licence_of(client, tmp_path, "maker/nothing", show) is None
+    assert licence_of(client, tmp_path, None, show) is None
     (tmp_path / "README.md").write_text("---\nlicense: mit\n---\n# a base\n")
-    assert licence_of(client, tmp_path, "maker/base") == Licence(licence="mit")
+    assert licence_of(client, tmp_path, "maker/base", show) == Licence(licence="mit")

@@ -71,8 +71,8 @@ def run(there: StandIn, *words: str, **variables: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def published(there: StandIn, *words: str) -> dict[str, Any]:
-    code, out, err = run(there, *words, "--json")
+def published(there: StandIn, *words: str, **variables: str) -> dict[str, Any]:
+    code, out, err = run(there, *words, "--json", **variables)
     assert code == 0, err
     found: dict[str, Any] = json.loads(out)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from huggingface_hub import snapshot_download
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
-from db import audit, versions
+from db import audit, hub_lock, versions
 from db.session import transaction
 from db.tables import Checkpoint, Version
 from fleet.publish import digest
@@ -36,6 +37,11 @@ def there() -> Iterator[StandIn]:
 @pytest.fixture
 def version(database: str, tmp_path: Path) -> str:
     return ready(tmp_path)
+
+
+def hub_lock_holder(repository: str) -> str | None:
+    with transaction() as session:
+        return hub_lock.holder(session, repository)
 
 
 def entries() -> list[tuple[str, str, dict[str, Any]]]:
@@ -100,6 +106,56 @@ def test_who_interrupts_it_leaves_a_row(version: str, there: StandIn) -> None:
         ("done", None),
         ("failed", "KeyboardInterrupt"),
     ]
+
+
+def test_a_hub_that_fails_once_at_the_licence_is_asked_again(version: str, there: StandIn) -> None:
+    named = b"---\nlicense: other\nlicense_name: maker\nlicense_link: LICENSE\n---\n"
+    there.put_there("maker/base", {"README.md": named})
+    there.faults["info"] = ["status:500"]
+    code, _, err = run(there, version, "--hub", REPO)
+    assert (code, there.asked[:2]) == (0, ["info", "info"]), err
+    assert "maker/base: the Hub" in err
+    head, _ = card_of(there)
+    assert (head["license"], head["license_name"]) == ("other", "maker")
+    assert "license_link" not in head, "it names a file that is not published"
+
+
+def test_a_second_one_is_told_who_publishes_and_does_nothing(version: str, there: StandIn) -> None:
+    there.faults["put"] = ["hold"]
+    first = start(there, version, "--hub", REPO, USER="ann")
+    try:
+        assert there.reached.wait(120), first.communicate()
+        asked = len(there.asked)
+        code, out, err = run(there, version, "--hub", REPO.upper(), "--json")
+        assert (code, out, len(there.asked)) == (3, "", asked)
+        assert re.search(
+            rf"^rlfleet: ACME/AGENT: it is being published to by ann@\S+ publishes {version} \(since ", err
+        )
+        assert len(entries()) == 1, "the first one's"
+        assert hub_lock_holder("acme/other") is None
+    finally:
+        there.released.set()
+        first.communicate(timeout=240)
+    assert hub_lock_holder(REPO) is None
+    assert published(there, version, "--hub", REPO)["verified"]
+
+
+def test_who_lost_the_connection_to_the_database_commits_nothing(version: str, there: StandIn) -> None:
+    there.faults["put"] = ["hold"]
+    process = start(there, version, "--hub", REPO)
+    assert there.reached.wait(120), process.communicate()
+    with transaction() as session:
+        session.execute(
+            text("select pg_terminate_backend(pid, 30000) from pg_stat_activity where application_name like :name"),
+            {"name": f"%publishes {version}"},
+        )
+    assert hub_lock_holder(REPO) is None
+    there.released.set()
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 1
+    assert "rlfleet: acme/agent: the connection to the database is lost, and another publication may begin" in err
+    assert "commit" not in there.asked
+    published(there, version, "--hub", REPO)
 
 
 @pytest.mark.parametrize("head", [b"license: [mit", b"- a", b"license: \xff"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def test_it_is_left_to_the_fleet_without_the_hub_or_a_token(
     with transaction() as session:
         publications.failed(session, one, "no answer")
     status.show(fleet_state.read())
-    assert "1 copies wait, the last try 0 s ago: no answer\n" in capsys.readouterr().out
+    assert re.search(r"1 copies wait, the last try \d+ s ago: no answer\n", capsys.readouterr().out)
 
 
 def test_it_is_told_as_json_and_can_be_cancelled(version: str, there: StandIn) -> None:

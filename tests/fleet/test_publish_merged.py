@@ -71,6 +71,7 @@ def test_merged_weights_are_published_whole_and_made_once(
     there.released.set()
     (kept,) = (one for one in (state / "publish").iterdir() if one.is_dir())
     before = (kept / "model.safetensors").stat().st_mtime_ns
+    (kept.parent / f".{kept.name}.9.writing").mkdir()
     there.reached.clear()
     there.faults["put"], there.faults["commit"] = [], ["status:403"]
     assert run(there, *words, RLFLEET_STATE=str(state))[0] == 1
@@ -79,7 +80,7 @@ def test_merged_weights_are_published_whole_and_made_once(
     assert code == 0, err
     assert "merging" not in err
     assert "files uploaded" in out
-    assert not kept.exists()
+    assert [one for one in kept.parent.iterdir() if one.is_dir()] == [], "nor what one that was killed had begun"
     files = there.files(REPO)
     assert set(files) == {".gitattributes", *WEIGHTS, *TOKENIZER}, "the adapter's files are gone from it"
     folder = tmp_path / "loaded"

@@ -56,6 +56,8 @@ def test_a_licence_that_is_not_known_is_said_to_be_so() -> None:
     unknown = CARD.model_copy(update={"licence": None})
     assert (head(unknown)["license"], head(unknown)["license_name"]) == ("other", "unknown")
     assert "The licence of the base model is not known here." in written(unknown)
+    beside = CARD.model_copy(update={"licence": Licence(licence="other", name="maker: own", link="LICENSE")})
+    assert "LICENSE" not in written(beside), "the base's file is not published"
     named = CARD.model_copy(update={"licence": Licence(licence="other", name="maker: own", link="https://x.test/l")})
     assert head(named)["license_name"] == "maker: own"
     assert "[maker: own](https://x.test/l)" in written(named)

@@ -2,103 +2,41 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from redis import Redis
 from sqlalchemy import update
 
 import tasks
-from db import alerts, audit, mirrors, publications, versions
+from db import alerts, audit, mirrors
 from db.session import transaction
-from db.tables import Checkpoint, Version
-from fleet.publish import digest
+from db.tables import Version
 from tasks import publishing
-from tests.fleet.publishing import adapter
-from tests.hub_stand_in import TOKEN, StandIn, hub
-from tests.tasks.mirroring import add_version, end, forget, noted, steps
+from tests.hub_stand_in import TOKEN, StandIn
+from tests.tasks.left_to_publish import (
+    NONE,
+    PATIENCE,
+    REPO,
+    TARGET,
+    ask,
+    assert_published_once,
+    at_once,
+    goes_on,
+    there,
+    ticking,
+    until_it_ended,
+    version,
+)
+from tests.tasks.mirroring import forget, noted
 from tests.tasks.real_worker import worker
-from tests.tasks.rows import one, rows
 from tests.worker.doubles import wait_until
 
+__all__ = ["there", "version"]
+
 pytestmark = pytest.mark.usefixtures("fresh")
-
-ROOT = Path(__file__).parents[2]
-REPO = "acme/agent"
-TARGET = f"hub:{REPO}"
-FILES = {".gitattributes", "README.md", "adapter_config.json", "adapter_model.safetensors"}
-PATIENCE = 120.0
-REVISION = "select done_at, error, options ->> 'revision' as revision from rlfleet.mirrors where target = :at"
-NONE = "nothing to copy"
-
-
-@pytest.fixture
-def there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """A Hub, and a worker that knows it and has nothing else to copy."""
-    for name in ("RLFLEET_METRICS", "RLFLEET_STORE", "HUGGING_FACE_HUB_TOKEN", "HF_HUB_OFFLINE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    with hub() as found:
-        values = {"HF_ENDPOINT": found.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1", "RLFLEET_SINKS": "none"}
-        values |= {"RLFLEET_ARTIFACTS": str(tmp_path / "artifacts"), "RLFLEET_STATE": str(tmp_path / "state")}
-        for name, value in values.items():
-            monkeypatch.setenv(name, value)
-        forget()
-        yield found
-        while publishing._begun:
-            left = publishing._begun.pop()
-            left.process.kill()
-            left.process.wait()
-            left.close()
-    forget()
-
-
-@pytest.fixture
-def version(there: StandIn, tmp_path: Path) -> str:
-    """A version that passed, with its checkpoint, which somebody left to the fleet to publish."""
-    job_id, name = add_version("ready")
-    steps(tmp_path / "artifacts", job_id, 1, 3)
-    end(job_id)
-    folder = adapter(tmp_path / "checkpoint", tmp_path / "hub/models--maker--base/snapshots/0a")
-    place = {"uri": str(folder), "base_uri": str(tmp_path / "hub/models--maker--base/snapshots/0a")}
-    with transaction() as session:
-        session.execute(update(Checkpoint).values(**place, sha256=digest(folder)))
-    ask(name)
-    return name
-
-
-def ask(name: str, **options: Any) -> None:
-    with transaction() as session:
-        found = versions.named(session, name)[0]
-        wanted = {"private": False, "merged": False, "any": False, "base": None} | options
-        publications.ask(session, found.id, REPO, wanted)
-
-
-def until_it_ended(version: str) -> str:
-    """What the tick says that finds the publication ended."""
-    deadline = time.monotonic() + PATIENCE
-    while (said := tasks.mirror()) == f"hub: {version} is on its way":
-        assert time.monotonic() < deadline, publishing._begun
-        time.sleep(0.1)
-    return said
-
-
-def at_once() -> None:
-    rows("update rlfleet.mirrors set next_at = now() where done_at is null returning 1")
-
-
-def assert_published_once(there: StandIn) -> None:
-    assert len(there.repositories[REPO].commits) == 2, "one made the repository, and one has the files"
-    assert set(there.files(REPO)) == FILES
-    row = one(REVISION, at=TARGET)
-    assert (row.done_at is not None, row.error, row.revision) == (True, None, there.repositories[REPO].commits[-1][0])
-    assert mirrors.behind() == []
 
 
 def test_it_is_published_by_itself_and_the_audit_has_the_commit(version: str, there: StandIn) -> None:
@@ -212,22 +150,6 @@ def test_one_that_takes_too_long_is_ended(version: str, there: StandIn, monkeypa
     tasks.mirror()
     assert until_it_ended(version) == f"hub: {version} failed"
     assert mirrors.behind()[0].error == "it took longer than 2 s"
-
-
-def ticking(**variables: str) -> subprocess.Popen[bytes]:
-    """A process of its own that ticks until somebody kills it."""
-    argv = [sys.executable, "-c", "import tasks, time\nwhile True:\n    tasks.mirror()\n    time.sleep(0.1)"]
-    return subprocess.Popen(argv, cwd=ROOT, env=os.environ | variables)
-
-
-def goes_on(version: str) -> None:
-    """The next tick that finds nothing published from this host begins anew, which is the last time."""
-    deadline = time.monotonic() + PATIENCE
-    while (said := tasks.mirror()) == NONE:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    assert said == f"hub: {version} begun"
-    assert until_it_ended(version) == f"hub: {version} published"
 
 
 @pytest.mark.parametrize("fault", ["put:hold", "commit:held"])

@@ -58,7 +58,7 @@ def test_a_broker_that_takes_connections_and_never_answers_is_unavailable_within
     assert found["message"].startswith("rlfleet.train_window: the broker did not take the message (")
     assert "is REDIS_URL right and the server up?" in found["message"]
     assert "secret" not in found["message"]
-    assert found["seconds"] < 10, "one or two on an idle machine"
+    assert found["seconds"] < 30, "one or two on an idle machine"
 
 
 def test_a_request_goes_to_maint_and_its_message_is_kept_until_it_is_written_down(mute_port: int) -> None:
