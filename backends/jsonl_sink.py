@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from backends.sinks import Copied, Run
 
@@ -23,7 +24,7 @@ class JsonlSink:
     def put(self, run: Run) -> Copied:
         path = self._folder / run.group / f"{run.key}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
+        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
         try:
             with temporary.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps({"schema": 1, **row}) + "\n" for row in _rows(run))

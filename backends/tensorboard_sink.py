@@ -8,11 +8,11 @@ copy has come. Results are few and change: they are in one file beside them, whi
 from __future__ import annotations
 
 import io
-import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from uuid import uuid4
 
 from backends.sinks import Copied, Run
 from rl.errors import MissingDependency
@@ -62,7 +62,7 @@ def _write(path: Path, events: Iterable[tuple[int, float, Mapping[str, float]]])
             value=[summary_pb2.Summary.Value(tag=tag, simple_value=one) for tag, one in named]
         )
         writer.write(event_pb2.Event(wall_time=at, step=step, summary=scalars).SerializeToString())
-    temporary = path.with_name(f".part.{os.getpid()}")
+    temporary = path.with_name(f".part.{uuid4().hex}")
     try:
         temporary.write_bytes(made.getvalue())
         temporary.replace(path)

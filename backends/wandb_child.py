@@ -22,15 +22,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from backends.wandb_orders import job_of, those_in, write
+from backends.wandb_orders import job_of, read, those_in, write
 from backends.wandb_service import NotCopied, confirm, refusal, unusable
 
 PR_SET_PDEATHSIG = 1
 RECORD_SECONDS: Final = 300.0
 
 
-def main(folder: Path, parent: int) -> None:
-    """Carry out every order in ``folder``; another process that does so has the lock, and then this one ends."""
+def main(folder: Path, parent: int, to: Mapping[str, str | None]) -> None:
+    """Carry out every order in ``folder`` that goes ``to`` that server, entity and project, for which the key is.
+
+    Another process that does so has the lock, and then this one ends.
+    """
     die_with(parent)
     for name in ("orders", "working", "arrived", "runs"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -40,7 +43,7 @@ def main(folder: Path, parent: int) -> None:
         except BlockingIOError:
             return
         away: dict[str, str] = {}
-        while (path := _next(folder)) is not None:
+        while (path := _next(folder, to)) is not None:
             _say(folder, path.name, *_carried_out(folder, path, away))
             path.unlink(missing_ok=True)
 
@@ -48,7 +51,7 @@ def main(folder: Path, parent: int) -> None:
 def _carried_out(folder: Path, path: Path, away: dict[str, str]) -> tuple[Mapping[str, Any] | None, str | None]:
     """The mark of the order, where it can be known, and why the run is not there, if it is not."""
     job = job_of(path)
-    mark: Mapping[str, Any] | None = None if job is None else {"job": job}
+    mark: Mapping[str, Any] | None = None if job is None else {"job": job, "key": path.stem}
     try:
         order = json.loads(path.read_bytes())
         mark = order["mark"]
@@ -75,13 +78,13 @@ def die_with(parent: int) -> None:
         sys.exit(1)
 
 
-def _next(folder: Path) -> Path | None:
-    """The order at hand: one that a killed process had, else the oldest that waits, which nobody replaces then."""
-    for path in those_in(folder / "working"):
-        return path
+def _next(folder: Path, to: Mapping[str, str | None]) -> Path | None:
+    """The oldest order that waits and goes there, which nobody replaces then; also one that nothing can be made of."""
     waiting = sorted(those_in(folder / "orders"), key=lambda path: path.stat().st_mtime)
     for path in waiting:
-        return path.rename(folder / "working" / path.name)
+        order = read(path)
+        if not order or all(name in order and order[name] == value for name, value in to.items()):
+            return path.rename(folder / "working" / path.name)
     return None
 
 
@@ -138,4 +141,4 @@ def _run(what: str, order: Path, place: Path, seconds: float, url: str | None) -
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), json.loads(sys.argv[3]))

@@ -39,10 +39,10 @@ def job_of(path: Path) -> int | None:
     return int(found[1]) if found else None
 
 
-def write(path: Path, value: Mapping[str, Any]) -> None:
+def write(path: Path, value: Mapping[str, Any], instead_of: Path | None = None) -> None:
     """Have the file on the disk. Until it is whole it has a name that ``those_in`` does not give.
 
-    One that replaces another is as old as that.
+    One that replaces another, or is ``instead_of`` it, is as old as that.
 
     Raises:
         OSError: it cannot be written.
@@ -54,7 +54,7 @@ def write(path: Path, value: Mapping[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         with contextlib.suppress(FileNotFoundError):
-            os.utime(temporary, (time.time(), path.stat().st_mtime))
+            os.utime(temporary, (time.time(), (instead_of or path).stat().st_mtime))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,8 +1,9 @@
 """The sink ``wandb``: runs and models in Weights & Biases, copied by a process of its own that may take its time.
 
 A run that is to be copied is a file in ``orders``, and what became of it one in ``arrived``. The process in between
-(``backends.wandb_child``) is started when something waits, dies with the one that started it, and goes on where another
-was killed. So nothing here ever waits for the service.
+(``backends.wandb_child``) is started for what is asked for, and dies with the one that started it. An order that it did
+not come to lies in ``left`` until it is asked for again, and is written anew then: what was to be sent may be erased by
+then, and a key is for one server. So nothing here ever waits for the service.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ PROXIES: Final = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 SLOW_SECONDS: Final = 600.0
 """A run that waits for longer is said to be behind, whatever it waits for: the child, its lock, or a slow line."""
 
+LONGEST_TAG: Final = 64
+"""Characters that a tag may have. A version's number is at the end of its name."""
+
 _started: dict[Path, subprocess.Popen[bytes]] = {}
 """The newest child of each folder."""
 
@@ -62,25 +66,23 @@ class WandbSink:
             return  # it is being sent as it was; what it lacks then is seen by the next look
         path = self._folder / "orders" / f"{run.key}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write(path, self._order(run))
+        left = self._folder / "left" / path.name
+        write(path, self._order(run), left if left.exists() else path)
+        left.unlink(missing_ok=True)
         self._see_to_it()
 
     def _order(self, run: Run) -> dict[str, Any]:
-        account = wandb_account()
         found: dict[str, Any] = {
             "key": run.key,
             "name": run.name,
             "group": run.group,
-            "tags": list(run.tags),
+            "tags": [tag[-LONGEST_TAG:] for tag in run.tags],
             "failed": run.state not in ("queued", "running", "succeeded"),
             "params": dict(run.params),
             "steps": [vars(one) | {"metrics": dict(one.metrics)} for one in run.steps],
             "summary": run.summary(),
             "models": [_model(one) for one in run.models],
-            "entity": account.entity,
-            "project": account.project,
-            "url": _url(),
-        }
+        } | _to()
         told = hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()
         found["summary"][COPY] = told[:16]
         return found | {"mark": dict(run.mark), "seconds": self._seconds}
@@ -92,7 +94,12 @@ class WandbSink:
                 yield Copied(mark, found["error"])
             path.unlink(missing_ok=True)
         yield from self._late()
-        self._see_to_it()
+        with self._without_child() as is_so:
+            if is_so:
+                for path in those_in(self._folder / "left"):  # nobody asked for it since the last look
+                    path.unlink(missing_ok=True)
+                self._set_aside("orders")
+                self._set_aside("working")
 
     def _late(self) -> Iterator[Copied]:
         """Runs that wait for too long; they go on waiting."""
@@ -102,21 +109,36 @@ class WandbSink:
                     waited, job = time.time() - path.stat().st_mtime, job_of(path)
                     if waited > SLOW_SECONDS and job is not None:
                         error = f"{words} for {waited / 60:.0f} minutes; see {self._folder / 'child.log'}"
-                        yield Copied({"job": job}, error)
+                        yield Copied({"job": job, "key": path.stem}, error)
 
-    def _see_to_it(self) -> None:
-        """Start the child where something waits and none is at work."""
-        if (child := _started.get(self._folder)) and child.poll() is None:
-            return
-        if not any(any(those_in(self._folder / name)) for name in ("orders", "working")):
+    def _set_aside(self, name: str) -> None:
+        (self._folder / "left").mkdir(exist_ok=True)
+        for path in those_in(self._folder / name):
+            path.rename(self._folder / "left" / path.name)
+
+    @contextlib.contextmanager
+    def _without_child(self) -> Iterator[bool]:
+        """Whether no child is at work for ``folder``, of this process or another; none begins within the block."""
+        child = _started.get(self._folder)
+        if not self._folder.is_dir() or (child and child.poll() is None):
+            yield False
             return
         with (self._folder / "lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                is_so = True
             except BlockingIOError:
+                is_so = False
+            yield is_so
+
+    def _see_to_it(self) -> None:
+        """Start the child where none is at work."""
+        with self._without_child() as is_so:
+            if not is_so:
                 return
+            self._set_aside("working")
         with (self._folder / "child.log").open("wb") as log:
-            argv = [sys.executable, "-m", MODULE, str(self._folder), str(os.getpid())]
+            argv = [sys.executable, "-m", MODULE, str(self._folder), str(os.getpid()), json.dumps(_to())]
             known = {
                 "stdin": subprocess.DEVNULL,
                 "stdout": log,
@@ -133,6 +155,12 @@ def _url() -> str | None:
     here = sink_settings()
     is_sent = here.wandb_mode == "online" and bool(wandb_account().api_key)
     return here.wandb_url.rstrip("/") if is_sent else None
+
+
+def _to() -> dict[str, str | None]:
+    """Where runs go by the settings of now. A child takes no order that goes elsewhere: its key is for that server."""
+    account = wandb_account()
+    return {"entity": account.entity, "project": account.project, "url": _url()}
 
 
 def _model(one: Model) -> dict[str, Any]:

@@ -54,6 +54,11 @@ JOB: Final = text(f"""
       left join ({FACTS}) v on v.job_id = j.id
      where j.id = :job
 """)  # noqa: S608 (of constants)
+ORIGIN: Final = text("""
+    select j.id, l.name as line, extract(epoch from j.created_at)::float8 as created
+      from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id
+     where j.id = :job
+""")
 # Nobody is told that a training has ended which was started again since.
 ARRIVED: Final = text("""
     insert into rlfleet.mirrors as m (target, kind, ref, sent, place, done_at)
@@ -81,15 +86,21 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Training:
-    """A training job as its row was when it was read. ``created`` is in Unix seconds, ``curves`` as in its progress."""
+class Origin:
+    """What of a job never changes. ``created`` is in Unix seconds."""
 
     job: int
-    fence: int
     line: str
+    created: float
+
+
+@dataclass(frozen=True)
+class Training(Origin):
+    """A training job as its row was when it was read; ``curves`` as in its progress."""
+
+    fence: int
     state: str
     ended: bool
-    created: float
     config: dict[str, Any]
     windows: list[str]
     curves: dict[str, list[Any]]
@@ -118,6 +129,12 @@ def read(session: Session, job_id: int) -> Training:
         facts=row.facts or 0,
         trained=None if row.version_id is None else _trained(session, row.version_id),
     )
+
+
+def origin(session: Session, job_id: int) -> Origin | None:
+    """Where the job comes from; None where there is no such job."""
+    row = session.execute(ORIGIN, {"job": job_id}).first()
+    return None if row is None else Origin(job=row.id, line=row.line, created=row.created)
 
 
 def _trained(session: Session, version_id: int) -> Trained:

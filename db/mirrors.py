@@ -40,8 +40,13 @@ BEHIND: Final = """
     select target, count(*) as waiting, max(tries) as tries,
            (array_agg(error order by failed_at desc nulls last))[1] as error,
            extract(epoch from now() - max(failed_at)) as error_seconds
-      from rlfleet.mirrors
-     where done_at is null and (tries > 0 or options is not null or next_at < now() - interval '1 hour')
+      from rlfleet.mirrors m
+     where done_at is null
+       and (tries > 0 or options is not null
+            or (next_at < now() - interval '1 hour'
+                and not exists (select from rlfleet.jobs j
+                                 where m.kind = 'training' and j.id = m.ref
+                                   and coalesce(j.finished_at, now()) > now() - interval '1 hour')))
      group by target order by target
 """
 """Columns as those of ``Behind``, by target."""
@@ -51,7 +56,8 @@ BEHIND: Final = """
 class Behind:
     """A target that lacks what it was to have: how many copies wait, the last reason, and how many seconds ago it was.
 
-    ``error_seconds`` is None where none was tried yet, of those that somebody asked for or that are due for an hour.
+    ``error_seconds`` is None where none was tried yet, of those that somebody asked for or that are due for an hour. A
+    training that goes on has what it is to have: it is due when it has a tenth more steps, which may take for hours.
     """
 
     target: str

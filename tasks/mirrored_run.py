@@ -16,17 +16,23 @@ from rl.windows import parse
 if TYPE_CHECKING:
     from backends.sinks import Model, Run
     from backends.steps import Step
-    from db.mirrored import Trained, Training
+    from db.mirrored import Origin, Trained, Training
 
 
 def run_of(training: Training, artifacts: Path) -> Run:
-    """The run, with the steps of its file, or the fewer ones of its row where there is no file."""
+    """The run, with the steps of its file, or the fewer ones of its row where there is no file.
+
+    Of one that has ended, the row's steps come after the last of the file as well: no more of them will be written.
+    """
     from backends.sinks import Decided, Evaluated, Run
     from backends.steps import FILE, read
     from db.version_views import words_of
 
     trained = training.trained
-    steps = read(artifacts / "jobs" / str(training.job) / FILE) or _drawn(training)
+    drawn, steps = _drawn(training), read(artifacts / "jobs" / str(training.job) / FILE)
+    last = steps[-1].step if steps else 0
+    if training.ended or not steps:
+        steps += [one for one in drawn if one.step > last]
     own = trained.checkpoint.step if trained else 0
     evaluations = sorted(trained.evaluations if trained else (), key=lambda one: (one.is_own, one.step))
     return Run(
@@ -48,7 +54,8 @@ def run_of(training: Training, artifacts: Path) -> Run:
         mark={
             "job": training.job,
             "fence": training.fence,
-            "step": steps[-1].step if steps else 0,
+            "key": key_of(training),
+            "step": max((one.step for one in (*steps[-1:], *drawn[-1:])), default=0),
             "ended": training.ended,
             "version": trained.version.id if trained else None,
             "facts": training.facts,
@@ -56,10 +63,10 @@ def run_of(training: Training, artifacts: Path) -> Run:
     )
 
 
-def key_of(training: Training) -> str:
+def key_of(origin: Origin) -> str:
     """The name that a run has for ever, also after its rows were restored elsewhere."""
-    told = hashlib.sha256(f"{training.line}/{training.job}/{training.created:.6f}".encode()).hexdigest()
-    return f"job-{training.job}-{told[:10]}"
+    told = hashlib.sha256(f"{origin.line}/{origin.job}/{origin.created:.6f}".encode()).hexdigest()
+    return f"job-{origin.job}-{told[:10]}"
 
 
 def _group(training: Training) -> str:

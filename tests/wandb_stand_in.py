@@ -63,6 +63,7 @@ class StandIn:
     asked: int = 0
     keys: set[str | None] = field(default_factory=set)
     bodies: list[bytes] = field(default_factory=list)
+    heads: set[bytes] = field(default_factory=set)
     over: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -153,6 +154,7 @@ def wandb_service(port: int = 0) -> Iterator[StandIn]:
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"] or 0))
             service.asked += 1
+            self.note_head()
             service.keys.add(self.headers["Authorization"])
             if service.answer == "hang":
                 service.over.wait(HANGS_SECONDS)
@@ -176,8 +178,13 @@ def wandb_service(port: int = 0) -> Iterator[StandIn]:
 
         def do_PUT(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            self.note_head()
             service.stored[self.path.removeprefix("/put/")] = content
             self.say(200, {})
+
+        def note_head(self) -> None:
+            lines = (f"{name}: {value}" for name, value in self.headers.items() if name != "Authorization")
+            service.heads.update(line.encode() for line in (self.requestline, *lines))
 
         def say(self, status: int, answer: dict[str, Any]) -> None:
             content = json.dumps(answer).encode()

@@ -126,6 +126,25 @@ def test_one_that_is_killed_anywhere_loses_and_doubles_no_step(tmp_path: Path, k
     assert found == list(range(1, last + 1))
 
 
+@pytest.mark.parametrize("kind", [JsonlSink, TensorboardSink])
+def test_processes_of_the_same_number_on_two_hosts_write_one_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Any]
+) -> None:
+    """The other one comes in between, when the file of this one is to take its place."""
+    replace = Path.replace
+
+    def after_the_other(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        kind(tmp_path).put(a_run(3))
+        return self.replace(target)
+
+    monkeypatch.setattr(Path, "replace", after_the_other)
+    assert kind(tmp_path).put(a_run(3)) == Copied({"job": 7, "step": 3})
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert len(files) == 1
+    assert not files[0].name.startswith(".")
+
+
 def _die_at(number: int) -> None:
     left = [number]
 

@@ -11,12 +11,21 @@ from pathlib import Path
 import pytest
 
 from backends import sink_settings, wandb_orders, wandb_sink
-from backends.sinks import Copied
+from backends.sinks import Copied, Run
 from backends.wandb_sink import WandbSink
-from tests.backends.wandb_runs import PATIENCE, RUN, a_run, children_end, service, this_place_has_a_name
-from tests.wandb_stand_in import StandIn
+from tests.backends.wandb_runs import (
+    PATIENCE,
+    RUN,
+    a_run,
+    checkpoint,
+    children_end,
+    copied,
+    service,
+    this_place_has_a_name,
+)
+from tests.wandb_stand_in import StandIn, wandb_service
 
-__all__ = ["children_end", "service", "this_place_has_a_name"]
+__all__ = ["checkpoint", "children_end", "service", "this_place_has_a_name"]
 
 
 def test_a_file_is_there_whole_or_not_at_all_wherever_its_writer_dies(tmp_path: Path) -> None:
@@ -58,9 +67,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("offline")
-@pytest.mark.parametrize("place", ["orders", "working"])
-def test_an_order_that_cannot_be_read_is_told_and_keeps_no_other_waiting(tmp_path: Path, place: str) -> None:
-    folder = tmp_path / "wandb" / place
+def test_an_order_that_cannot_be_read_is_told_and_keeps_no_other_waiting(tmp_path: Path) -> None:
+    folder = tmp_path / "wandb" / "orders"
     folder.mkdir(parents=True)
     (folder / "job-3-broken.json").write_text('{"key": "job-3')
     (folder / "nobody's.json").write_text("")
@@ -84,6 +92,7 @@ def test_a_run_that_waits_for_long_is_said_to_be_behind(
     sink = WandbSink(tmp_path / "wandb")
     sink.put(a_run(2))
     assert list(sink.arrived()) == []
+    sink.put(a_run(2))
     path = tmp_path / "wandb" / "orders" / f"{RUN}.json"
     os.utime(path, (time.time() - 720, time.time() - 720))
     sink.put(a_run(3))
@@ -92,7 +101,7 @@ def test_a_run_that_waits_for_long_is_said_to_be_behind(
     moved.parent.mkdir(exist_ok=True)
     path.rename(moved)
     (late,) = sink.arrived()
-    assert late.mark == {"job": 7}
+    assert late.mark == {"job": 7, "key": RUN}
     assert late.error == f"{words} for 12 minutes; see {tmp_path / 'wandb' / 'child.log'}"
 
 
@@ -104,3 +113,74 @@ def test_a_place_is_the_project_of_the_account(service: StandIn, monkeypatch: py
     monkeypatch.delenv("WANDB_API_KEY")
     assert sink.place == "", "what is only recorded may be sent from anywhere"
     assert wandb_sink._url() is None
+
+
+def killed_before(monkeypatch: pytest.MonkeyPatch, folder: Path, place: str, run: Run) -> None:
+    """Leave an order for the run as one that was killed with its child does."""
+    with monkeypatch.context() as while_it_lives:
+        while_it_lives.setattr(WandbSink, "_see_to_it", lambda self: None)
+        WandbSink(folder).put(run)
+    (folder / place).mkdir(exist_ok=True)
+    (folder / "orders" / f"{run.key}.json").rename(folder / place / f"{run.key}.json")
+
+
+@pytest.mark.parametrize("place", ["orders", "working"])
+def test_an_order_of_another_server_brings_no_key_there(
+    tmp_path: Path, service: StandIn, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    killed_before(monkeypatch, tmp_path / "wandb", place, a_run(3))
+    with wandb_service() as other:
+        monkeypatch.setenv("WANDB_BASE_URL", other.url)
+        sink_settings.sink_settings.cache_clear()
+        sink = WandbSink(tmp_path / "wandb")
+        assert list(sink.arrived()) == []
+        assert wandb_sink._started == {}, "nothing is sent that nobody asked for since"
+        assert copied(sink, a_run(3)) == Copied({"job": 7, "step": 3})
+        assert other.runs.keys() == {RUN}
+    assert (service.asked, service.runs) == (0, {})
+
+
+def test_a_child_takes_no_order_that_goes_elsewhere(
+    tmp_path: Path, service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker of other settings left it while the child of this one was at work."""
+    sink = WandbSink(tmp_path / "wandb")
+    other = a_run(3, key="job-8-0123456789", mark={"job": 8})
+    with monkeypatch.context() as of_another_worker:
+        of_another_worker.setenv("WANDB_PROJECT", "other")
+        killed_before(monkeypatch, tmp_path / "wandb", "orders", other)
+    assert copied(sink, a_run(3)) == Copied({"job": 7, "step": 3})
+    assert service.runs.keys() == {RUN}
+    assert not (tmp_path / "wandb" / "arrived" / f"{other.key}.json").exists()
+
+
+@pytest.mark.parametrize("place", ["orders", "working"])
+def test_a_model_that_was_taken_back_since_is_not_sent(
+    tmp_path: Path, checkpoint: Path, service: StandIn, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    killed_before(monkeypatch, tmp_path / "wandb", place, a_run(3, checkpoint))
+    sink = WandbSink(tmp_path / "wandb")
+    assert list(sink.arrived()) == []
+    assert wandb_sink._started == {}, "nothing is sent that nobody asked for since"
+    assert copied(sink, a_run(3)) == Copied({"job": 7, "step": 3})
+    assert service.artifacts == {}
+
+
+def test_an_order_that_nobody_asks_for_again_is_dropped(
+    tmp_path: Path, service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "wandb"
+    killed_before(monkeypatch, folder, "working", a_run(3))
+    waited = time.time() - 300
+    os.utime(folder / "working" / f"{RUN}.json", (waited, waited))
+    sink = WandbSink(folder)
+    assert list(sink.arrived()) == []
+    with monkeypatch.context() as without_a_child:
+        without_a_child.setattr(WandbSink, "_see_to_it", lambda self: None)
+        sink.put(a_run(3))
+    (path,) = wandb_orders.those_in(folder / "orders")
+    assert path.stat().st_mtime == pytest.approx(waited, abs=1), "it has waited since it was asked for first"
+    for _ in range(2):
+        assert list(sink.arrived()) == []
+    assert not any(any(wandb_orders.those_in(folder / name)) for name in ("orders", "working", "left"))
+    assert service.asked == 0

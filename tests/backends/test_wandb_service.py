@@ -12,9 +12,9 @@ from backends.wandb_sink import WandbSink
 from tests.backends.wandb_runs import (
     RUN,
     a_run,
-    arrived,
     checkpoint,
     children_end,
+    copied,
     expected,
     service,
     steps_of,
@@ -34,13 +34,11 @@ def test_a_model_that_is_refused_has_not_arrived_and_does_later(
 ) -> None:
     service.refused = {"CreateArtifact": "permission denied"}
     sink = WandbSink(tmp_path / "wandb")
-    sink.put(a_run(3, checkpoint))
-    error = arrived(sink).error or ""
+    error = copied(sink, a_run(3, checkpoint)).error or ""
     assert error.startswith("it was not sent whole (sender: failed to log artifact: ")
     assert "permission denied" in error
     service.refused = {}
-    sink.put(a_run(3, checkpoint))
-    assert arrived(sink) == Copied({"job": 7, "step": 3})
+    assert copied(sink, a_run(3, checkpoint)) == Copied({"job": 7, "step": 3})
     assert [one["state"] for one in service.artifacts.values()] == ["COMMITTED"]
     assert steps_of(service.runs[RUN]) == expected(3)
 
@@ -48,18 +46,15 @@ def test_a_model_that_is_refused_has_not_arrived_and_does_later(
 @pytest.mark.slow
 def test_results_that_are_refused_have_not_arrived_and_do_later(tmp_path: Path, service: StandIn) -> None:
     sink = WandbSink(tmp_path / "wandb")
-    sink.put(a_run(3, decisions=()))
-    assert arrived(sink) == Copied({"job": 7, "step": 3})
+    assert copied(sink, a_run(3, decisions=())) == Copied({"job": 7, "step": 3})
     assert "released" not in service.runs[RUN].summary
     service.broken_stream = 403
     decided = a_run(3, decisions=(Decided(True, "paired-margin", "", 2000.0),))
-    sink.put(decided)
-    error = arrived(sink).error or ""
+    error = copied(sink, decided).error or ""
     assert error.startswith("it was not sent whole (filestream: fatal error: ")
     assert "403" in error
     service.broken_stream = None
-    sink.put(decided)
-    assert arrived(sink) == Copied({"job": 7, "step": 3})
+    assert copied(sink, decided) == Copied({"job": 7, "step": 3})
     assert service.runs[RUN].summary["released"] is True
     assert steps_of(service.runs[RUN]) == expected(3)
 
@@ -70,8 +65,7 @@ def test_a_model_whose_files_are_gone_has_not_arrived(tmp_path: Path, checkpoint
     for path in checkpoint.iterdir():
         path.unlink()
     sink = WandbSink(tmp_path / "wandb")
-    sink.put(run)
-    assert arrived(sink).error == "it was not recorded (the files of v1.0.1 are no more on this host)"
+    assert copied(sink, run).error == "it was not recorded (the files of v1.0.1 are no more on this host)"
 
 
 @pytest.mark.parametrize(

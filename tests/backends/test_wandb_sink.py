@@ -27,6 +27,7 @@ from tests.backends.wandb_runs import (
     arrived,
     checkpoint,
     children_end,
+    copied,
     expected,
     service,
     steps_of,
@@ -63,8 +64,7 @@ def test_a_run_is_recorded_without_a_key_and_read_back(
     sink_settings.sink_settings.cache_clear()
     sink = WandbSink(tmp_path / "wandb")
     for last in (2, 5):
-        sink.put(a_run(last, checkpoint))
-        assert arrived(sink) == Copied({"job": 7, "step": last})
+        assert copied(sink, a_run(last, checkpoint)) == Copied({"job": 7, "step": last})
     (path,) = (tmp_path / "wandb" / "runs" / RUN).rglob("*.wandb")
     found = list(records(path))
     (run,) = (one.run for one in found if one.WhichOneof("record_type") == "run")
@@ -95,8 +95,7 @@ def test_a_run_and_its_model_are_sent_and_sent_again_without_doubling_a_step(
 ) -> None:
     sink = WandbSink(tmp_path / "wandb")
     for last in (3, 3, 6):
-        sink.put(a_run(last, checkpoint))
-        assert arrived(sink) == Copied({"job": 7, "step": last})
+        assert copied(sink, a_run(last, checkpoint)) == Copied({"job": 7, "step": last})
         assert steps_of(service.runs[RUN]) == expected(last)
     assert service.runs.keys() == {RUN}
     run = service.runs[RUN]
@@ -110,8 +109,21 @@ def test_a_run_and_its_model_are_sent_and_sent_again_without_doubling_a_step(
     assert artifact["files"].keys() == {"adapter_model.safetensors", "adapter_config.json"}
     assert service.stored[artifact["files"]["adapter_model.safetensors"]] == b"weights" * 1000
     assert not any((tmp_path / "wandb" / "runs").iterdir()), "what was sent is not kept"
-    assert not [name for name in NAMES if any(name in body for body in (*service.bodies, *service.stored.values()))]
+    sent = [*service.bodies, *service.stored.values()]
+    assert not [name for name in NAMES if any(name in one for one in (*sent, *service.heads))]
+    assert any(SCENARIOS.encode() in body for body in service.bodies)
+    assert not [line for line in service.heads if b"gridworld" in line]
+    assert any(line.startswith(b"User-Agent: ") for line in service.heads)
     assert sorted(path.name for path in (tmp_path / "cwd").iterdir()) == []
+
+
+def test_the_end_of_a_name_that_is_too_long_is_the_tag(
+    tmp_path: Path, service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "p" * 64 + "-v1.0.1"
+    assert copied(WandbSink(tmp_path / "wandb"), a_run(2, name=name, tags=(name,))) == Copied({"job": 7, "step": 2})
+    about = service.runs[RUN].about
+    assert (about["displayName"], about["tags"]) == (name, ["p" * 57 + "-v1.0.1"])
 
 
 @pytest.mark.slow
@@ -125,20 +137,17 @@ def test_one_that_is_away_refuses_or_hangs_is_named_and_caught_up_with_later(
         ("hang", f"no answer from {service.url} (ReadTimeout)"),
     ):
         service.answer = answer
-        sink.put(a_run(4))
-        assert arrived(sink) == Copied({"job": 7, "step": 4}, words)
+        assert copied(sink, a_run(4)) == Copied({"job": 7, "step": 4}, words)
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         nowhere = f"http://127.0.0.1:{held.getsockname()[1]}"
         monkeypatch.setenv("WANDB_BASE_URL", nowhere)
         sink_settings.sink_settings.cache_clear()
-        sink.put(a_run(4))
-        assert arrived(sink).error == f"no answer from {nowhere} (ConnectError)"
+        assert copied(sink, a_run(4)).error == f"no answer from {nowhere} (ConnectError)"
     monkeypatch.setenv("WANDB_BASE_URL", service.url)
     sink_settings.sink_settings.cache_clear()
     service.answer = "ok"
-    sink.put(a_run(5))
-    assert arrived(sink) == Copied({"job": 7, "step": 5})
+    assert copied(sink, a_run(5)) == Copied({"job": 7, "step": 5})
     assert steps_of(service.runs[RUN]) == expected(5)
     log = (tmp_path / "wandb" / "child.log").read_text()
     assert KEY not in log
@@ -150,19 +159,18 @@ def test_one_that_breaks_in_the_middle_is_given_up_in_time_and_caught_up_with_la
 ) -> None:
     service.broken_stream = 500
     sink = WandbSink(tmp_path / "wandb", seconds=15)
-    sink.put(a_run(4))
-    assert arrived(sink).error == "it was not sent (it took longer than 15 s)"
+    assert copied(sink, a_run(4)).error == "it was not sent (it took longer than 15 s)"
     service.broken_stream = None
     sink = WandbSink(tmp_path / "wandb")
-    sink.put(a_run(4))
-    assert arrived(sink) == Copied({"job": 7, "step": 4})
+    assert copied(sink, a_run(4)) == Copied({"job": 7, "step": 4})
     assert steps_of(service.runs[RUN]) == expected(4)
 
 
 @pytest.mark.slow
 def test_the_child_may_be_killed_anywhere(tmp_path: Path, checkpoint: Path, service: StandIn) -> None:
     sink = WandbSink(tmp_path / "wandb")
-    sink.put(a_run(30, checkpoint))
+    run = a_run(30, checkpoint)
+    sink.put(run)
     for asked in (0, 1, 2, 3, 5, 8):
         deadline = time.monotonic() + PATIENCE
         while service.asked < asked and not any((tmp_path / "wandb" / "arrived").glob("*.json")):
@@ -171,8 +179,11 @@ def test_the_child_may_be_killed_anywhere(tmp_path: Path, checkpoint: Path, serv
         if child.poll() is None:
             os.kill(child.pid, signal.SIGKILL)
             child.wait()
+        if any((tmp_path / "wandb" / "arrived").glob("*.json")):
+            break
         service.asked = 0
-        sink._see_to_it()
-    assert arrived(sink) == Copied({"job": 7, "step": 30})
+        assert list(sink.arrived()) == []
+        sink.put(run)
+    assert arrived(sink, run) == Copied({"job": 7, "step": 30})
     assert steps_of(service.runs[RUN]) == expected(30)
     assert [one["state"] for one in service.artifacts.values()] == ["COMMITTED"]

@@ -86,12 +86,21 @@ def a_run(last: int, checkpoint: Path | None = None, **values: Any) -> Run:
     return Run(**known | values)
 
 
-def arrived(sink: WandbSink) -> Copied:
+def copied(sink: WandbSink, run: Run) -> Copied:
+    """Ask for a copy, and have it end."""
+    sink.put(run)
+    return arrived(sink, run)
+
+
+def arrived(sink: WandbSink, run: Run) -> Copied:
+    """What becomes of the run, which is asked for again where a child ended without it, as a due row does."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if found := list(sink.arrived()):
             (one,) = found
             return one
+        if not any((sink._folder / name / f"{run.key}.json").exists() for name in ("orders", "working", "arrived")):
+            sink.put(run)
         time.sleep(0.05)
     raise AssertionError((sink._folder / "child.log").read_text())
 

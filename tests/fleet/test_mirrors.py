@@ -20,6 +20,7 @@ from db.session import transaction
 from fleet.demo import recipe
 from fleet.demo.story import Story
 from fleet.demo.view import View
+from fleet.ports import free_port
 from fleet.running import Fleet
 from tests.conftest_redis import point_app_at
 from tests.wandb_stand_in import KEY, wandb_service
@@ -64,13 +65,16 @@ def world() -> Iterator[World]:
     folder = Path(tempfile.mkdtemp(prefix="rlfleet-mirrors-"))
     folder.chmod(0o711)
     before = dict(os.environ)
-    port = _free_port()
+    held = socket.socket()  # bound, so that nobody else gets the port; refused until the service listens there
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", 0))
+    port = held.getsockname()[1]
     try:
         environ = {name: value for name, value in before.items() if name not in ("DATABASE_URL", "REDIS_URL")} | {
             "RLFLEET_HOME": str(folder / "home"),
-            "RLFLEET_GATEWAY_PORT": str(_free_port()),
-            "RLFLEET_FLOWER_PORT": str(_free_port()),
-            "RLFLEET_ADMIN_PORT": str(_free_port()),
+            "RLFLEET_GATEWAY_PORT": str(free_port()),
+            "RLFLEET_FLOWER_PORT": str(free_port()),
+            "RLFLEET_ADMIN_PORT": str(free_port()),
             "RLFLEET_TICK_SECONDS": "1",
             "RLFLEET_SINKS": "jsonl,tensorboard,wandb",
             "WANDB_API_KEY": KEY,
@@ -91,6 +95,7 @@ def world() -> Iterator[World]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+        held.close()
         _forget()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -129,12 +134,6 @@ def test_a_training_and_its_release_go_on_without_the_mirror_which_catches_up(wo
     metrics = world.artifacts / "metrics"
     assert [path.suffix for path in metrics.glob(f"{story.name}/*")] == [".jsonl"]
     assert any((metrics / "tensorboard" / story.name).rglob("events.out.tfevents.*"))
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _forget() -> None:

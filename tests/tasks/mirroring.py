@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import tasks
 from backends import sink_settings
 from backends.steps import StepFile
+from db import mirrors
 from db.session import transaction
 from tests.db import trained
 from tests.tasks.rows import rows
@@ -24,7 +26,12 @@ PATIENCE = 120.0
 
 @pytest.fixture
 def artifacts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The folder of artifacts; copies go to files."""
+    """The folder of artifacts; copies go to files.
+
+    A tick has all the time that it needs, and what failed is not due again within a test by itself.
+    """
+    monkeypatch.setattr(sys.modules["tasks.mirror"], "BUDGET_SECONDS", 3600.0)
+    monkeypatch.setattr(mirrors, "FIRST_SECONDS", 1500)
     for name in ("RLFLEET_METRICS", "WANDB_API_KEY", "WANDB_MODE", "WANDB_BASE_URL", "RLFLEET_STORE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("RLFLEET_ARTIFACTS", str(tmp_path / "artifacts"))
