@@ -14,7 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 REPORT = ROOT / "build" / "audit.json"
 NAMED = 5
-SECONDS = 600.0
+SECONDS = 240.0
 """For all packages: pip-audit asks about one after the other, and waits for each as long as ``--timeout`` says."""
 
 

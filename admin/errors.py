@@ -13,7 +13,14 @@ from starlette.responses import JSONResponse, Response
 
 from admin import invalid
 from rl.config import LineConfig, RunConfig
-from rl.errors import BrokerUnavailable, DatabaseUnavailable, InvalidInput, RlfleetError, UnknownVersion
+from rl.errors import (
+    BrokerUnavailable,
+    DatabaseRefused,
+    DatabaseUnavailable,
+    InvalidInput,
+    RlfleetError,
+    UnknownVersion,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +65,9 @@ def refused_of(error: Exception) -> Refused:
             who = "database" if isinstance(error, DatabaseUnavailable) else "broker"
             remedy = "try again; the log of the admin server says why, and `rlfleet status` what runs"
             found = Refused(503, f"the {who} did not answer", remedy, after)
+        case DatabaseRefused():
+            log.error("%s", error)
+            found = Refused(503, "the database refuses the admin server", "its log says what its login may not do")
         case RlfleetError():
             found = Refused(409, str(error), "mend that, and ask again")
         case HTTPException() if isinstance(error.__cause__, ValueError | RecursionError):  # of reading the body

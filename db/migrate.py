@@ -12,8 +12,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from db.roles import INSUFFICIENT_PRIVILEGE
-from db.session import PATIENCE_SECONDS, transaction
+from db.session import INSUFFICIENT_PRIVILEGE, PATIENCE_SECONDS, transaction
 from rl.errors import DatabaseUnavailable, InvalidSettings
 
 LOCK_SECONDS = 10.0
@@ -47,6 +46,7 @@ def revision(patience: float = PATIENCE_SECONDS) -> Revision:
 
     Raises:
         DatabaseUnavailable: it does not answer within ``patience`` seconds.
+        DatabaseRefused: the login of ``DATABASE_URL`` may not read it.
     """
     with transaction(patience) as session:
         there = session.scalar(text("select to_regclass('rlfleet.alembic_version')"))

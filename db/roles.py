@@ -15,8 +15,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import ProgrammingError
 
 from db.partitions import PARTITION
-
-INSUFFICIENT_PRIVILEGE: Final = "42501"
+from db.session import INSUFFICIENT_PRIVILEGE
 
 # A lock on a row needs the right to update a column of it.
 STATEMENTS: Final = """
@@ -25,7 +24,8 @@ declare
     one text;
 begin
     perform pg_catalog.set_config('search_path', 'pg_catalog, pg_temp', true);
-    foreach one in array array['rlfleet_migrate', 'rlfleet_worker', 'rlfleet_gateway', 'rlfleet_viewer'] loop
+    foreach one in array
+            array['rlfleet_migrate', 'rlfleet_worker', 'rlfleet_admin', 'rlfleet_gateway', 'rlfleet_viewer'] loop
         if not exists (select from pg_roles where rolname = one) then
             begin
                 execute format('create role %I nologin', one);
@@ -34,6 +34,13 @@ begin
             end;
         end if;
     end loop;
+    if not pg_has_role('rlfleet_admin', 'rlfleet_worker', 'usage') then
+        begin
+            grant rlfleet_worker to rlfleet_admin;
+        exception when unique_violation then
+            null;  -- meanwhile for another database
+        end;
+    end if;
     if current_user <> 'rlfleet_migrate' and not (select rolsuper from pg_roles where rolname = current_user) then
         begin
             execute format('grant rlfleet_migrate to %I', current_user);
@@ -60,8 +67,9 @@ begin
 
     set local role rlfleet_migrate;
     grant usage on schema rlfleet to rlfleet_worker, rlfleet_gateway, rlfleet_viewer;
-    revoke all on all tables in schema rlfleet from rlfleet_worker, rlfleet_gateway, rlfleet_viewer;
-    revoke all on all functions in schema rlfleet from public, rlfleet_worker, rlfleet_gateway, rlfleet_viewer;
+    revoke all on all tables in schema rlfleet from rlfleet_worker, rlfleet_admin, rlfleet_gateway, rlfleet_viewer;
+    revoke all on all functions in schema rlfleet
+        from public, rlfleet_worker, rlfleet_admin, rlfleet_gateway, rlfleet_viewer;
     alter default privileges in schema rlfleet grant select, insert, update, delete on tables to rlfleet_worker;
     alter default privileges in schema rlfleet grant select on sequences to rlfleet_worker;
     alter default privileges revoke execute on functions from public;
@@ -76,6 +84,11 @@ begin
     grant select, insert, update, delete on all tables in schema rlfleet to rlfleet_worker;
     revoke insert, update, delete on rlfleet.alembic_version from rlfleet_worker;
     grant select on all sequences in schema rlfleet to rlfleet_worker;
+    -- Who is let in, and who did what, is not for workers to say; they note what they do, and remove old sessions.
+    revoke update, delete on rlfleet.audit from rlfleet_worker;
+    revoke all on rlfleet.sessions, rlfleet.tokens from rlfleet_worker;
+    grant select (ctid, expires_at), delete on rlfleet.sessions to rlfleet_worker;
+    grant select, insert, update on rlfleet.sessions, rlfleet.tokens to rlfleet_admin;
 
     grant select on rlfleet.checkpoints, rlfleet.controls, rlfleet.engines, rlfleet.releases, rlfleet.versions
         to rlfleet_gateway;

@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from db.settings import settings
-from rl.errors import DatabaseUnavailable
+from rl.errors import DatabaseRefused, DatabaseUnavailable
 
 PATIENCE_SECONDS = 60.0
 """The longest wait for the answer to one statement."""
@@ -43,6 +43,7 @@ SERVER = {
 """What the server is told of each connection. It, too, must notice soon that the other end is gone: a transaction that
 was open then holds its locks until it does, and with the kernel's own times that is between a quarter and two hours."""
 
+INSUFFICIENT_PRIVILEGE = "42501"
 OUR_TABLE = re.compile(r'relation "(rlfleet\.[a-z_]+)" does not exist')
 """How Postgres says that a database is empty, or of an older revision."""
 
@@ -116,6 +117,7 @@ def transaction(patience: float = PATIENCE_SECONDS) -> Iterator[Session]:
         DatabaseUnavailable: the server cannot be reached, went away, did not answer in time, or has no tables of ours;
             or all connections of this process are in use. Whether a commit that was under way has happened is not
             known then.
+        DatabaseRefused: the login of ``DATABASE_URL`` may not do that.
     """
     with (
         _absence_named() as absence,
@@ -140,7 +142,7 @@ def alone(name: str, statement: str, patience: float = PATIENCE_SECONDS, **value
     """The rows of one statement that is its own transaction, planned once a connection; see ``prepared``.
 
     Raises:
-        DatabaseUnavailable: as in ``transaction``.
+        DatabaseUnavailable, DatabaseRefused: as in ``transaction``.
     """
     with _absence_named(), waiting(patience), engine().connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT")
@@ -166,6 +168,10 @@ def _absence_named() -> Iterator[_Absence]:
         if missing := OUR_TABLE.match(str(error.orig)):
             remedy = "`rlfleet up` and `python -m db.migrate` make it"
             raise DatabaseUnavailable(f"the database has no table {missing[1]}: {remedy}") from error
+        if getattr(error.orig, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
+            # No wrong input: that would be held against the record that was to be stored.
+            remedy = "give the login of DATABASE_URL the role that it needs (docs/perimeter.md)"
+            raise DatabaseRefused(f"{str(error.orig).strip().splitlines()[0]}: {remedy}") from error
         if not (isinstance(error, OperationalError) or error.connection_invalidated):
             raise
         said = str(error.orig).strip().splitlines() or [type(error.orig).__name__]

@@ -1,4 +1,4 @@
-"""Logins that may do what one of the roles of revision 0012 may do, and nothing else."""
+"""Logins that may do what one of the roles of Postgres may do, and nothing else."""
 
 from __future__ import annotations
 

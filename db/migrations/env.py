@@ -63,6 +63,7 @@ def _grant(connection: Connection, *, needed: bool) -> None:
         return
     if needed:
         remedy = f"{said}: migrate as who owns it and is a member of rlfleet_migrate, or as a superuser"
+        remedy = f"{remedy}, or have an administrator make the roles that are missing"
         raise InvalidSettings("DATABASE_URL", "<hidden>", f"{remedy}; nothing was changed (docs/perimeter.md)")
     log.warning("every login keeps the rights it has, as the roles got none: %s (docs/perimeter.md)", said)
 

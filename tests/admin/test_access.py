@@ -23,6 +23,7 @@ from db.session import transaction
 from rl.errors import InvalidSettings
 from tests.admin.conftest import Client, token
 from tests.admin.world import serving
+from tests.conftest_roles import member_of
 
 STATUS = "/api/admin/training/status"
 TRIGGER = "/api/admin/training/trigger"
@@ -101,6 +102,20 @@ def test_what_is_refused_is_in_the_audit(operator: httpx.Client) -> None:
         (entry,) = audit.listing(session)
     assert (entry.actor, entry.action, entry.subject, entry.outcome) == ("otto", "train", "other", "refused")
     assert entry.detail["force"] is True
+
+
+def test_a_server_that_may_not_read_tokens_is_not_well_and_tells_its_log_why(
+    operator: httpx.Client, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with member_of(database, "rlfleet_worker"):
+        answer = operator.post(TRIGGER, params={"line": "other"}, json={})
+        assert (answer.status_code, answer.json()["error"]) == (503, "the database refuses the admin server")
+        assert "permission denied" not in answer.text
+        assert "permission denied for table tokens" in caplog.text
+    with member_of(database, "rlfleet_admin"):
+        assert operator.post(TRIGGER, params={"line": "other"}, json={}).status_code == 400
+        with transaction() as session:
+            assert [one.outcome for one in audit.listing(session)] == ["refused"]
 
 
 def test_a_token_that_has_expired_is_nobodys(client: Client) -> None:

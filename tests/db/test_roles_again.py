@@ -72,7 +72,7 @@ def owning(url: str) -> Iterator[str]:
     with login(url, options="createrole") as owner:
         name = urlsplit(owner).username
         _execute(url, f"alter database {database} owner to {name}")
-        for role in ("rlfleet_migrate", "rlfleet_worker", "rlfleet_gateway", "rlfleet_viewer"):
+        for role in ("rlfleet_migrate", "rlfleet_worker", "rlfleet_admin", "rlfleet_gateway", "rlfleet_viewer"):
             _execute(
                 url,
                 f"do $$ begin if exists (select from pg_roles where rolname = '{role}') then "

@@ -3,33 +3,32 @@
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 from alembic import command
 from sqlalchemy import text
-from sqlalchemy.exc import ProgrammingError
 
 from db import backup, partitions
 from db.migrate import alembic_config, migrate, revision
 from db.session import engine, transaction
 from fleet.home import Home
 from fleet.servers import Servers
+from rl.errors import DatabaseRefused
 from tests.conftest_database import _execute, add_line
 from tests.conftest_roles import login, member_of, speaking
 from tests.db.test_roles_again import NEW, OLD, as_older_code, database_on, partition_owners
 from tests.tls_postgres import secured
 
 ROOT = Path(__file__).parents[2]
-ROLES = ("rlfleet_migrate", "rlfleet_worker", "rlfleet_gateway", "rlfleet_viewer")
+ROLES = ("rlfleet_migrate", "rlfleet_worker", "rlfleet_admin", "rlfleet_gateway", "rlfleet_viewer")
 OWNERS = text("""
     select distinct pg_get_userbyid(relowner) from pg_class
      where relnamespace = 'rlfleet'::regnamespace and relkind in ('r', 'p', 'v')
@@ -40,30 +39,15 @@ OWNERS = text("""
 
 @pytest.fixture
 def several(postgres_url: str) -> Iterator[list[str]]:
-    """Empty databases of one cluster that has none of the roles."""
-    server = "postgresql://" + postgres_url.split("://", 1)[1]
-    names = [f"test_{os.getpid()}_{secrets.token_hex(4)}" for _ in range(3)]
-    for name in names:
-        _execute(server, f"create database {name}")
-    yield [urlunsplit(urlsplit(server)._replace(path=f"/{name}")) for name in names]
-    for name in names:
-        _execute(server, f"drop database {name} with (force)")
+    """Empty databases of one cluster, which may have the roles of another test."""
+    with ExitStack() as stack:
+        server = "postgresql://" + postgres_url.split("://", 1)[1]
+        yield [stack.enter_context(database_on(server)) for _ in range(3)]
 
 
 def owners() -> set[str]:
     with transaction() as session:
         return set(session.scalars(OWNERS))
-
-
-def test_several_databases_may_be_migrated_at_once(several: list[str]) -> None:
-    argv = [sys.executable, "-m", "db.migrate"]
-    environs = [os.environ | {"DATABASE_URL": url, "PYTHONPATH": str(ROOT)} for url in several]
-    starts = [subprocess.Popen(argv, cwd=ROOT, env=one, stderr=subprocess.PIPE, text=True) for one in environs]
-    said = [start.communicate(timeout=120)[1] for start in starts]
-    assert [start.returncode for start in starts] == [0] * len(several), said
-    for url in several:
-        with speaking(url):
-            assert owners() == {"rlfleet_migrate"}
 
 
 def test_the_way_down_and_up_again_as_a_member(several: list[str]) -> None:
@@ -140,7 +124,7 @@ def test_nobody_drops_a_partition_by_another_login_where_the_roles_got_no_rights
             partitions.ensure([partitions.FIRST + partitions.WEEK])
             with transaction() as session:
                 session.execute(text(f"grant usage on schema rlfleet to {urlsplit(reader).username}"))
-        refused = pytest.raises(ProgrammingError, match="must be owner of table calls")
+        refused = pytest.raises(DatabaseRefused, match="must be owner of table calls")
         with speaking(reader), refused, transaction() as session:
             session.execute(text("select rlfleet.drop_partition('calls_2000w01')"))
 
@@ -179,12 +163,12 @@ def test_who_may_not_make_roles_that_are_not_there_is_told_so(
         assert "as the roles got none: permission denied to create role (docs/perimeter.md)" in caplog.text
 
 
-def test_what_a_worker_saves_a_member_restores(several: list[str], tmp_path: Path) -> None:
+def test_what_the_admin_role_saves_a_member_restores(several: list[str], tmp_path: Path) -> None:
     there, elsewhere, _ = several
     for url in (there, elsewhere):
         with speaking(url):
             migrate()
-    with member_of(there, "rlfleet_worker"):
+    with member_of(there, "rlfleet_admin"):
         with transaction() as session:
             add_line(session)
         partitions.ensure([partitions.FIRST + partitions.WEEK])
@@ -215,6 +199,19 @@ def of_the_wheels() -> Iterator[str]:
 def of_the_system() -> Iterator[str]:
     with secured() as made:
         yield made.url
+
+
+def test_several_databases_of_a_server_without_the_roles_may_be_migrated_at_once() -> None:
+    argv = [sys.executable, "-m", "db.migrate"]
+    with of_the_wheels() as server, ExitStack() as stack:
+        several = [stack.enter_context(database_on(server)) for _ in range(3)]
+        environs = [os.environ | {"DATABASE_URL": url, "PYTHONPATH": str(ROOT)} for url in several]
+        starts = [subprocess.Popen(argv, cwd=ROOT, env=one, stderr=subprocess.PIPE, text=True) for one in environs]
+        said = [start.communicate(timeout=120)[1] for start in starts]
+        assert [start.returncode for start in starts] == [0] * len(several), said
+        for url in several:
+            with speaking(url):
+                assert owners() == {"rlfleet_migrate"}
 
 
 @pytest.mark.parametrize("new", [of_the_wheels, of_the_system])

@@ -17,7 +17,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from db import session as db_session
 from db import settings as db_settings
 from db.session import transaction
-from rl.errors import DatabaseUnavailable
+from rl.errors import DatabaseRefused, DatabaseUnavailable
 
 
 class Wire:
@@ -160,6 +160,13 @@ def test_a_server_that_ends_the_connection_is_unavailable(database: str) -> None
 def test_what_the_database_refuses_is_not_its_absence(database: str) -> None:
     with pytest.raises(IntegrityError), transaction() as session:
         session.execute(text("insert into rlfleet.jobs (kind, line_id, dedup_key, queue) values ('a', -1, 'b', 'c')"))
+
+
+@pytest.mark.usefixtures("database")
+def test_what_a_login_may_not_do_is_no_wrong_input() -> None:
+    said = r"^permission denied for table pg_authid: give the login of DATABASE_URL the role .*docs/perimeter\.md\)$"
+    with pytest.raises(DatabaseRefused, match=said), transaction() as session:
+        session.execute(text("set local role pg_monitor; select rolpassword from pg_authid"))
 
 
 def test_an_error_does_not_tell_what_a_statement_was_given(database: str) -> None:

@@ -220,18 +220,13 @@ def test_the_overlays_of_the_page_are_taken(tmp_path: Path) -> None:
     files = [f"own{number}.yml" for number in range(len(blocks))]
     for file, block in zip(files, blocks, strict=True):
         (tmp_path / file).write_text(block)
-    urls = {"WORKERS_URL": "postgresql://w@postgres/rlfleet", "GATEWAY_URL": "postgresql://g@postgres/rlfleet"}
+    urls = {f"{name}_URL": f"postgresql://{name[0]}@postgres/rlfleet" for name in ("WORKERS", "ADMIN", "GATEWAY")}
     run = _config(tmp_path, SECRETS | urls, *files)
     assert run.returncode == 0, run.stderr
     shown = yaml.safe_load(run.stdout)["services"]
-    by_url: dict[str, set[str]] = {}
-    for name in OURS:
-        by_url.setdefault(shown[name]["environment"]["DATABASE_URL"].split("@")[0], set()).add(name)
-    assert by_url == {
-        "postgresql://w": WORKERS | {"admin"},
-        "postgresql://g": {"gateway"},
-        "postgresql://rlfleet:pw1": {"migrate", "beat", "beat-2", "flower"},
-    }
+    users = {name: shown[name]["environment"]["DATABASE_URL"].split("/")[2].split("@")[0] for name in OURS}
+    own = dict.fromkeys(WORKERS, "W") | {"admin": "A", "gateway": "G"}
+    assert users == dict.fromkeys(OURS, "rlfleet:pw1") | own
     upstreams = _mounts(shown["gateway"])[shown["gateway"]["environment"]["RLFLEET_UPSTREAMS"]]
     assert upstreams == (str(tmp_path / "upstreams.toml"), True)
     (secret,) = shown["worker-score"]["secrets"]

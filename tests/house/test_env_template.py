@@ -21,6 +21,8 @@ FOREIGN = {"CI", "HOME", "OMP_NUM_THREADS", "PATH", "TMPDIR", "USER"}
 FOREIGN |= {"RESULT_FD"}
 # libpq's: what a Postgres URL leaves open, it takes from these.
 FOREIGN |= {"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE"}
+# Of clients of HTTP, as the variables of the proxies themselves; Compose adds its own names to it.
+FOREIGN |= {"NO_PROXY"}
 LINE = re.compile(r"^(?:# ?)?([A-Z][A-Z0-9_]*)=")
 
 

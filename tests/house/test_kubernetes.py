@@ -139,7 +139,7 @@ def test_vllm_is_that_of_compose() -> None:
     assert ours["args"][1:] == [_interpolated(word) for word in theirs["command"][1:]]
     assert ours["args"][0] == "$(RLFLEET_VLLM_MODEL)"
     environ = _environ("vllm")
-    assert set(environ) == {*theirs["environment"], "RLFLEET_VLLM_MODEL"}
+    assert set(environ) == {*theirs["environment"], "RLFLEET_VLLM_MODEL"} - {"NO_PROXY", "no_proxy"}
     assert environ["VLLM_API_KEY"] == {"secretKeyRef": {"name": "rlfleet", "key": "RLFLEET_ENGINE_KEY"}}
     upstreams = tomllib.loads(BY_NAME["ConfigMap/upstreams"]["data"]["vllm.toml"])
     assert upstreams == tomllib.loads((ROOT / "docker" / "vllm.toml").read_text())
