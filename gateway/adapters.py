@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,8 +19,12 @@ from gateway.configured import Server
 from gateway.errors import EngineFailed
 from gateway.loading import Card, Loading
 from gateway.wire import Wire
+from rl.errors import EngineUnavailable
 
 log = logging.getLogger(__name__)
+
+ROOM_SECONDS = 30.0
+"""Whoever waits for a place among the adapters gives up after this: one load at a time looks for one."""
 
 Live = Callable[[], frozenset[str]]
 """The names of the versions that are released or pinned now."""
@@ -47,6 +52,7 @@ class Adapters(Loading):
         self._server, self._root, self._live = server, Path(root), live
         self._bases, self._base_of = bases, base_of
         self._lock = asyncio.Lock()
+        self._coming: Counter[str] = Counter()
         self._used: dict[str, None] = {}
         if server.kind == "sglang":
             self.load_path, self.unload_path = "/load_lora_adapter", "/unload_lora_adapter"
@@ -63,13 +69,12 @@ class Adapters(Loading):
             return await super().is_missing(url, version, status)
         return status in (400, 404, 500) and await self._held(url, version) is None
 
-    async def _checked(self, url: str, version: str, uri: str) -> None:
-        held = await self._held(url, version)
+    async def _put_right(self, url: str, version: str, uri: str, held: str | None) -> None:
         self._check_base(version)
-        if held is None:
+        if held is None and not self._is_known(url, version, uri):
             await self._loaded(url, version, uri)
-        else:
-            await super()._checked(url, version, uri)
+        else:  # one that was there and is not listed is loaded again when a call hears that it is missing
+            await super()._put_right(url, version, uri, held)
 
     async def _loaded(self, url: str, version: str, uri: str) -> None:
         if (most := self._server.adapters) is None:
@@ -77,11 +82,18 @@ class Adapters(Loading):
             self._check_base(version)
             await super()._loaded(url, version, uri)
             return
-        async with self._lock:
-            cards = await self._cards(url)
-            self._check_base(version)
-            await self._make_room(url, version, cards, most)
+        try:
+            async with asyncio.timeout(ROOM_SECONDS), self._lock:
+                cards = await self._cards(url)
+                self._check_base(version)
+                await self._make_room(url, version, cards, most)
+                self._coming[version] += 1
+        except TimeoutError:
+            raise EngineUnavailable(f"did not make room for {version} within {ROOM_SECONDS:g} s") from None
+        try:
             await super()._loaded(url, version, uri)
+        finally:
+            self._coming[version] -= 1
 
     async def _cards(self, url: str) -> list[Card]:
         cards = await super()._cards(url)
@@ -94,14 +106,19 @@ class Adapters(Loading):
             raise EngineFailed(why, why, asked=False)
 
     async def _make_room(self, url: str, version: str, cards: Sequence[Card], most: int) -> None:
-        """Have the server unload what is not live, what was used longest ago first, until another one fits."""
-        live, used = self._live(), list(self._used)
-        ours = [card.name for card in cards if card.name != version and self._is_ours(url, card)]
-        idle = sorted((name for name in ours if name not in live), key=lambda name: _place(used, name))
-        too_many = len(ours) + 1 - most
+        """Have the server unload what is not live, what was used longest ago first, until another one fits.
+
+        A load under way has its place, whether or not it is listed yet.
+        """
+        coming, used = set(+self._coming), list(self._used)
+        ours = {card.name for card in cards if self._is_ours(url, card)} | coming
+        others = ours - {version}
+        idle = sorted(others - coming - self._live(), key=lambda name: _place(used, name))
+        too_many = len(others) + 1 - most
         if too_many > len(idle):
-            why = f"has {len(ours)} adapters, all of them live; raise adapters = {most} of {self._server.name}"
-            raise EngineFailed(why, why)
+            are = "live or being loaded" if coming & others else "live"
+            why = f"has {len(others)} adapters, all of them {are}; raise adapters = {most} of {self._server.name}"
+            raise EngineFailed(why, why, asked=False)
         for name in idle[: max(0, too_many)]:
             log.info("%s unloads %s, which is not live, for %s", self._server.name, name, version)
             await self._unloaded(url, name)

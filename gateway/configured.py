@@ -166,7 +166,13 @@ def read(path: Path, environ: Mapping[str, str]) -> tuple[Server, ...]:
 
 
 def of_base(url: str, key: str, model: str) -> Server:
-    """The upstream of ``UPSTREAM_BASE_URL``, which is called ``base``."""
+    """The upstream of ``UPSTREAM_BASE_URL``, which is called ``base``.
+
+    Raises:
+        InvalidSettings: the URL holds a password, which would be sent in place of the key; does not show it.
+    """
+    if _has_password(url):
+        raise InvalidSettings("UPSTREAM_BASE_URL", HIDDEN, "holds a password; set UPSTREAM_API_KEY to the server's key")
     return Server("base", "the server at UPSTREAM_BASE_URL", "openai", url.rstrip("/"), "UPSTREAM_API_KEY", key, model)
 
 
@@ -174,7 +180,7 @@ def _server(place: str, name: str, one: Table, environ: Mapping[str, str]) -> Se
     if name == "base":
         raise InvalidSettings(place, name, "base is the upstream of UPSTREAM_BASE_URL; give this one another name")
     url = (one.url or URLS[one.kind]).rstrip("/")
-    if "@" in urlsplit(url).netloc:
+    if _has_password(url):
         raise InvalidSettings(f"{place}.url", HIDDEN, "holds a password; name a variable that holds the key in key_env")
     key_env = one.key_env or KEYS.get(one.kind, "")
     return Server(
@@ -191,6 +197,10 @@ def _server(place: str, name: str, one: Table, environ: Mapping[str, str]) -> Se
         adapters=one.adapters,
         bases=one.bases or (),
     )
+
+
+def _has_password(url: str) -> bool:
+    return "@" in urlsplit(url).netloc
 
 
 def _key(place: str, variable: str, environ: Mapping[str, str]) -> str:

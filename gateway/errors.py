@@ -29,8 +29,8 @@ class EngineFailed(EngineUnavailable):
     """An engine did not answer, in two wordings.
 
     The message is for the caller. It may hold the engine's own words, which may be those of the conversation that it
-    was sent. ``reason`` is without them, for records and logs. ``asked`` is false where a circuit breaker kept the call
-    from the engine, or its base model is another one's.
+    was sent. ``reason`` is without them, for records and logs. ``asked`` is false where that says nothing against whom
+    it was asked for: a circuit breaker kept the call from the engine, which has another base model, or no room.
     """
 
     def __init__(self, message: str, reason: str, *, asked: bool = True) -> None:

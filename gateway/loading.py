@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -20,6 +21,10 @@ from rl.errors import EngineUnavailable
 log = logging.getLogger(__name__)
 
 LOAD_SECONDS = 600.0
+LIST_SECONDS = 10.0
+"""An engine that takes longer to say what it serves hangs."""
+SEEN_SECONDS = 10.0
+"""For so long an engine is believed to serve a version from where it was seen to: another gateway may change that."""
 UNKNOWN = 404
 LOAD, UNLOAD, MODELS = "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/models"
 KEY_REFUSED = (401, 403)
@@ -33,6 +38,14 @@ class Card(NamedTuple):
     parent: str | None
 
 
+class Served(NamedTuple):
+    """A version is served from ``uri``, which the engine calls ``root``, as was seen ``at`` the event loop's time."""
+
+    uri: str
+    root: str | None
+    at: float
+
+
 class Loading:
     """What the engines behind a wire were seen to serve: the folder of each version. ``key_name`` is for messages."""
 
@@ -40,16 +53,16 @@ class Loading:
 
     def __init__(self, wire: Wire, key_name: str = "RLFLEET_ENGINE_KEY") -> None:
         self._wire, self._key_name = wire, key_name
-        self._folders: dict[tuple[str, str], str] = {}
+        self._folders: dict[tuple[str, str], Served] = {}
         self._under_way: dict[tuple[str, ...], asyncio.Task[None]] = {}
 
     async def check(self, url: str, version: str, uri: str) -> None:
-        """Have the engine serve the version from ``uri`` if it serves it from elsewhere; asked of it once.
+        """Have the engine serve the version from ``uri`` if it serves it from elsewhere; asked once in a while.
 
         Raises:
             EngineUnavailable: it does not answer, or cannot load it.
         """
-        if self._folders.get((url, version)) != uri:
+        if not self._is_known(url, version, uri, SEEN_SECONDS):
             await self._once("check", self._checked, url, version, uri)
 
     async def load(self, url: str, version: str, uri: str) -> None:
@@ -87,12 +100,18 @@ class Loading:
             log.warning("%s at %s: %s", key[2], key[1], error)
 
     async def _checked(self, url: str, version: str, uri: str) -> None:
-        held = await self._held(url, version)
-        if held is not None and not is_same(held, uri):
-            log.warning("%s at %s is served from %s, and is loaded from %s", version, url, held, uri)
-            await self._unloaded(url, version)
-            await self._loaded(url, version, uri)
-        self._folders[url, version] = uri
+        await self._put_right(url, version, uri, await self._held(url, version))
+
+    async def _put_right(self, url: str, version: str, uri: str, held: str | None) -> None:
+        """Have it served from ``uri``; ``held`` is where the engine says that it serves it from."""
+        known = self._folders.get((url, version))
+        is_as_before = known is not None and (known.uri, known.root) == (uri, held)
+        if held is None or is_as_before or is_same(held, uri):
+            self._seen(url, version, uri, held)
+            return
+        log.warning("%s at %s is served from %s, and is loaded from %s", version, url, held, uri)
+        await self._unloaded(url, version)
+        await self._loaded(url, version, uri)
 
     async def _loaded(self, url: str, version: str, uri: str) -> None:
         content = {"lora_name": version, "lora_path": uri}
@@ -107,7 +126,15 @@ class Loading:
             excerpt = said[:200].decode("utf-8", "replace")
             why = f"cannot load {version} from {uri} ({status})"
             raise EngineFailed(f"{why}: {excerpt}", why)
-        self._folders[url, version] = uri
+        self._seen(url, version, uri, await self._held(url, version))
+
+    def _seen(self, url: str, version: str, uri: str, held: str | None) -> None:
+        self._folders[url, version] = Served(uri, held, asyncio.get_running_loop().time())
+
+    def _is_known(self, url: str, version: str, uri: str, seconds: float = math.inf) -> bool:
+        """Whether the version was seen to be served from ``uri`` within the last ``seconds``."""
+        known = self._folders.get((url, version))
+        return known is not None and known.uri == uri and asyncio.get_running_loop().time() - known.at < seconds
 
     async def _unloaded(self, url: str, version: str) -> None:
         """Have the engine unload the version; that it has none is as well."""
@@ -127,8 +154,12 @@ class Loading:
         Raises:
             EngineUnavailable: it does not say.
         """
-        response = await self._wire.ask("GET", url, MODELS)
-        body = await response.read()
+        try:
+            async with asyncio.timeout(LIST_SECONDS):
+                response = await self._wire.ask("GET", url, MODELS)
+                body = await response.read()
+        except TimeoutError:
+            raise EngineUnavailable(f"did not say within {LIST_SECONDS:g} s what it serves") from None
         self._check_key(response.status)
         if response.status not in (200, UNKNOWN):
             raise EngineUnavailable(f"answered {response.status} when it was asked for its models")

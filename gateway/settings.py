@@ -212,7 +212,7 @@ class GatewaySettings(SecretFiles, BaseSettings):
         """The upstreams in their order: that of ``UPSTREAM_BASE_URL``, then those of the file.
 
         Raises:
-            InvalidSettings: the file cannot be used, or a variable with a key is not set.
+            InvalidSettings: a URL or the file cannot be used, or a variable with a key is not set.
         """
         url, key, model = self.upstream_base_url, self.upstream_api_key, self.upstream_model
         first = (of_base(url, key, model),) if url else ()
@@ -224,7 +224,7 @@ class GatewaySettings(SecretFiles, BaseSettings):
         return first + read(self.upstreams, others | given)
 
     def unusable(self) -> list[InvalidSettings]:
-        """What is wrong with the file of upstreams."""
+        """What is wrong with the upstreams."""
         try:
             self.servers()
         except InvalidSettings as error:

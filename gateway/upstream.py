@@ -19,18 +19,22 @@ from gateway.configured import LOADING, Server
 from gateway.errors import EngineFailed, Refusal
 from gateway.forwarding import is_stream
 from gateway.guard import Guard
-from gateway.limits import Gate
-from gateway.loading import KEY_REFUSED, cards_of
+from gateway.limits import BUSY, Gate
+from gateway.loading import KEY_REFUSED, UNKNOWN, cards_of
 from gateway.probing import OK, SILENT, Asked
 from gateway.routing import BASE
 from gateway.streaming import Heard
+from gateway.wire import IDLE_SECONDS
 from rl.errors import EngineUnavailable
 
 CONNECT_SECONDS = 2.0
 WRITE_SECONDS = 30.0
-LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100)
-"""Every call that its own limits let pass has its connection at once: that server bounds what it takes, and says so."""
+LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=100, keepalive_expiry=IDLE_SECONDS)
+"""Every call that its own limits let pass has its connection at once: that server bounds what it takes, and says so.
+httpx would use a connection again after up to 5 s, which is when vLLM closes it."""
 MODELS = "/models"
+NO_SUCH_PAGE = (400, 404, 405)
+"""What servers without ``MODELS`` say of it."""
 MOVED = "answers with a redirection: check its url"
 
 NOTHING_DROPPED = dict.fromkeys(("logprobs", "return_token_ids"), True)
@@ -38,11 +42,14 @@ NOTHING_DROPPED = dict.fromkeys(("logprobs", "return_token_ids"), True)
 
 
 class Failing(EngineFailed):
-    """The server answered 404 or 5xx, which is ``answer``."""
+    """The server answered 404 or 5xx to ``who``, which is ``answer``.
 
-    def __init__(self, answer: Answer) -> None:
-        excerpt = answer.body[:200].decode("utf-8", "replace")
-        super().__init__(f"answered {answer.status}: {excerpt}", f"answered {answer.status}")
+    A 404 to the base model counts against no breaker: lines with other base models share the one of the server.
+    """
+
+    def __init__(self, answer: Answer, who: str) -> None:
+        excerpt, why = answer.body[:200].decode("utf-8", "replace"), f"answered {answer.status}"
+        super().__init__(f"{why}: {excerpt}", why, asked=who != BASE or answer.status != UNKNOWN)
         self.answer = answer
 
 
@@ -80,6 +87,8 @@ class Upstream:
             | ({"authorization": f"Bearer {server.key}"} if server.key else {}),
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, write=WRITE_SECONDS),
             limits=LIMITS,
+            # A transport of its own heeds no HTTP_PROXY, as ``Wire`` does not: those are servers beside ours.
+            transport=httpx.AsyncHTTPTransport(limits=LIMITS) if server.kind in LOADING else None,
         )
         self._probed = Asked(self._probe)
 
@@ -98,11 +107,11 @@ class Upstream:
         heard = wants if wants is None or who != BASE else {**wants, **NOTHING_DROPPED}
         try:
             async with self._deadlines.to_end() if heard is None else self._deadlines.to_begin():
-                return await self._ask(body, heard)
+                return await self._ask(body, heard, who)
         except httpx.RequestError as error:
             raise EngineUnavailable(f"did not answer ({type(error).__name__})") from error
 
-    async def _ask(self, body: bytes, wants: Mapping[str, Any] | None) -> Answer:
+    async def _ask(self, body: bytes, wants: Mapping[str, Any] | None, who: str) -> Answer:
         request = self._client.build_request("POST", f"{self.server.url}/chat/completions", content=body)
         response = await self._client.send(request, stream=True)
         if response.status_code in KEY_REFUSED:  # not passed on: the caller would take its own key for the wrong one
@@ -121,7 +130,7 @@ class Upstream:
         if is_failure(answer.status) and answer.status < 400:
             raise EngineUnavailable(f"answered {answer.status}, which is no completion: check its url")
         if is_failure(answer.status):
-            raise Failing(answer)
+            raise Failing(answer, who)
         if answer.status == 200 and wants is not None:
             answer.stream = stream_of_body(answer.body, wants, self._deadlines)
         elif answer.status == 200:
@@ -140,7 +149,7 @@ class Upstream:
         try:
             async with asyncio.timeout(probing.ANSWER_SECONDS):
                 models = await self._status(f"{self.server.url}{MODELS}")
-                if models != 404:
+                if models not in NO_SUCH_PAGE:
                     return self._said(models)
                 return self._said(await self._status(f"{self.server.home}/health"))
         except TimeoutError:
@@ -151,9 +160,9 @@ class Upstream:
             return f"refuses the key: check {self.server.key_name}"
         if status is not None and 300 <= status < 400:
             return MOVED
-        if status == 404:
+        if status in NO_SUCH_PAGE:
             return "has neither /models nor /health: check its url"
-        return OK if status == 200 else SILENT
+        return OK if status in (200, BUSY) else SILENT
 
     async def _status(self, url: str) -> int | None:
         try:

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from db import calls, decisions, engines
 from db.session import transaction
 from db.tables import Release
-from gateway import capture, catalog, health, probing, redaction, storing, upstream, wire
+from gateway import adapters, capture, catalog, health, loading, probing, redaction, storing, upstream, wire
 from gateway.app import create_app
 from gateway.settings import GatewaySettings
 from rl import records
@@ -24,9 +24,11 @@ from tests.gateway.doubles import FakeEngine, served
 __all__ = ["database", "database_url", "postgres_url"]
 
 BOUNDS = (
+    (adapters, "ROOM_SECONDS"),
     (capture, "LOOK_SECONDS"),
     (catalog, "READ_SECONDS"),
     (health, "ASK_SECONDS"),
+    (loading, "LIST_SECONDS"),
     (probing, "ANSWER_SECONDS"),
     (redaction, "READ_SECONDS"),
     (storing, "FLUSH_SECONDS"),

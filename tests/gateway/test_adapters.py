@@ -34,7 +34,7 @@ def configured(folder: Path, **tables: str) -> dict[str, str]:
 
 def table(world: World, server: Vllm) -> str:
     """The table of a server that loads adapters. What SGLang calls its base model need not be its folder."""
-    kind, url = type(server).__name__.lower(), world.serve(server.app())
+    kind, url = "sglang" if isinstance(server, Sglang) else "vllm", world.serve(server.app())
     bases = f'\nbases = ["{BASE}"]' if kind == "sglang" else ""
     return f'kind = "{kind}"\nurl = "{url}/v1"{bases}'
 
@@ -43,9 +43,9 @@ def table(world: World, server: Vllm) -> str:
 def up(world: World, tmp_path: Path) -> Callable[..., httpx.Client]:
     """A gateway with one server that loads adapters, from the folders of the world's versions."""
 
-    def up(server: Vllm, more: str = "") -> httpx.Client:
+    def up(server: Vllm, more: str = "", **variables: str) -> httpx.Client:
         server.folders |= {f"/checkpoints/{name}" for name in world.names}
-        return world.gateway(**configured(tmp_path, gpu=f"{table(world, server)}\n{more}"))
+        return world.gateway(**configured(tmp_path, gpu=f"{table(world, server)}\n{more}"), **variables)
 
     return up
 
@@ -309,7 +309,7 @@ def test_each_version_has_its_breaker(
     world: World, up: Callable[..., httpx.Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server = Vllm()
-    gateway = up(server)
+    gateway = up(server, RLFLEET_BREAKER_SECONDS="600")
     server.folders.discard(f"/checkpoints/{world.names[0]}")
     for _ in range(5):
         assert ask(gateway, world.names[0]).status_code == 503

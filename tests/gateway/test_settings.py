@@ -88,3 +88,12 @@ def test_an_upstream_that_cannot_be_asked_is_refused(monkeypatch: pytest.MonkeyP
         settings()
     monkeypatch.setenv("UPSTREAM_BASE_URL", "http://x:65535/v1")
     assert settings().upstream_base_url == "http://x:65535/v1"
+
+
+def test_a_password_in_the_address_of_an_upstream_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be sent in place of the key."""
+    monkeypatch.setenv("UPSTREAM_BASE_URL", "https://me:hush@x/v1")
+    monkeypatch.setenv("UPSTREAM_API_KEY", "hush")
+    with pytest.raises(InvalidSettings, match="UPSTREAM_BASE_URL = '<hidden>': holds a password; set UPST") as refused:
+        settings()
+    assert "hush" not in str(refused.value)

@@ -138,8 +138,8 @@ def test_an_engine_that_fails_before_the_first_token_is_replaced(world: World) -
     ("fields", "why"),
     [
         ({"fate": "failed"}, "cpu@test: failed"),
-        ({"fate": "dumb"}, "cpu@test: said nothing for 3 s"),
-        ({"fate": "silent"}, "cpu@test: said nothing for 3 s"),
+        ({"fate": "dumb"}, "cpu@test: said nothing for 6 s"),
+        ({"fate": "silent"}, "cpu@test: said nothing for 6 s"),
         ({"refusal": 500}, "cpu@test: answered 500"),
     ],
 )
@@ -150,7 +150,8 @@ def test_the_base_model_stands_in_before_the_first_token(
     engine, upstream = world.engine(**fields), FakeEngine(fate="" if can_upstream_stream else "whole")
     world.release(0)
     url = world.serve(upstream.app()) + "/v1"
-    gateway = world.gateway(UPSTREAM_BASE_URL=url, RLFLEET_FIRST_BYTE_SECONDS="3")
+    seconds = "6" if "nothing" in why else "60"
+    gateway = world.gateway(UPSTREAM_BASE_URL=url, RLFLEET_FIRST_BYTE_SECONDS=seconds)
 
     response, events = stream(gateway, stream_options={"include_usage": True})
 
@@ -188,7 +189,7 @@ def test_a_stream_that_falls_silent_ends_with_an_error(world: World) -> None:
     engine = world.engine(fate="endless")
     world.release(0)
 
-    _, events = stream(world.gateway(RLFLEET_FIRST_BYTE_SECONDS="3"))
+    _, events = stream(world.gateway(RLFLEET_FIRST_BYTE_SECONDS="8"))
 
     assert said(events) == "go to"
     assert "fell silent in the middle" in events[-1]["error"]["message"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -15,8 +16,9 @@ from starlette.routing import Route
 
 from gateway.answers import Deadlines
 from gateway.breaker import Limits
-from gateway.configured import of_base
+from gateway.configured import Kind, Server, of_base
 from gateway.upstream import Upstream
+from gateway.wire import IDLE_SECONDS
 from rl.errors import EngineUnavailable
 from tests.gateway.doubles import FakeEngine, served
 
@@ -116,3 +118,105 @@ def test_what_is_no_answer_is_the_servers_failure(
     wants: dict[str, Any] | None, head: bytes, body: bytes, says: str
 ) -> None:
     assert asyncio.run(asked(saying(head, body), wants, Deadlines(60, 60))).startswith(says)
+
+
+async def state(of_models: int, of_health: int) -> str:
+    """What is said of a server that answers so at its pages."""
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        is_health = b" /health " in await reader.readuntil(b"\r\n\r\n")
+        head = b"HTTP/1.1 %d X\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+        writer.write(head % (of_health if is_health else of_models))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(say, "127.0.0.1", 0)
+    upstream = Upstream(of_base(f"http://127.0.0.1:{port_of(server)}/v1", "", ""), Deadlines(), Limits())
+    try:
+        return await upstream.state()
+    finally:
+        await upstream.close()
+        server.close()
+
+
+def port_of(server: asyncio.Server) -> int:
+    return int(server.sockets[0].getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("of_models", "of_health", "says"),
+    [
+        (429, 404, "ok"),
+        (400, 200, "ok"),
+        (404, 200, "ok"),
+        (405, 200, "ok"),
+        (405, 429, "ok"),
+        (405, 405, "has neither /models nor /health: check its url"),
+        (405, 503, "does not answer"),
+        (500, 200, "does not answer"),
+    ],
+)
+def test_one_that_is_busy_or_lists_no_models_lives(of_models: int, of_health: int, says: str) -> None:
+    assert asyncio.run(state(of_models, of_health)) == says
+
+
+def test_a_connection_that_was_idle_is_not_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server closes it when a second request comes, as one does that was about to close it."""
+    body, plain = json.dumps(FakeEngine().completion("base", 1)).encode(), time.monotonic
+    opened: list[asyncio.StreamWriter] = []
+
+    async def once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        opened.append(writer)
+        await reader.readuntil(b"\r\n\r\n{}")
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+        await reader.read(1)
+        writer.close()
+
+    async def twice() -> list[int]:
+        server = await asyncio.start_server(once, "127.0.0.1", 0)
+        upstream = Upstream(of_base(f"http://127.0.0.1:{port_of(server)}/v1", "", ""), Deadlines(60, 60), Limits())
+        try:
+            first = await upstream.ask(b"{}")
+            monkeypatch.setattr(time, "monotonic", lambda: plain() + IDLE_SECONDS)
+            return [first.status, (await upstream.ask(b"{}")).status]
+        finally:
+            await upstream.close()
+            server.close()
+            for writer in opened:
+                writer.close()
+                await writer.wait_closed()
+
+    assert asyncio.run(twice()) == [200, 200]
+    assert len(opened) == 2
+
+
+@pytest.mark.parametrize(("kind", "goes_through_it"), [("vllm", False), ("sglang", False), ("openai", True)])
+def test_servers_of_ones_own_are_asked_without_a_proxy(
+    monkeypatch: pytest.MonkeyPatch, kind: Kind, goes_through_it: bool
+) -> None:
+    """A proxy would be told the key, and could not reach them."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    heard: list[bytes] = []
+
+    async def proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async def asked_through() -> str:
+        server = await asyncio.start_server(proxy, "127.0.0.1", 0)
+        monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{port_of(server)}")
+        one = Server("gpu", "the upstream gpu", kind, "http://nowhere.invalid:8000/v1", "KEY", "hush")
+        upstream = Upstream(one, Deadlines(), Limits())
+        try:
+            return await upstream.state()
+        finally:
+            await upstream.close()
+            server.close()
+
+    assert asyncio.run(asked_through()) == ("ok" if goes_through_it else "does not answer")
+    assert bool(heard) == goes_through_it

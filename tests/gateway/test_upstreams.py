@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import openai
 import pytest
-from starlette.requests import Request
-from starlette.responses import JSONResponse
 
+from db.session import transaction
 from gateway import probing
+from tests.conftest_database import add_line
 from tests.gateway.adapter_servers import BASE_MODEL, Vllm
 from tests.gateway.away import out_of_reach
 from tests.gateway.conftest import World
@@ -261,25 +258,20 @@ def test_the_official_client_is_answered_by_version_and_base(world: World, tmp_p
             client.chat.completions.create(model="no-such-version", messages=[USER])  # type: ignore[list-item]
 
 
-def test_callers_do_not_wait_for_an_adapter_that_others_load(world: World, tmp_path: Path) -> None:
-    """While one version is loaded, another that is there answers."""
-    loading, may_load = threading.Event(), threading.Event()
-    server = Vllm(folders={f"/checkpoints/{name}" for name in world.names})
-    plain = server.load
+def test_a_base_model_that_a_server_does_not_know_keeps_no_other_lines_from_it(world: World, tmp_path: Path) -> None:
+    server = Vllm()
+    with transaction() as session:
+        add_line(session, "other", "other/base")
+    table = f'kind = "vllm"\nurl = "{world.serve(server.app())}/v1"'
+    given = {"USE_RL_MODEL": "false", "RLFLEET_BREAKER_SECONDS": "600"}
+    gateway = world.gateway(**configured(tmp_path, gpu=table), **given)
 
-    async def slow(request: Request) -> JSONResponse:
-        if (await request.json())["lora_name"] == world.names[1]:
-            loading.set()
-            while not may_load.is_set():
-                await asyncio.sleep(0.01)
-        return await plain(request)
+    for _ in range(5):
+        assert gateway.post("/v1/chat/completions", json={"model": "other", "messages": [USER]}).status_code == 404
 
-    server.load = slow  # type: ignore[method-assign]
-    gateway = world.gateway(**configured(tmp_path, gpu=f'kind = "vllm"\nurl = "{world.serve(server.app())}/v1"'))
-    assert ask(gateway, world.names[0]).status_code == 200
-    with ThreadPoolExecutor(1) as pool:
-        late = pool.submit(ask, gateway, world.names[1], Call="late")
-        assert loading.wait(60)
-        assert ask(gateway, world.names[0]).headers[VERSION] == world.names[0]
-        may_load.set()
-        assert late.result().status_code == 200
+    assert ask(gateway).headers[VERSION] == "base"
+    assert gateway.get("/health").json()["breakers"] == {}
+    server.refusal = 500
+    for _ in range(5):
+        assert ask(gateway).status_code == 500
+    assert "failed repeatedly" in problem(ask(gateway))[2]
