@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import sys
+import traceback
 from datetime import timedelta
 
 from gpu.child import Commands, Events, carry_out, die_with
@@ -38,11 +39,16 @@ def main() -> None:
         with contextlib.suppress(BrokenPipeError):
             events.emit(Failed(job=0, fence=0, error=ChildLost.__name__, message=why))
         sys.exit(f"gpu.rank: {why}")
-    _join(args.device, here.torch_threads, line, commands, events)
+    code = 0
+    try:
+        _join(args.device, here.torch_threads, line, commands, events)
+    except BaseException:  # what the child says of it is the exit code
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
-    # As the child: and what tears collectives down may wait for processes that are gone.
-    os._exit(0)
+    # As the child: and what tears collectives down may wait for processes that are gone, or for a broken device.
+    os._exit(code)
 
 
 def _join(device: str, threads: int, line: bytes, commands: Commands, events: Events) -> None:

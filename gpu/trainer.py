@@ -20,6 +20,7 @@ from gpu import checkpoints, provenance, several, sharding
 from gpu.ahead import ahead
 from gpu.begin import Start, begin
 from gpu.data import curated, select
+from gpu.device import named_failures
 from gpu.episodes import Episode
 from gpu.fit import quantization
 from gpu.policy import Policy
@@ -75,7 +76,8 @@ def train(
         served=policy.serves(command.base),
     )
     model, tokens = policy.trainable(command.base, command.parent, config.lora, config.seed, bits)
-    ranks.shard(model, policy.device)
+    with named_failures("dividing the model"):
+        ranks.shard(model, policy.device)
     context_length = int(model.config.max_position_embeddings)
     chosen = select(Path(command.dataset), config, tokens, context_length)
     beside = _curated(command, config, tokens, context_length)
@@ -144,7 +146,8 @@ def _write(
 ) -> None:
     """Write the checkpoint of the step that the training stands at, and say so."""
     settings, optimizer = config.model_dump(mode="json"), steps.optimizer
-    state, weights = optimizer.state() | steps.carried(), sharding.weights(model, adapter=config.lora is not None)
+    with named_failures("gathering a checkpoint"):
+        state, weights = optimizer.state() | steps.carried(), sharding.weights(model, adapter=config.lora is not None)
     if not steps.ranks.first:
         return
     path, kind, sha256 = checkpoints.write(
@@ -173,7 +176,8 @@ def _save(states: States, steps: Steps, batches: int, emit: Emit) -> None:
         kl_coefficient=steps.kl_coefficient if steps.adaptive else None,
         engine_gap=steps.engine_gap,
     )
-    weights, moments = sharding.all_whole(optimizer.named), optimizer.state()
+    with named_failures("gathering a state"):
+        weights, moments = sharding.all_whole(optimizer.named), optimizer.state()
     saved = states.save(position, weights, moments) if steps.ranks.first else None
     if saved is not None:
         emit(saved)

@@ -19,6 +19,7 @@ from rl.protocol import CheckpointWritten, DatasetRow, Done, Failed, Progress, R
 from tests.gpu.test_child import Child, command
 from tests.gpu.test_several import distances
 from tests.gpu.trainings import Run, manifest, trained, weights
+from worker.child import Child as WorkersChild
 
 CPU = torch.device("cpu")
 SFT: dict[str, object] = {
@@ -77,9 +78,13 @@ def test_two_go_on_from_what_one_saved(run: Run) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("place", [0, 1])
 def test_a_process_that_is_killed_ends_all_of_them_by_name(run: Run, tmp_path: Path, place: int) -> None:
+    killed_one: list[psutil.Process] = []
+
     def kill(said: int) -> bool:
-        if said:
-            next(one for one in rank_processes(os.getpid()) if one.environ()["RANK"] == str(place)).kill()
+        if said and not killed_one:  # a zombie has no environment to look at
+            one = next(one for one in rank_processes(os.getpid()) if one.environ()["RANK"] == str(place))
+            killed_one.append(one)
+            one.kill()
         return False
 
     killed = rf"^process {place + 1} of 2 \(cpu\) was killed by SIGKILL; see the child's log$"
@@ -171,6 +176,29 @@ def test_processes_die_with_a_child_that_is_killed(
         assert locks <= {file.path for file in one.open_files()}
         assert listening(one) <= {"127.0.0.1"}
     child.process.kill()
+    _, alive = psutil.wait_procs(started, timeout=60)
+    assert alive == []
+    lock_device(tmp_path / "state", "cpu0+cpu1", seconds=60).close()
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_is_gone_once_the_worker_has_ended_the_child(
+    base: Path,
+    tmp_path: Path,
+    write_rows: Callable[[Sequence[DatasetRow]], str],
+    make_row: Callable[..., DatasetRow],
+) -> None:
+    child = WorkersChild("cpu0+cpu1", tmp_path / "state")
+    try:
+        ready = child.wait_ready()
+        events = child.train(command(base, write_rows([make_row(0)]), tmp_path / "out", devices=2, steps=10_000))
+        next(event for event in events if isinstance(event, Progress))
+        started = rank_processes(ready.pid)
+        started[1].suspend()
+        next(event for event in events if event is None)  # nothing was said for a second
+    finally:
+        child.kill()
+    assert len(started) == 2
     _, alive = psutil.wait_procs(started, timeout=60)
     assert alive == []
     lock_device(tmp_path / "state", "cpu0+cpu1", seconds=60).close()

@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from gpu.policy import Policy
+from gpu.trainer import train
+from rl.errors import OutOfMemory
 from rl.protocol import EVENTS, DatasetRow, StateSaved, TrainCommand
 from tests.gpu.test_several import distances
 from tests.gpu.test_several_ends import SHORT, only
@@ -39,6 +41,67 @@ def in_two(folder: Path, what: str, *arguments: str) -> None:
         for one in both:
             one.kill()
     assert [one.returncode for one in both] == [0, 0], "\n".join(said)
+
+
+OUT_OF_MEMORY = """
+import importlib, os
+if os.environ.get("RANK") == "1":
+    import torch
+
+    def runs_out(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    setattr(importlib.import_module({module!r}), {name!r}, runs_out)
+"""
+BROKEN = """
+import atexit
+from gpu import rank
+
+def join(*_):
+    raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+rank._join = join
+atexit.register(print, "collectives are torn down")
+rank.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "doing"),
+    [("gpu.ranks", "shard", "dividing the model"), ("gpu.sharding", "weights", "gathering a checkpoint")],
+)
+def test_memory_that_runs_out_where_parts_are_made_or_gathered_is_said_by_its_name(
+    base: Path, dataset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str, name: str, doing: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(OUT_OF_MEMORY.format(module=module, name=name))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, ROOT))))
+    config = {"objective": "sft", "optimizer": {"learning_rate": 1e-4}, "devices": 2, **SHORT}
+    where = {"dataset": dataset, "out": str(tmp_path / "out"), "base": str(base)}
+    policy = Policy(torch.device("cpu"), devices=[torch.device("cpu")] * 2)
+    with pytest.raises(OutOfMemory, match=f"^out of memory while {doing}: "):
+        train(TrainCommand(job=1, fence=1, config=config, **where), policy, lambda event: None)
+
+
+def test_a_process_whose_device_is_broken_ends_at_once_and_tears_nothing_down() -> None:
+    commands, told = os.pipe()
+    said, events = os.pipe()
+    try:
+        os.write(told, b"{}\n")
+        words = ["--device", "cuda:0", "--commands-fd", str(commands), "--events-fd", str(events)]
+        ended = subprocess.run(
+            [sys.executable, "-c", BROKEN, *words, "--parent", str(os.getpid())],
+            pass_fds=(commands, events),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+    finally:
+        for descriptor in (commands, told, said, events):
+            os.close(descriptor)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert "RuntimeError: CUDA error: an illegal memory access was encountered" in ended.stderr
 
 
 def test_a_process_keeps_its_part_alone_of_a_base_in_bfloat16_under_an_adapter(base: Path, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_process_that_cannot_be_started_ends_the_training_and_leaves_nothing(
             begin()
     assert not policy.holds(str(base)), "what is idle was dropped for the processes"
     assert rank_processes(here.pid) == []
-    assert here.num_fds() == before
+    assert here.num_fds() <= before
 
 
 def test_a_device_stays_locked_until_the_last_process_that_uses_it_is_gone(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_a_process_that_does_not_die_is_named_and_not_waited_for(
         rank.close()
     assert sent == [9]
     assert "process 4711 of a training runs 0 s after SIGKILL" in caplog.text
-    assert psutil.Process().num_fds() == before
+    assert psutil.Process().num_fds() <= before
 
 
 def test_the_processes_meet_on_the_loopback_interface_alone() -> None:
