@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 4.0
 TICK_SECONDS = 1.0
+SLACK_SECONDS = 15.0
+"""What a recovery may take beyond lease and tick (I7): a machine that others use too may stand still for seconds."""
 RESEND_SECONDS = 3.0
 STEP_SECONDS = 0.25
 
@@ -31,6 +33,8 @@ ENVIRON = {
     "RLFLEET_STEP_SECONDS": str(STEP_SECONDS),
 }
 """What all workers are told; a row may tell one of them something else."""
+PATIENT = {"RLFLEET_LEASE_SECONDS": "60"}
+"""What a worker is told that is to keep what it has claimed, though the machine stands still for seconds."""
 
 
 class Bench:
@@ -63,7 +67,7 @@ class Bench:
     @property
     def recovery_bound(self) -> float:
         """Seconds within which a lost holder is replaced (I7)."""
-        return self.lease_seconds + self.tick_seconds + 5.0
+        return self.lease_seconds + self.tick_seconds + SLACK_SECONDS
 
     def proxy(self, url: str) -> Proxy:
         """A proxy in front of the server of that URL, closed after the row."""

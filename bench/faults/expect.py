@@ -28,8 +28,10 @@ def wait_until(condition: Callable[[], T | None], seconds: float, what: str) -> 
         TimeoutError: it was not true within ``seconds``.
     """
     deadline = time.monotonic() + seconds
+    over = False
     while not (value := condition()):
-        if time.monotonic() > deadline:
+        if over:
             raise TimeoutError(f"{what}: not within {seconds:g} s")
+        over = time.monotonic() > deadline  # one more look: this one may be from before the machine stood still
         time.sleep(POLL_SECONDS)
     return value

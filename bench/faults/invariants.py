@@ -8,7 +8,7 @@ I3  fences of a job only grow, by one on every claim
 I4  no attempt beyond the most that are allowed
 I5  no two children held one device at the same time
 I6  a job's events replay to its row, through transitions that exist
-I7  a lost holder is replaced within lease + tick + 5 s, where a row says that a holder dies
+I7  a lost holder is replaced within lease + tick + 15 s, where a row says that a holder dies
 """
 
 from __future__ import annotations

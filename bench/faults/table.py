@@ -18,7 +18,7 @@ INVARIANTS = """\
 | I4 | no attempt beyond the most that are allowed |
 | I5 | no two trainers hold one device |
 | I6 | a job's history replays to its row |
-| I7 | a lost holder is replaced within lease + tick + 5 s |
+| I7 | a lost holder is replaced within lease + tick + 15 s |
 """
 
 

@@ -158,8 +158,11 @@ class Work:
         """How many versions were committed: the effects of trainings."""
         return int(self._ground.one("select count(*) from rlfleet.versions")[0])
 
-    def recovery(self, job_id: int, since: datetime, seconds: float = 30.0) -> float:
-        """Seconds from ``since`` to the job's next claim, both on the database's clock; waits for that claim."""
+    def recovery(self, job_id: int, since: datetime, seconds: float = 60.0) -> float:
+        """Seconds from ``since`` to the job's next claim, both on the database's clock; waits for that claim.
+
+        ``seconds`` is more than any bound, so that a claim which comes late is told as late.
+        """
         query = "select min(at) from rlfleet.job_events where job_id = :id and to_state = 'running' and at > :since"
 
         def claimed() -> datetime | None:

@@ -18,14 +18,14 @@ ROOT = Path(__file__).parents[2]
 HOME = re.compile(r"postgres -D (\S+)/home/pg/")
 
 
-def faults(*words: str, seconds: float = 280) -> subprocess.CompletedProcess[str]:
+def faults(*words: str, seconds: float = 580) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
     argv = [sys.executable, "-m", "bench.faults", *words]
     return subprocess.run(argv, cwd=ROOT, env=environ, capture_output=True, text=True, timeout=seconds, check=False)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_a_few_faults_leave_every_effect_there_once(tmp_path: Path, seed: int) -> None:
     path = tmp_path / "faults.json"
     run = faults("--quick", "--seed", str(seed), "--json", str(path))

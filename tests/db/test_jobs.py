@@ -149,7 +149,7 @@ def test_a_heartbeat_renews_the_lease_and_keeps_the_progress() -> None:
     jobs.heartbeat(claim, 600, {"step": 3})
     jobs.heartbeat(claim, 900)
     left, progress = one("select extract(epoch from lease_until - now()), progress from rlfleet.jobs")
-    assert 890 < left <= 900
+    assert 600 < left <= 900
     assert progress == {"step": 3}
 
 
@@ -249,14 +249,14 @@ def test_nobody_takes_a_job_over_while_its_effect_is_being_committed() -> None:
 
     def slow(session: Session) -> dict[str, int]:
         thread.start()
-        asking.wait(10)
+        asking.wait(60)
         assert jobs.reap() == [], "a row that is locked is passed over"
         return effect(session)
 
     thread = threading.Thread(target=take_over)
     with transaction() as session:
         jobs.finish(session, claim, slow)
-    thread.join(10)
+    thread.join(60)
     assert answers == [None]
     assert (engines(), state(claim.job_id)) == (1, "succeeded")
 

@@ -114,8 +114,8 @@ def test_indexes_are_built_before_anything_keeps_readers_away(nothing: str) -> N
 
 def test_a_migration_gives_up_where_somebody_holds_a_table(nothing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command.upgrade(alembic_config(), "0004")
-    monkeypatch.setattr("db.migrate.LOCK_SECONDS", 0.1)
-    with db_session.transaction() as session:
+    with monkeypatch.context() as patched, db_session.transaction() as session:
+        patched.setattr("db.migrate.LOCK_SECONDS", 0.1)
         session.execute(text("select count(*) from rlfleet.scores"))  # as a backup does
         with pytest.raises(DatabaseUnavailable, match=r"holds a table for longer than 0\.1 s.*run `rlfleet migrate`"):
             migrate()

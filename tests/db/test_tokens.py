@@ -54,7 +54,7 @@ def test_who_holds_a_token_is_known_and_when_it_was_used() -> None:
 
 def test_use_is_written_down_once_a_minute() -> None:
     token = made()
-    change("update rlfleet.tokens set used_at = now() - interval '59 seconds'")
+    change("update rlfleet.tokens set used_at = now() - interval '30 seconds'")
     before = holder(token)
     change("update rlfleet.tokens set used_at = now() - interval '61 seconds'")
     holder(token)

@@ -131,7 +131,7 @@ def test_a_beat_that_was_heard_is_not_told_of() -> None:
     with transaction() as session:
         session.execute(
             text(
-                "insert into rlfleet.schedule_slots (name, slot_at) values ('collect', now() - interval '290 seconds')"
+                "insert into rlfleet.schedule_slots (name, slot_at) values ('collect', now() - interval '240 seconds')"
             )
         )
     assert not silent_beat(maint=1)

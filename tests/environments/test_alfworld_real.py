@@ -220,7 +220,7 @@ def test_an_engine_that_owes_an_answer_is_not_kept(monkeypatch: pytest.MonkeyPat
             assert not asked.done()
         household.give_back(engine)
         with pytest.raises(ChildLost, match="ended or did not answer"):
-            asked.result(10)
+            asked.result(60)
     assert not engine.alive()
     assert not household._engines
 

@@ -94,7 +94,7 @@ def test_it_can_be_ended_while_an_answer_is_waited_for(monkeypatch: pytest.Monke
     monkeypatch.setattr(stopped, "_exchange", exchanged)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(stopped.draw, "gcd", 1)
-        assert asked.wait(10)
+        assert asked.wait(60)
         stopped.end()
         with pytest.raises(ChildLost, match="ended with -9"):
-            waiting.result(10)
+            waiting.result(60)

@@ -11,7 +11,6 @@ import logging
 import os
 import random
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from sqlalchemy import text
 import worker.settings
 from db import lines, session, settings
 from db.session import transaction
+from fleet.ports import free_port
 from fleet.processes import ROOT
 from fleet.running import Fleet
 from rl.config import LineConfig
@@ -130,9 +130,9 @@ def running(owner: str, reader: str, expected: Expected, seed: int) -> Iterator[
     environ = {name: value for name, value in before.items() if name not in ("DATABASE_URL", "REDIS_URL")} | {
         VARIABLE: reader,
         "RLFLEET_HOME": str(folder / "home"),
-        "RLFLEET_GATEWAY_PORT": str(_free_port()),
-        "RLFLEET_FLOWER_PORT": str(_free_port()),
-        "RLFLEET_ADMIN_PORT": str(_free_port()),
+        "RLFLEET_GATEWAY_PORT": str(free_port()),
+        "RLFLEET_FLOWER_PORT": str(free_port()),
+        "RLFLEET_ADMIN_PORT": str(free_port()),
         "RLFLEET_TICK_SECONDS": "1",
     }
     _forget()
@@ -163,12 +163,6 @@ def _starter(folder: Path, seed: int, environ: Mapping[str, str]) -> Path:
     argv = [sys.executable, "-m", "gpu.starter", *words]
     subprocess.run(argv, cwd=ROOT, env=dict(environ), check=True, capture_output=True)
     return folder / "starter"
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _forget() -> None:

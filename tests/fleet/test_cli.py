@@ -10,9 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from fleet import cli, up_cli
-from rl.errors import InvalidInput, InvalidSettings, StartError
+from rl.errors import DatabaseRefused, InvalidInput, InvalidSettings, StartError
 from tasks.judge_settings import URL, judge_settings
 from tests.conftest_database import *  # noqa: F403
+from tests.conftest_roles import login, speaking
 
 LINE = """
 base_model = "/srv/models/base"
@@ -58,6 +59,20 @@ def test_a_secret_in_a_file_is_in_place_of_its_variable(
     done = fleet.invoke(cli.app, ["migrate", "--json"])
     assert (done.exit_code, json.loads(done.stdout)["schema"]) == (0, 1)
     assert (os.environ["DATABASE_URL"], "DATABASE_URL_FILE" in os.environ) == (database, False)
+
+
+@pytest.mark.parametrize("command", ["migrate", "status"])
+def test_a_login_without_rights_is_told_so(
+    fleet: CliRunner, database: str, command: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("RLFLEET_HOME", str(tmp_path))
+    with login(database) as nobody, speaking(nobody):
+        done = fleet.invoke(cli.app, [command])
+        assert isinstance(done.exception, DatabaseRefused)
+        said = "permission denied for schema rlfleet: give the login of DATABASE_URL the role"
+        assert str(done.exception).startswith(said)
+        seen = fleet.invoke(cli.app, ["doctor", "--json"])
+        assert (seen.exit_code, said in seen.stdout) == (1, True)
 
 
 def test_reconcile_without_an_end_is_not_one_object(fleet: CliRunner) -> None:

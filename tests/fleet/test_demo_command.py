@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from fleet.ports import free_port
 from fleet.processes import ROOT
 from tests.fleet.left import left
 
@@ -28,9 +29,9 @@ def environ() -> Iterator[dict[str, str]]:
     given = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "REDIS_URL")}
     yield given | {
         "RLFLEET_HOME": str(folder / "home"),
-        "RLFLEET_GATEWAY_PORT": str(_free_port()),
-        "RLFLEET_FLOWER_PORT": str(_free_port()),
-        "RLFLEET_ADMIN_PORT": str(_free_port()),
+        "RLFLEET_GATEWAY_PORT": str(free_port()),
+        "RLFLEET_FLOWER_PORT": str(free_port()),
+        "RLFLEET_ADMIN_PORT": str(free_port()),
     }
     shutil.rmtree(folder, ignore_errors=True)
 
@@ -78,7 +79,7 @@ def test_a_taken_port_is_named(environ: dict[str, str]) -> None:
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL"])
 def test_a_server_that_is_away_is_named_without_its_password(environ: dict[str, str], variable: str) -> None:
     scheme = "postgresql" if variable == "DATABASE_URL" else "redis"
-    refused = _run(environ | {variable: f"{scheme}://someone:hunter2@127.0.0.1:{_free_port()}/0"}, "demo", "--quick")
+    refused = _run(environ | {variable: f"{scheme}://someone:hunter2@127.0.0.1:{free_port()}/0"}, "demo", "--quick")
     assert refused.returncode == 1
     assert variable in refused.stderr
     assert "127.0.0.1" in refused.stderr
@@ -120,9 +121,3 @@ def _await_line(process: subprocess.Popen[str], words: str) -> None:
         if words in line:
             return
     pytest.fail(f"the demo ended with {process.wait()} before it said {words!r}")
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

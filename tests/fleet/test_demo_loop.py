@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,11 +22,12 @@ from db.session import transaction
 from fleet.demo import recipe
 from fleet.demo.story import Story
 from fleet.demo.view import View
+from fleet.ports import free_port
 from fleet.running import Fleet
 from rl.errors import MalformedWindow, UnknownWindow
 from tests.conftest_redis import point_app_at
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 SIZE = recipe.Size(episodes=300, bad_rows=5, sft_steps=120, rounds=2, scenarios=8, group=4, validation=24, held_out=40)
 WORKERS = {"collect", "score", "maint", "gpu0"}
@@ -41,10 +41,10 @@ def story() -> Iterator[Story]:
     before = dict(os.environ)
     environ = {name: value for name, value in before.items() if name not in ("DATABASE_URL", "REDIS_URL")} | {
         "RLFLEET_HOME": str(folder / "home"),
-        "RLFLEET_GATEWAY_PORT": str(_free_port()),
-        "RLFLEET_FLOWER_PORT": str(_free_port()),
-        "RLFLEET_ADMIN_PORT": str(_free_port()),
-        "RLFLEET_LEASE_SECONDS": "15",
+        "RLFLEET_GATEWAY_PORT": str(free_port()),
+        "RLFLEET_FLOWER_PORT": str(free_port()),
+        "RLFLEET_ADMIN_PORT": str(free_port()),
+        "RLFLEET_LEASE_SECONDS": "30",
         "RLFLEET_TICK_SECONDS": "1",
     }
     _forget()
@@ -78,14 +78,14 @@ def test_a_killed_worker_and_ten_requests_make_one_version(story: Story) -> None
         seen = _flower(story, "/api/workers?status=true")
         return {name.split("@")[0] for name, is_online in seen.items() if is_online}
 
-    story.fleet.wait(lambda: online() == WORKERS, "every worker in Flower", 60)
+    story.fleet.wait(lambda: online() == WORKERS, "every worker in Flower", 120)
 
     for _ in range(10):
         train_window.delay(story.hour, story.name)
-    _until(story, lambda facts: _training_step(facts) > 0, 90)
+    _until(story, lambda facts: _training_step(facts) > 0, 180)
 
     _kill_gpu_worker()
-    facts = _until(story, lambda facts: facts.stable is not None, 150)
+    facts = _until(story, lambda facts: facts.stable is not None, 240)
     training = [job for job in job_views.listing() if (job.kind, job.line) == ("train", story.name)]
     assert [(job.state, job.attempt, job.fence) for job in training] == [("succeeded", 2, 2)]
     assert facts.stable == f"{story.name}-v1.0.0"
@@ -188,14 +188,8 @@ def _flower(story: Story, path: str) -> dict[str, Any]:
         found.update(answer.json())
         return bool(found)
 
-    story.fleet.wait(ask, f"an answer of Flower to {path}", 30)
+    story.fleet.wait(ask, f"an answer of Flower to {path}", 60)
     return found
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _forget() -> None:

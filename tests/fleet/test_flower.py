@@ -43,7 +43,7 @@ def flower(broker: Redis, tmp_path: Path) -> Iterator[str]:
         yield url
     finally:
         process.send_signal(signal.SIGKILL)
-        process.wait(10)
+        process.wait(60)
 
 
 def test_flower(flower: str, broker: Redis, tmp_path: Path) -> None:

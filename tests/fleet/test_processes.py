@@ -10,14 +10,9 @@ from rich.console import Console
 from fleet import processes
 from fleet.demo import play
 from fleet.home import Endpoints, Home
+from fleet.ports import free_port
 from fleet.processes import Plan
 from rl.errors import StartError
-
-
-def _free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -27,7 +22,7 @@ def home(tmp_path: Path) -> Iterator[Home]:
 
 
 def _plan(home: Home, **environ: str) -> Plan:
-    ports = {f"RLFLEET_{name}_PORT": _free_port() for name in ("GATEWAY", "FLOWER", "ADMIN")}
+    ports = {f"RLFLEET_{name}_PORT": str(free_port()) for name in ("GATEWAY", "FLOWER", "ADMIN")}
     return processes.plan(home, Endpoints("postgresql://h/d", "redis://h/0"), ports | environ)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 
-from bench.faults.bench import Bench
+from bench.faults.bench import PATIENT, Bench
 from bench.faults.expect import expect, wait_until
 from bench.faults.raw import Setup
 from bench.faults.rows import Ours, Raw, raw, row
@@ -72,10 +72,12 @@ def raw_wake_late(bench: Bench) -> Raw:
         return Raw(1, sum(celery.effects().values()), again, {"runs": celery.starts().get(1, 0)})
 
 
-@row(6, "the same message ten times at once", limit_seconds=60, quick=True)
+@row(6, "the same message ten times at once", limit_seconds=90, quick=True)
 def duplicate(bench: Bench) -> Ours:
     """Ten requests for one window, and ten messages for its training: one claim, and the others are skipped."""
-    bench.workers.stand()
+    bench.workers.stand(("collect", "score", "maint"))
+    bench.workers.stop("gpu0", "gpu1")
+    bench.workers.ready(*[bench.workers.start(f"patient{n}", "gpu", PATIENT) for n in range(2)])
     from tasks import train
 
     hours = bench.work.line(steps=8)
@@ -83,9 +85,9 @@ def duplicate(bench: Bench) -> Ours:
     job = bench.work.wait_job(hours, lambda job: job.state == "running", 30, "running")
     for _ in range(COPIES):
         train.delay(job.id)
-    bench.work.wait_all(30)
-    wait_until(lambda: _drained(bench), 20, "the end of all messages")
-    wait_until(lambda: sum(bench.work.deliveries(job.id).values()) >= 2 * COPIES + 1, 20, "every message to arrive")
+    bench.work.wait_all(40)
+    wait_until(lambda: _drained(bench), 30, "the end of all messages")
+    wait_until(lambda: sum(bench.work.deliveries(job.id).values()) >= 2 * COPIES + 1, 30, "every message to arrive")
     outcomes = bench.work.deliveries(job.id)
     expect(outcomes.get("claimed") == 1, f"job {job.id} was claimed by {outcomes.get('claimed')} messages")
     expect(outcomes.get("skipped", 0) >= COPIES, f"only {outcomes.get('skipped', 0)} messages were skipped")
@@ -109,7 +111,7 @@ def redeliver(bench: Bench) -> Ours:
     """The message is delivered again while its task runs; the copies are skipped, and the queue drains."""
     bench.workers.stand(("collect", "score", "maint"))
     bench.workers.stop("gpu0", "gpu1")
-    late = [bench.workers.start(f"late{n}", "gpu", app="bench.faults.late_app") for n in range(2)]
+    late = [bench.workers.start(f"late{n}", "gpu", PATIENT, app="bench.faults.late_app") for n in range(2)]
     bench.workers.ready(*late)
     hours = bench.work.line(steps=LONG_STEPS)
     bench.work.ask(hours)

@@ -24,7 +24,7 @@ def kill_supervisor(bench: Bench) -> Ours:
     hours, job, worker = training(bench)
     trainer, since = worker.trainer(), bench.ground.now()
     worker.pool().kill()
-    wait_until(lambda: not runs(trainer), 3, f"end of the device's child {trainer.pid} with its supervisor")
+    wait_until(lambda: not runs(trainer), 30, f"end of the device's child {trainer.pid} with its supervisor")
     return recovered(bench, hours, job, since_seconds=bench.work.recovery(job.id, since))
 
 
@@ -55,7 +55,7 @@ def kill_worker(bench: Bench) -> Ours:
         else:
             worker.main.kill()
             worker.wait_end()
-        wait_until(lambda: not any(map(runs, everything)), 3, "end of everything below the main process")  # noqa: B023
+        wait_until(lambda: not any(map(runs, everything)), 30, "end of everything below the main process")  # noqa: B023
         slowest = max(slowest, bench.work.recovery(job.id, since))
         recovered(bench, hours, job, since_seconds=slowest)
     return bench.work.ours(slowest)
@@ -70,11 +70,11 @@ def training(bench: Bench) -> tuple[Hours, Job, Worker]:
 
 
 def recovered(bench: Bench, hours: Hours, job: Job, *, since_seconds: float) -> Ours:
-    """The job succeeded on its second attempt."""
+    """The job succeeded on a later attempt: the second, unless the machine stands still for longer than a lease."""
     bench.work.wait_all(40)
     after = bench.work.of(hours)[-1]
     expect(after.state == "succeeded", f"job {after.id} is {after.state}: {after.error}")
-    expect(after.attempt == job.attempt + 1, f"job {after.id} took {after.attempt} attempts, not {job.attempt + 1}")
+    expect(after.attempt > job.attempt, f"job {after.id} took {after.attempt} attempts, and its holder was lost")
     return bench.work.ours(since_seconds)
 
 

@@ -22,7 +22,7 @@ def test_a_program_reads_its_input_and_says_three_things(site: Site) -> None:
     ran = run_at(site, program, "héllo\n")
     assert (ran.outcome, ran.status, ran.stdout, ran.stderr, ran.result) == ("ok", 0, "olléh\n", "so\n", "{}")
     assert ran.level is site.level
-    assert 0 < ran.seconds < 10
+    assert 0 < ran.seconds < 60
 
 
 def test_a_result_that_was_not_written_is_none(site: Site) -> None:
