@@ -3,7 +3,8 @@
     checkpoints/<sha256>/<file>           a file, or in pieces <file>.part-00000 and so on
     checkpoints/<sha256>/manifest.json    written last: without it the checkpoint is not there
 
-Every publisher of a hash writes the same bytes under the same names, so that two at once do each other no harm.
+Every publisher of a hash writes the same files under the same names, so that two at once do each other no harm. Only
+our record of the checkpoint, which lies in the manifest, may be another's: the hash is not over it.
 """
 
 from __future__ import annotations
@@ -19,12 +20,11 @@ from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
 
-from backends.manifest import REPAIR, File, Part, of_folder, parse
+from backends.manifest import MANIFEST, REPAIR, File, Part, of_folder, parse
 from backends.store import Store, together
 from rl.checkpoint_files import RECORD, digest
 from rl.errors import DiskFull, InvalidInput, StoreDamaged, StoreLacks, StoreUnavailable
 
-MANIFEST = "manifest.json"
 AT_ONCE = 4
 """Parts under way together: so many times ``PART_BYTES`` are in memory."""
 LOCK_SECONDS = 0.2
@@ -47,7 +47,7 @@ async def publish(
     is put right.
 
     Raises:
-        InvalidInput: the folder does not hold that checkpoint any more.
+        InvalidInput: the folder does not hold that checkpoint any more, or a file whose name no object has.
         StoreRefused, StoreUnavailable: see ``backends.store``; also where somebody goes on removing it.
         OSError: a file cannot be read.
     """
@@ -89,7 +89,8 @@ async def _send(
 async def fetch(store: Store, sha256: str, target: Path) -> bool:
     """Have the checkpoint at ``target``, whole or not at all. False when it lay there already.
 
-    Processes that fetch the same at once do it once. Nothing is believed before its hash was compared.
+    Processes that fetch the same at once do it once. No file is believed before its hash was compared; our record
+    (``checkpoint.json``) is as the store has it. One that breaks off begins anew.
 
     Raises:
         StoreDamaged: what the store holds of it is not it; names the object.

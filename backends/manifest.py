@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections import OrderedDict
 from pathlib import Path
 from typing import Annotated, Literal
@@ -15,12 +16,15 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rl.checkpoint_files import RECORD, digest, is_hashed
-from rl.errors import StoreDamaged
+from rl.errors import InvalidInput, StoreDamaged
 
+MANIFEST = "manifest.json"
+"""The name of the manifest's own object."""
 PART_BYTES = 8 << 20
 """Small, so that some get through a slow link within one pass."""
 MOST_KNOWN = 256
 
+NAME = r"^\w[\w.-]*$"
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -31,7 +35,7 @@ class _Entry(BaseModel):
 class Part(_Entry):
     """Consecutive bytes of a file, in the object of that name beside the manifest."""
 
-    object: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    object: Annotated[str, Field(pattern=NAME)]
     bytes: Annotated[int, Field(ge=0, le=PART_BYTES)]
     sha256: Sha256
 
@@ -39,7 +43,7 @@ class Part(_Entry):
 class File(_Entry):
     """A file of the folder, in the order of its parts."""
 
-    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
+    name: Annotated[str, Field(pattern=NAME)]
     sha256: Sha256
     parts: tuple[Part, ...]
 
@@ -83,7 +87,7 @@ class _Reading:
 
     def file(self, name: str) -> File:
         """What the manifest says of it, once it is read."""
-        several = len(self._parts) > 1
+        several = len(self._parts) > 1 or name == MANIFEST
         parts = tuple(
             Part(object=f"{name}.part-{number:05d}" if several else name, bytes=size, sha256=sha256)
             for number, (size, sha256) in enumerate(self._parts)
@@ -99,10 +103,14 @@ async def of_folder(folder: Path) -> Manifest:
     """The manifest of a checkpoint's folder. A file is read again only when it was changed.
 
     Raises:
+        InvalidInput: a file has a name that no object has.
         OSError: a file cannot be read.
     """
     files = []
     for path in sorted(path for path in folder.iterdir() if is_hashed(path.name) and path.is_file()):
+        if not re.fullmatch(NAME, path.name):
+            remedy = "a file whose name is not made of letters, digits, '_', '.' and '-' cannot be stored: use none"
+            raise InvalidInput("checkpoint", str(path), remedy)
         key = (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns)
         reading, is_read = _known.get(key) or (_Reading(), False)
         while not is_read:

@@ -14,9 +14,8 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db import alerts, mirrors
+from db import mirrors, waits
 from rl.checkpoint_files import place_of
-from rl.records import utc
 
 TARGET: Final = "store"
 KIND: Final = "checkpoint"
@@ -41,22 +40,40 @@ WAITING: Final = text("""
       from rlfleet.checkpoints c
       left join rlfleet.mirrors m on m.target = 'store' and m.kind = 'checkpoint' and m.ref = c.id
      where c.removed_at is null and c.kind <> 'remote' and m.done_at is null
-     order by c.id desc
+     order by coalesce(m.tries, 0), c.id desc
 """)
 
 
 def waiting(session: Session) -> list[Copied]:
-    """The checkpoints that the store is to have and has not, the newest first."""
+    """The checkpoints that the store is to have and has not: those that failed least first, of these the newest."""
     return [Copied(row.id, row.uri, row.sha256, row.sent, row.is_due) for row in session.execute(WAITING)]
 
 
+NEW: Final = text("""
+    select c.id, c.sha256, exists (select 1 from rlfleet.checkpoints o
+                                    where o.sha256 = c.sha256 and o.removed_at is not null) as is_unsure
+      from rlfleet.checkpoints c where c.job_id = :job and c.kind <> 'remote'
+""")
+
+
 def note_new(session: Session, job_id: int, there: Collection[str]) -> None:
-    """Write down of a training's new checkpoints that they are to be stored, and by their hashes which are."""
-    rows = session.execute(
-        text("select id, sha256 from rlfleet.checkpoints where job_id = :job and kind <> 'remote'"), {"job": job_id}
+    """Write down of a training's new checkpoints that they are to be stored, and by their hashes which are.
+
+    Of bytes that were given up before, none is: whoever takes those out of the store does not know these rows yet.
+    """
+    for row in session.execute(NEW, {"job": job_id}).all():
+        mirrors.note(session, TARGET, KIND, row.id, done=row.sha256 in there and not row.is_unsure)
+
+
+def note_begun(session: Session, checkpoint_id: int) -> None:
+    """Write down that something of the checkpoint may lie in the store soon."""
+    session.execute(
+        text("""
+            insert into rlfleet.mirrors (target, kind, ref) values ('store', 'checkpoint', :ref)
+            on conflict (target, kind, ref) do nothing
+        """),
+        {"ref": checkpoint_id},
     )
-    for row in rows.all():
-        mirrors.note(session, TARGET, KIND, row.id, done=row.sha256 in there)
 
 
 DOUBT: Final = text("""
@@ -76,29 +93,9 @@ def doubt(session: Session, sha256: str) -> None:
     session.execute(DOUBT, {"sha256": sha256})
 
 
-LACKING: Final = text("""
-    select j.id, j.kind, l.name as line, j.error, began.since
-      from rlfleet.jobs j join rlfleet.lines l on l.id = j.line_id
-      cross join lateral (
-          select min(e.at) as since from rlfleet.job_events e
-           where e.job_id = j.id and e.to_state = 'queued' and e.reason like 'Store%'
-             and not exists (select 1 from rlfleet.job_events o
-                              where o.job_id = j.id and o.id > e.id and o.to_state = 'queued'
-                                and o.reason not like 'Store%')
-      ) began
-     where j.state = 'queued' and j.error ~ '^Store(Lacks|Unavailable):'
-       and began.since < now() - make_interval(secs => :seconds)
-     order by j.id
-""")
-
-
 def alert_lacking(session: Session) -> list[int]:
     """Raise ``store_lacks`` for jobs that have waited for the store for an hour, once an hour each; their ids."""
-    found = session.execute(LACKING, {"seconds": LACKING_SECONDS}).all()
-    for one in found:
-        detail = {"job": one.id, "kind": one.kind, "line": one.line, "since": utc(one.since), "error": one.error}
-        alerts.raise_alert(session, "store_lacks", f"job {one.id}", detail)
-    return [one.id for one in found]
+    return waits.alert_put_off(session, "store_lacks", "Store", "^Store(Lacks|Unavailable):", LACKING_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,8 @@ def base_of(adapter: Path) -> str:
         InvalidInput: it names none.
     """
     config = json.loads((adapter / "adapter_config.json").read_text())
-    base = read_record(adapter).get("base") or config.get("base_model_name_or_path")
+    # Of the two only the config counts for the hash: what was fetched is what was trained.
+    base = config.get("base_model_name_or_path") or read_record(adapter).get("base")
     found = base if base and Path(base).is_dir() else _beside(adapter, str(base))
     if not found:
         raise InvalidInput("base", base, f"{adapter} was trained on a folder that is not here; name the base")

@@ -24,6 +24,7 @@ from rl.errors import (
     OutOfMemory,
     PermanentError,
     RlfleetError,
+    ServiceAway,
     StoreRefused,
     StoreUnavailable,
     Tomorrow,
@@ -52,6 +53,8 @@ COMMIT_SECONDS = 600.0
 STORE_SECONDS = 60
 """Whoever has a checkpoint sends it once a minute: the wait of a job whose attempt the store refused, or gave what is
 damaged; and the longest of one whose store was away, or lacked it."""
+MOST_DOUBLED = 6
+"""Two to this is longer already. A fence is bounded by nothing: a job may wait for days."""
 
 log = get_task_logger(__name__)
 
@@ -194,12 +197,12 @@ def _attempt(claim: Claim, work: Work, lease: Lease) -> Mapping[str, Any] | None
         jobs.end_cancelled(claim)
     except Drained as error:
         jobs.release(claim, _storable(str(error)), error.resume)
+    except (ServiceAway, StoreUnavailable) as error:
+        dispatch.put_off(claim, _said(error), min(2 ** min(claim.fence, MOST_DOUBLED), STORE_SECONDS))
+        log.warning("job %s fence %s waits: %s", claim.job_id, claim.fence, _storable(str(error)))
     except Later as error:
         dispatch.put_off(claim, _storable(str(error)), error.seconds)
         log.info("job %s fence %s waits: %s", claim.job_id, claim.fence, _storable(str(error)))
-    except StoreUnavailable as error:
-        dispatch.put_off(claim, _said(error), min(2.0**claim.fence, STORE_SECONDS))
-        log.warning("job %s fence %s waits: %s", claim.job_id, claim.fence, _storable(str(error)))
     except Tomorrow as error:
         jobs.release(claim, _storable(str(error)), tomorrow=True)
         log.warning("job %s fence %s waits until tomorrow: %s", claim.job_id, claim.fence, _storable(str(error)))

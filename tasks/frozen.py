@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -144,6 +145,15 @@ def curate(folder: Path, url: str, own: Container[str], held_out: Mapping[str, A
         why = f": all {len(rows)} are held out for evaluation" if rows else ""
         raise NoTrainingData(f"no usable row in {url}, which config.ptx.source names{why}")
     return Curated(*_written(folder / CURATED, (_line(one, own) for one in kept)), len(rows) - len(kept))
+
+
+def remove(command: TrainCommand) -> None:
+    """Remove the files of an attempt that did not begin: the next one writes its own."""
+    for path in (command.dataset, command.curated):
+        if path is not None:
+            Path(path).unlink(missing_ok=True)
+    with suppress(OSError):  # a log may lie there too
+        Path(command.out).rmdir()
 
 
 def _written(path: Path, lines: Iterable[bytes]) -> tuple[Path, str]:

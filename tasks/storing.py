@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import math
+import random
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -36,6 +37,8 @@ log = get_task_logger(__name__)
 NONE = "no store is set"
 HANGS_SECONDS = 9.0
 """A store that took nothing of a checkpoint for so long is left alone for a while. A pass has ten seconds or more."""
+MOST_FAILED = 2
+"""Where so many checkpoints were not taken in a pass, the cause is not one of them."""
 
 
 def at_once(written: Sequence[CheckpointWritten], lease: Lease) -> frozenset[str]:
@@ -156,34 +159,46 @@ class _Progress:
 async def _catch_up(store: Store, found: list[Copied], deadline: float) -> str:
     """Those that are due first. Once one was taken the store is well, and the others need not wait either.
 
+    One that is not taken holds up the others for one pass at most: it comes after those that failed less.
     A pass that its own deadline ends says nothing against a store that took something, or was hardly asked.
     """
     from backends import checkpoints
 
-    done = 0
+    done, errors = 0, list[RlfleetError]()
     for one in sorted(found, key=lambda one: not one.is_due):
-        if not (one.is_due or done) or time.monotonic() > deadline:
+        if not (one.is_due or done) or len(errors) == MOST_FAILED or time.monotonic() > deadline:
             break
         sent = _Progress(one.sent)
+        _note_begun(one)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
                 await checkpoints.publish(store, Path(here(one.uri)), one.sha256, one.sent, sent)
         except TimeoutError:
             if sent.hangs and not done:
-                raise StoreUnavailable(f"{store.url} took nothing of a checkpoint while it was waited for") from None
-            if sent.sent > one.sent:
+                errors.append(StoreUnavailable(f"{store.url} took nothing of a checkpoint while it was waited for"))
+                _note_failed([one], errors[-1])
+            elif sent.sent > one.sent:
                 _note(one, sent.sent, done=False)
             break
-        except (StoreRefused, StoreUnavailable):
+        except (StoreRefused, StoreUnavailable) as error:
             if sent.sent > one.sent:
                 _note(one, sent.sent, done=False)
-            raise
-        except (InvalidInput, OSError) as error:  # of this folder alone
             _note_failed([one], error)
-            continue
-        _note(one, 0, done=True)
-        done += 1
-    return f"store: {done} of {len(found)} sent"
+            errors.append(error)
+        except (InvalidInput, OSError, ValueError) as error:  # of this folder alone
+            _note_failed([one], error)
+        else:
+            _note(one, 0, done=True)
+            done += 1
+    return "; ".join([f"store: {done} of {len(found)} sent", *map(str, errors)])
+
+
+def _note_begun(one: Copied) -> None:
+    from db import stored
+    from db.session import transaction
+
+    with transaction() as session:
+        stored.note_begun(session, one.id)
 
 
 def _note(one: Copied, sent: int, *, done: bool) -> None:
@@ -220,7 +235,7 @@ def sweep(deadline: float, tell: Callable[[str], object] = log.warning) -> tuple
     """Take out of the store what retention gave up, until ``deadline`` (monotonic seconds). How many; whether all.
 
     What fails is told, left to the next pass, and holds up no other. A store that does not answer until then counts as
-    one that fails.
+    one that fails. In no order: one that the store hangs at is not always the first.
     """
     from backends.settings import store_settings
     from backends.store import Store
@@ -235,7 +250,7 @@ def sweep(deadline: float, tell: Callable[[str], object] = log.warning) -> tuple
     except RlfleetError as error:
         tell(f"what nobody needs stays in the store until the next pass: {error}")
         return 0, True
-    for one in given_up:
+    for one in random.sample(given_up, len(given_up)):
         if time.monotonic() > deadline:
             return removed, False
         try:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from backends import checkpoints
+from backends import checkpoints, manifest
 from backends.store import Store
-from rl.errors import InvalidInput, StoreDamaged, StoreLacks, StoreUnavailable
+from gpu.checkpoints import base_of
+from rl.errors import DiskFull, InvalidInput, StoreDamaged, StoreLacks, StoreUnavailable
 from tests.backends.checkpoints_made import PART, file_store, objects, same, small_parts, store, trained
 from tests.s3_server import S3, s3
 
@@ -123,3 +128,65 @@ def test_a_manifest_cannot_name_files_outside_the_folder(file_store: Store, tmp_
     with pytest.raises(StoreDamaged, match="is not the manifest of that checkpoint"):
         asyncio.run(checkpoints.fetch(file_store, sha256, tmp_path / "x" / "step-000004"))
     assert not (tmp_path / "x" / "adapter_config.json").exists()
+
+
+def test_a_file_that_is_called_as_the_manifest_is(store: Store, tmp_path: Path) -> None:
+    folder, _ = trained(tmp_path)
+    (folder / "manifest.json").write_text("{}")
+    sha256 = asyncio.run(manifest.of_folder(folder)).sha256
+    asyncio.run(checkpoints.publish(store, folder, sha256))
+    target = tmp_path / "x" / "step-000004"
+    assert asyncio.run(checkpoints.fetch(store, sha256, target))
+    assert same(folder, target)
+
+
+def test_a_file_whose_name_cannot_be_one_there_is_refused(file_store: Store, tmp_path: Path) -> None:
+    folder, sha256 = trained(tmp_path)
+    (folder / "a b.json").write_text("{}")
+    with pytest.raises(InvalidInput, match=r"a b\.json.* letters, digits, '_', '\.' and '-' cannot be stored"):
+        asyncio.run(checkpoints.publish(file_store, folder, sha256))
+    assert objects(file_store, sha256) == {}
+
+
+def test_a_base_that_somebody_wrote_into_the_store_is_not_believed(file_store: Store, tmp_path: Path) -> None:
+    folder, _ = trained(tmp_path)
+    for name in ("base", "another"):
+        (tmp_path / name).mkdir()
+    base, another = str(tmp_path / "base"), str(tmp_path / "another")
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+    (folder / "checkpoint.json").write_text(json.dumps({"base": base}))
+    sha256 = asyncio.run(manifest.of_folder(folder)).sha256
+    asyncio.run(checkpoints.publish(file_store, folder, sha256))
+    path = f"checkpoints/{sha256}/manifest.json"
+    said = (asyncio.run(file_store.get(path)) or b"").replace(base.encode(), another.encode())
+    asyncio.run(file_store.put(path, said))
+    target = tmp_path / "x" / "step-000004"
+    assert asyncio.run(checkpoints.fetch(file_store, sha256, target))
+    assert another in (target / "checkpoint.json").read_text()
+    assert base_of(target) == base
+
+
+@pytest.mark.parametrize("when", ["written", "synced"])
+def test_a_full_disk_is_said_and_nothing_is_left(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    folder, sha256 = trained(tmp_path)
+    asyncio.run(checkpoints.publish(store, folder, sha256))
+    target, opened = tmp_path / "x" / "step-000004", Path.open
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def open_on_a_full_disk(path: Path, mode: str = "r", *rest: Any) -> Any:
+        return opened(Path("/dev/full") if mode == "wb" and path.suffix == ".safetensors" else path, mode, *rest)
+
+    with monkeypatch.context() as patched:
+        if when == "written":
+            patched.setattr(Path, "open", open_on_a_full_disk)
+        else:
+            patched.setattr(checkpoints, "_sync", full)
+        with pytest.raises(DiskFull, match=r"step-000004: no room for a checkpoint from .*; free some"):
+            asyncio.run(checkpoints.fetch(store, sha256, target))
+    assert [path.name for path in target.parent.iterdir()] == [".step-000004.lock"]
+    assert asyncio.run(checkpoints.fetch(store, sha256, target))
+    assert same(folder, target)

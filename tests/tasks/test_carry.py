@@ -86,7 +86,7 @@ def test_a_lease_is_as_long_as_its_variable_says(monkeypatch: pytest.MonkeyPatch
 
     carry_out(wanted, work)
     assert left[0][0] == 600
-    assert timedelta(seconds=590) < left[0][1] <= timedelta(seconds=600)
+    assert timedelta(seconds=500) < left[0][1] <= timedelta(seconds=600)
 
 
 def test_a_job_that_another_holds_is_answered_and_not_worked_on() -> None:

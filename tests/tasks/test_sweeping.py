@@ -14,6 +14,7 @@ import tasks
 from backends import checkpoints
 from backends.store import Store
 from db import stored
+from db.session import transaction
 from tasks import storing
 from tests.s3_server import S3
 from tests.tasks.hosts import OLD, change, folders, is_there, is_there_once_healed, later, noted, s3, trained
@@ -113,6 +114,56 @@ def test_a_sweep_waits_for_a_store_no_longer_than_it_may(
         patched.setattr(checkpoints, "remove", cut)
         assert storing.sweep(later()) == (0, False), "it gets on, and goes on at once"
     assert storing.sweep(later()) == (1, True)
+
+
+def test_a_sweep_comes_to_what_lies_behind_one_that_hangs(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "GRACE_HOURS", 0)
+    _, found = trained(tmp_path / "one" / "artifacts", 2, 4)
+    storing.catch_up(later())
+    for one in found:
+        change(OLD, id=one.id)
+    first, second = sorted(found, key=lambda one: one.sha256)
+    s3.befall(f"HEAD .*{first.sha256}", "hold")
+    until = time.monotonic() + 120
+    while second.id in noted():
+        storing.sweep(time.monotonic() + 2, lambda said: None)
+        assert time.monotonic() < until
+    assert [one.sha256 for one in storing.would_remove()] == [first.sha256]
+
+
+def test_what_a_pass_left_in_the_middle_goes_too(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "GRACE_HOURS", 0)
+    _, (one,) = trained(tmp_path / "one" / "artifacts", 4)
+
+    async def cut(store: Store, folder: Path, sha256: str, *_: object) -> None:
+        await store.put(f"{checkpoints.folder_of(sha256)}/adapter_config.json", b"{}")
+        raise TimeoutError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints, "publish", cut)
+        assert storing.catch_up(later()) == "store: 0 of 1 sent"
+    change(OLD, id=one.id)
+    assert storing.sweep(later()) == (1, True)
+    assert asyncio.run(Store(s3.store).sizes("checkpoints")) == {}
+
+
+def test_what_is_taken_out_before_a_training_commits_the_same_is_sent_again(
+    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "GRACE_HOURS", 0)
+    root = tmp_path / "one" / "artifacts"
+    _, (one,) = trained(root, 4, weights=b"the same")
+    storing.catch_up(later())
+    change(OLD, id=one.id)
+    assert storing.sweep(later()) == (1, True)  # another training has just sent the same
+    _, (two,) = trained(root, 4, weights=b"the same", line="second")
+    assert two.sha256 == one.sha256
+    with transaction() as session:
+        storing.note_new(session, two.job_id, {two.sha256})
+    assert storing.catch_up(later()) == "store: 1 of 1 sent"
+    assert is_there(s3, two.sha256)
 
 
 def test_a_store_that_hangs_keeps_nothing_on_this_disk(
