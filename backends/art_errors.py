@@ -16,6 +16,8 @@ ADOPT: Final = (
 LONGEST: Final = 500
 LONGEST_WAIT_SECONDS: Final = 60.0
 BUSY: Final = 429
+UNKNOWN: Final = 404
+REFUSED: Final = (401, 403)
 UNCERTAIN: Final = frozenset({408})
 """Of the statuses that say that the request was wrong, those that a proxy gives to one that was passed on too."""
 
@@ -28,6 +30,26 @@ def made_nothing(error: Exception) -> bool:
     if isinstance(status, int):
         return 400 <= status < 500 and status not in UNCERTAIN
     return isinstance(error.__cause__, httpx.ConnectError | httpx.ConnectTimeout)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether the service could not be asked, or cannot answer for now; the same request may well do later."""
+    import httpx
+
+    status = getattr(error, "status_code", None)
+    if isinstance(status, int):
+        return status >= 500 or status in (*UNCERTAIN, BUSY)
+    return isinstance(error, TimeoutError) or isinstance(error.__cause__, httpx.TransportError)
+
+
+def is_unknown(error: Exception) -> bool:
+    """Whether the service does not know what it was asked after."""
+    return getattr(error, "status_code", None) == UNKNOWN
+
+
+def refuses_key(error: Exception) -> bool:
+    """Whether the service does not take the key, or not for this."""
+    return getattr(error, "status_code", None) in REFUSED
 
 
 def wait_seconds(error: Exception) -> float | None:
@@ -46,7 +68,7 @@ def said(error: Exception, account: Account) -> tuple[str, str]:
     if isinstance(error, RlfleetError):
         return type(error).__name__, masked(str(error), account)
     status, what = getattr(error, "status_code", None), type(error).__name__
-    if status in (401, 403):
+    if refuses_key(error):
         remedy = "set WANDB_API_KEY on the gpu workers to a key that may train there, and start them again"
         return "PermanentError", f"ART's service refuses the key ({status}): {remedy}"
     words = f"ART's service at {account.base_url}: {what}"

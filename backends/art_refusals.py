@@ -64,14 +64,29 @@ def of_deadline(parent: Artifact, remote: Remote, seconds: float, trouble: str, 
 
 def of_silence(remote: Remote, trouble: str, job: int) -> PermanentError:
     """Its time is over, and the service could not be asked what became of it."""
-    if remote.training is None:
-        then = (
-            f"look with W&B for a checkpoint newer than step {remote.newest}; if there is none, `rlfleet jobs requeue"
-        )
-        then += f" {job}` submits the training anew, else `rlfleet adopt` takes it over"
-    else:
-        then = f"`rlfleet jobs requeue {job}` asks again, and submits nothing anew"
-    return PermanentError(f"{_name(remote)}: its time is over, and it cannot be asked after ({trouble}); {then}")
+    words = f"its time is over, and it cannot be asked after ({trouble})"
+    return PermanentError(f"{_name(remote)}: {words}; {_asked_again(remote, job)}")
+
+
+def of_key(remote: Remote, trouble: str, job: int) -> PermanentError:
+    """The service does not let us ask what became of it. ``trouble`` says why, and what to do."""
+    return PermanentError(f"{_name(remote)}: {trouble}; then {_asked_again(remote, job)}")
+
+
+def of_unknown(remote: Remote, job: int) -> PermanentError:
+    """The service does not know the training, nor has it a step of it."""
+    words = f"the service does not know it any more, and has no step after {remote.newest}"
+    remedy = f"see that WANDB_API_KEY is of the same team; `rlfleet jobs requeue {job}` submits the training anew"
+    return PermanentError(f"{_name(remote)}: {words}; {remedy}")
+
+
+def _asked_again(remote: Remote, job: int) -> str:
+    if remote.training is not None:
+        return f"`rlfleet jobs requeue {job}` asks again, and submits nothing anew"
+    return (
+        f"look with W&B for a checkpoint newer than step {remote.newest}; if there is none,"
+        f" `rlfleet jobs requeue {job}` submits the training anew, else `rlfleet adopt` takes it over"
+    )
 
 
 def _name(remote: Remote) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
+from backends import art_errors
 from rl.errors import InvalidInput
 from rl.protocol import Remote
-
-UNKNOWN: Final = 404
 
 
 class Service:
@@ -38,9 +37,18 @@ class Service:
 
     async def events(self, remote: Remote) -> AsyncIterator[Any]:
         """What has happened at a training of known id since the last event that was heeded."""
-        after = {"after": remote.after} if remote.after else {}
+        after, seen = {"after": remote.after} if remote.after else {}, set[str]()
         async for event in self._client.training_jobs.events.list(training_job_id=remote.training, **after):
-            yield event
+            if event.id in seen:  # a page that does not advance would be followed by itself for ever
+                return
+            seen.add(event.id)
+            if event.id != remote.after:
+                yield event
+
+    async def hear(self, remote: Remote, heard: list[Any]) -> None:
+        """Put what ``events`` gives into ``heard``, where it stays when this is given up."""
+        async for event in self.events(remote):
+            heard.append(event)
 
     async def submit(self, model_id: str, groups: list[Any], asked: dict[str, object]) -> str:
         """Ask for a training. Its id; empty where the service tells none."""
@@ -62,7 +70,7 @@ class Service:
                 if event.type == "training_ended":
                     return "ended"
         except Exception as error:
-            if getattr(error, "status_code", None) != UNKNOWN:
+            if not art_errors.is_unknown(error):
                 raise
             return "ended"
         return None

@@ -9,48 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
 from backends import art_errors, art_refusals
 from backends.art_account import Account
 from backends.art_service import Service
+from backends.art_waiting import POLL_SECONDS, Pause, Talk, Waiting
 from rl import art
 from rl.art_groups import STRIPPED, Chosen, choose
 from rl.config import TrainConfig
 from rl.errors import InvalidInput, Later, PermanentError
 from rl.objectives import Grouped, Objective
-from rl.protocol import CheckpointWritten, Done, Event, Failed, Paused, Progress, Remote, RemoteNoted, TrainCommand
+from rl.protocol import CheckpointWritten, Done, Failed, Paused, Progress, Remote, RemoteNoted, TrainCommand
 from rl.remote import Artifact, artifact_of, sha256_of
 
-POLL_SECONDS: Final = 1.0
 ALIVE_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 60.0
+"""One look at the service takes no longer, with all its pages and retries."""
+SUBMIT_SECONDS: Final = 300.0
+"""A request for a training carries all its trajectories."""
 LATE_SECONDS: Final = 300.0
 """A service that cannot be asked gets so long once a training's time is over."""
+UNKNOWN_SECONDS: Final = 60.0
+"""A training that the service does not know gets so long: it may not be to be seen everywhere yet."""
 CONFIG: TypeAdapter[Objective] = TypeAdapter(TrainConfig)
 Groups = Callable[[Chosen], list[Any]]
 """Makes ART's own groups of those that were chosen."""
-
-
-class Talk(Protocol):
-    """The way to the process that supervises this one."""
-
-    pausing: bool
-
-    def say(self, event: Event) -> None:
-        """Tell an event."""
-        ...
-
-    def stored(self) -> Awaitable[None]:
-        """Until what was said is stored."""
-        ...
-
-
-class Pause(Exception):
-    """The supervisor asked for it; the service goes on."""
+T = TypeVar("T")
 
 
 class Training:
@@ -58,9 +47,9 @@ class Training:
 
     def __init__(self, client: Any, groups: Groups, account: Account, command: TrainCommand, talk: Talk) -> None:
         self._service, self._groups, self._account = Service(client), groups, account
-        self._command, self._talk = command, talk
+        self._command, self._talk, self._waiting = command, talk, Waiting(talk)
         self._remote = command.remote
-        self._trouble, self._has_looked, self._late = "", False, 0.0
+        self._trouble, self._has_looked, self._late, self._unknown = "", False, 0.0, 0.0
         self._ids: dict[str, int] = {"job": command.job, "fence": command.fence}
 
     async def run(self) -> None:
@@ -72,7 +61,8 @@ class Training:
             self._talk.say(Paused(**self._ids, step=self._remote.steps if self._remote else 0))
         except Exception as error:
             kind, words = art_errors.said(error, self._account)
-            self._talk.say(Failed(**self._ids, error=kind, message=words))
+            is_away = self._remote is None and art_errors.is_away(error)
+            self._talk.say(Failed(**self._ids, error="ServiceAway" if is_away else kind, message=words))
         finally:
             alive.cancel()
 
@@ -81,8 +71,9 @@ class Training:
         if self._command.dataset:
             raise InvalidInput("parent", None, art_errors.ADOPT)
         here, base = self._account, self._command.base
-        model = await self._service.model(here.entity, here.project, str(self._command.model), base)
-        step = await self._service.newest(model.id)
+        model = await self._within(self._service.model(here.entity, here.project, str(self._command.model), base))
+        await self._settle_others(model.id)
+        step = await self._within(self._service.newest(model.id))
         self._done(Artifact(model.entity, model.project, model.name, step), {}, {"model": model.id, "trained": False})
 
     async def _train(self) -> None:
@@ -115,20 +106,21 @@ class Training:
 
     async def _submit(self, parent: Artifact, chosen: Chosen, asked: dict[str, object]) -> Remote:
         """Ask for the training, once. It has no id in what is returned where nobody has the answer."""
-        model = await self._service.model(parent.entity, parent.project, parent.name, self._command.base)
+        model = await self._within(self._service.model(parent.entity, parent.project, parent.name, self._command.base))
         newest = await self._alone(model.id)
         if newest != parent.step:
             raise art_refusals.of_step(parent, newest, self._command.beside.newer)
         groups = self._groups(chosen)
-        self._check_pause()
-        remote = Remote(model=model.id, newest=newest, asked_at=time.time())
+        self._waiting.check()
+        remote = Remote(model=model.id, newest=newest, asked_at=time.time(), parent=parent.uri)
         await self._store("intended", remote)
         while True:
             if self._talk.pausing:
                 await self._store("withdrawn", None)
                 raise Pause
             try:
-                training = await self._service.submit(model.id, groups, asked)
+                request = self._service.submit(model.id, groups, asked)
+                training = await self._waiting.within(SUBMIT_SECONDS, request, heeds_pause=False)
             except Exception as error:
                 if not art_errors.made_nothing(error):
                     self._trouble = art_errors.said(error, self._account)[1]
@@ -137,7 +129,7 @@ class Training:
                 if wait is None or time.time() + wait > self._deadline(remote):
                     await self._store("withdrawn", None)
                     raise
-                await self._rest(wait)
+                await self._waiting.rest(wait)
                 continue
             if not training:
                 return remote
@@ -152,43 +144,61 @@ class Training:
             Later: one goes on, or has ended and its step is not to be seen yet.
             PermanentError: nobody knows of one whose time is over.
         """
-        late = []
-        for job, other in self._command.beside.others.items():
-            if other.model != model_id:
-                continue
-            end = await self._service.end_of(other)
+        ends = await self._settle_others(model_id)
+        for job, (other, end) in ends.items():
             if end is None:
                 is_late = time.time() > self._deadline(other)
                 raise art_refusals.of_other(self._command.job, job, other, is_late=is_late)
-            await self._store("settled", other.model_copy(update={"end": end}), of=job)
-            late += [other] if end == "ended" and other.training is not None else []
-        newest = await self._service.newest(model_id)
-        for other in late:
-            if newest <= other.newest:
+        newest = await self._within(self._service.newest(model_id))
+        for other, end in ends.values():
+            if end == "ended" and other.training is not None and newest <= other.newest:
                 raise Later(f"training {other.training} has ended with the service, and its step is not to be seen yet")
         return newest
 
+    async def _settle_others(self, model_id: str) -> dict[int, tuple[Remote, str | None]]:
+        """What became of the model's trainings that other jobs asked for, by job; what is known of it is stored."""
+        ends: dict[int, tuple[Remote, str | None]] = {}
+        for job, other in self._command.beside.others.items():
+            if other.model == model_id:
+                end = await self._within(self._service.end_of(other))
+                ends[job] = (other, end)
+                if end is not None:
+                    await self._store("settled", other.model_copy(update={"end": end}), of=job)
+        return ends
+
     async def _follow(self, remote: Remote, parent: Artifact) -> Remote:
-        """Heed the training's events until it has ended."""
+        """Heed the training's events until it has ended, or has left its step to a service that knows it no more.
+
+        Raises:
+            PermanentError: it failed there, or the service does not know it and has no step of it.
+        """
         while True:
+            heard: list[Any] = []
             seen, is_over = remote, False
+            await self._look(remote, self._service.hear(remote, heard))
             try:
-                async for event in self._service.events(remote):
+                for event in heard:
                     if is_over := event.type == "training_ended":
                         break
                     remote = self._heeded(remote, event)
             except PermanentError:
                 await self._store("settled", remote.model_copy(update={"end": "failed"}))
                 raise
-            except Exception as error:
-                self._looked(error)
-            else:
-                self._looked(None)
             if remote != seen:
                 await self._store("polled", remote)
-            if is_over:
+            if is_over or (self._unknown and await self._has_left_a_step(remote)):
                 return remote
             await self._wait(remote, parent)
+
+    async def _has_left_a_step(self, remote: Remote) -> bool:
+        """Whether a training that the service does not know left one. Raises ``PermanentError`` if not in a while."""
+        since, newest = self._unknown, await self._look(remote, self._service.newest(remote.model))
+        is_answered, self._unknown = newest is not None or self._unknown > 0, since
+        is_there = newest is not None and newest > remote.newest
+        if is_answered and not is_there and time.monotonic() - since > UNKNOWN_SECONDS:
+            await self._store("settled", remote.model_copy(update={"end": "ended"}))
+            raise art_refusals.of_unknown(remote, self._command.job)
+        return is_there
 
     def _heeded(self, remote: Remote, event: Any) -> Remote:
         data = event.data if isinstance(event.data, dict) else {}
@@ -209,24 +219,38 @@ class Training:
     async def _appeared(self, remote: Remote, parent: Artifact) -> int:
         """The step that follows the one that was the newest before the training was asked for."""
         while True:
-            try:
-                step = await self._service.newest(remote.model)
-            except Exception as error:
-                self._looked(error)
-            else:
-                self._looked(None)
-                if step == remote.newest + 1:
-                    return step
-                if step > remote.newest:
-                    await self._store("settled", remote.model_copy(update={"end": "given up"}))
-                    raise art_refusals.of_several(parent, remote, step, self._command.job)
+            step = await self._look(remote, self._service.newest(remote.model))
+            if step == remote.newest + 1:
+                return step
+            if step is not None and step > remote.newest:
+                await self._store("settled", remote.model_copy(update={"end": "given up"}))
+                raise art_refusals.of_several(parent, remote, step, self._command.job)
             await self._wait(remote, parent)
 
-    def _looked(self, error: Exception | None) -> None:
-        """Remember whether the service could be asked, and what was the matter last."""
-        self._has_looked = error is None
-        if error is not None:
-            self._trouble = art_errors.said(error, self._account)[1]
+    async def _look(self, remote: Remote, work: Coroutine[Any, Any, T]) -> T | None:
+        """What a look at the service gives; None where it could not be asked, and what was the matter is remembered.
+
+        Raises:
+            PermanentError: it refuses the key.
+        """
+        try:
+            found = await self._within(work)
+        except Pause:
+            raise
+        except Exception as error:
+            self._has_looked, self._trouble = False, art_errors.said(error, self._account)[1]
+            if art_errors.refuses_key(error):
+                raise art_refusals.of_key(remote, self._trouble, self._command.job) from error
+            is_unknown = art_errors.is_unknown(error)
+            self._unknown = (self._unknown or time.monotonic()) if is_unknown else 0.0
+            return None
+        self._has_looked, self._unknown = True, 0.0
+        return found
+
+    async def _within(self, work: Coroutine[Any, Any, T]) -> T:
+        """What one look gives. One at a training whose time is over takes no longer than what is left for that."""
+        left = LATE_SECONDS - (time.monotonic() - self._late) if self._late else LOOK_SECONDS
+        return await self._waiting.within(min(LOOK_SECONDS, max(left, POLL_SECONDS)), work)
 
     async def _wait(self, remote: Remote, parent: Artifact) -> None:
         """Until the next look.
@@ -234,7 +258,7 @@ class Training:
         Raises:
             PermanentError: the training's time is over, and it was looked, or that cannot be done.
         """
-        self._check_pause()
+        self._waiting.check()
         if time.time() > self._deadline(remote):
             self._late, job = self._late or time.monotonic(), self._command.job
             if self._has_looked:
@@ -244,18 +268,8 @@ class Training:
                 raise art_refusals.of_silence(remote, self._trouble, job)
         await asyncio.sleep(POLL_SECONDS)
 
-    async def _rest(self, seconds: float) -> None:
-        """So long, or until the supervisor asks for a pause."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._talk.pausing:
-            await asyncio.sleep(min(left, POLL_SECONDS))
-
     def _deadline(self, remote: Remote) -> float:
         return remote.asked_at + self._account.deadline_seconds
-
-    def _check_pause(self) -> None:
-        if self._talk.pausing:
-            raise Pause
 
     async def _store(self, phase: Any, remote: Remote | None, of: int | None = None) -> None:
         self._talk.say(RemoteNoted(**self._ids, phase=phase, remote=remote, of=of))

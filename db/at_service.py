@@ -8,8 +8,16 @@ from typing import Final
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from db import waits
 from rl.protocol import Remote
 
+AWAY_SECONDS: Final = 900
+WRITTEN: Final = """
+    case when cancel_requested and jsonb_typeof(cast(:resume as jsonb) -> 'remote') = 'object'
+              and cast(:resume as jsonb) #>> '{remote,training}' is null
+         then resume else coalesce(cast(:resume as jsonb), resume) end
+"""
+"""What a heartbeat leaves as a job's ``resume``: who is told to stop will not ask for what it intended."""
 KEPT: Final = """
     case when resume #>> '{remote,training}' is not null and resume #>> '{remote,end}' is null and not resume ? 'erased'
          then jsonb_build_object('remote', resume -> 'remote') end
@@ -71,3 +79,8 @@ def newer_versions(session: Session, line_id: int, model: str, step: int) -> lis
     """The line's versions whose URI begins with ``model`` and that come after ``step``, by step."""
     rows = session.execute(NEWER, {"line_id": line_id, "model": model, "step": step})
     return [Newer(str(row.name), str(row.state), int(row.step), row.stage) for row in rows]
+
+
+def alert_away(session: Session) -> list[int]:
+    """Raise ``service_away`` for jobs that cannot reach a service for a while, once an hour each; their ids."""
+    return waits.alert_put_off(session, "service_away", "ServiceAway", "^ServiceAway:", AWAY_SECONDS)

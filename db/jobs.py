@@ -22,7 +22,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db.at_service import KEPT
+from db.at_service import KEPT, WRITTEN
 from db.holding import hold
 from db.job_states import State
 from db.session import alone, prepared, transaction, within
@@ -126,14 +126,13 @@ def heartbeat(
     """
     row = _as_holder(
         claim,
-        """
+        f"""
         update rlfleet.jobs
            set lease_until = now() + make_interval(secs => :lease), heartbeat_at = now(),
-               progress = coalesce(cast(:progress as jsonb), progress),
-               resume = coalesce(cast(:resume as jsonb), resume)
+               progress = coalesce(cast(:progress as jsonb), progress), resume = {WRITTEN}
          where id = :job_id and fence = :fence and state = 'running'
      returning cancel_requested
-        """,
+        """,  # noqa: S608 (of a constant)
         lease=lease_seconds,
         progress=_json(progress),
         resume=_json(resume),

@@ -140,10 +140,14 @@ def root_of(session: Session, folder: str) -> str:
     return folder
 
 
-def remote_at(session: Session, line_id: int, step: int) -> str | None:
-    """The name of the line's newest version that lies with a service as that ``step``; None when there is none."""
+def remote_at(session: Session, line_id: int, step: int, uri: str | None = None) -> str | None:
+    """The name of the line's newest version that lies with a service as that ``step``; None when there is none.
+
+    One that lies there as ``uri``, where that is known: steps of other models have the same numbers.
+    """
     query = select(Version.name).join(Checkpoint, Checkpoint.id == Version.checkpoint_id)
     query = query.where(Version.line_id == line_id, Checkpoint.kind == "remote", Checkpoint.step == step)
+    query = query.where(Checkpoint.uri == uri) if uri else query
     return session.scalars(query.order_by(Version.number.desc()).limit(1)).one_or_none()
 
 

@@ -40,3 +40,4 @@ def adopt(
         say(found)
     if found is None or found.state in ENDED:
         raise typer.Exit(1)
+    errors.print(f"`rlfleet jobs show {job_id}` says what becomes of it", highlight=False, markup=False, soft_wrap=True)

@@ -33,10 +33,12 @@ RlfleetError
 │   ├── ChildLost             the device's child process died or stalled
 │   ├── OutOfMemory           the device or the machine ran out of memory
 │   └── DiskFull              an artifact could not be written
+├── DatabaseRefused           the login of the database may not do that; the job runs again, while attempts are left
 ├── Fenced                    another holder has the job; stop and write nothing
 ├── Drained                   this worker is going down; the job goes back uncharged
 ├── Cancelled                 a person asked for it; stop and write nothing
 ├── Later                     something else must end first; the job goes back uncharged and is tried after a while
+│   └── ServiceAway           a service that trains cannot be reached, and was asked for nothing yet
 ├── Tomorrow                  the day's budget is spent; the job goes back uncharged until the next UTC day
 └── StartError                a process of the fleet could not be started; says what to do
 """
@@ -192,6 +194,10 @@ class DiskFull(TransientError):
     """There is no room left for an artifact."""
 
 
+class DatabaseRefused(RlfleetError):
+    """The login that the database was asked by may not do that."""
+
+
 class Fenced(RlfleetError):
     """The lease was lost to another holder."""
 
@@ -214,6 +220,10 @@ class Later(RlfleetError):
     def __init__(self, message: str | None = None, seconds: float = 60.0) -> None:
         super().__init__(message)
         self.seconds = seconds
+
+
+class ServiceAway(Later):
+    """A service that is to train does not answer, and was asked for nothing yet."""
 
 
 class Tomorrow(RlfleetError):

@@ -56,9 +56,10 @@ class Remote(BaseModel):
 
     ``model`` is the service's id of what is trained, and ``newest`` the step of its newest checkpoint before anything
     was asked for, at ``asked_at`` (Unix seconds). Of ``training``, the service's id of the training, None says that it
-    may have been asked for, and that nobody has the answer. ``after`` is the last of its events that was heeded, with
-    ``steps`` of ``total`` gradient steps made by then and the means of their ``metrics``. ``end`` is what became of it
-    where that is known and no version came of it here; ``given up`` says that a person was told to look.
+    may have been asked for, and that nobody has the answer. ``parent`` is the service's name of the version that it
+    goes on from. ``after`` is the last of its events that was heeded, with ``steps`` of ``total`` gradient steps made
+    by then and the means of their ``metrics``. ``end`` is what became of it where that is known and no version came of
+    it here; ``given up`` says that a person was told to look.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -66,6 +67,7 @@ class Remote(BaseModel):
     newest: int
     asked_at: float
     training: str | None = None
+    parent: str | None = None
     after: str | None = None
     steps: int = 0
     total: int = 0

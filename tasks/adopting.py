@@ -45,6 +45,7 @@ def adopt(claim: Claim, lease: Lease) -> Effect:
     Raises:
         InvalidSettings: no key of the service is set here.
         InvalidInput: the line has that very version already.
+        Later: another job of the line is about to go on with a training there, which may have left the newest step.
         MissingDependency: ART is not installed here.
         PermanentError, TransientError: the service refuses it, or does not answer.
     """
@@ -52,11 +53,13 @@ def adopt(claim: Claim, lease: Lease) -> Effect:
     from db import lines, versions
     from db.session import transaction
     from rl.protocol import TrainCommand
+    from tasks.beside import beside
     from tasks.supervise import supervise
 
     backend = ArtServerless()
     with transaction() as session:
         base = lines.config_of(lines.named(session, claim.line)).base_model
+        others = beside(session, claim, None)
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
     command = TrainCommand(
         backend=backend.name,
@@ -67,6 +70,7 @@ def adopt(claim: Claim, lease: Lease) -> Effect:
         base=base,
         config={},
         model=str(claim.inputs[KEY]),
+        beside=others,
     )
     written, manifest = supervise(backend.place(_no_child), command, lease, {"stage": KEY})
     (last,) = written

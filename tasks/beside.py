@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from rl.errors import Later
-from rl.remote import WANDB, artifact_of
+from rl.errors import InvalidInput, Later
+from rl.remote import WANDB, artifact_of, is_remote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,8 @@ UNDECIDED_SECONDS: Final = 300.0
 
 
 def beside(session: Session, claim: Claim, parent: str | None) -> Beside:
-    """What the process that asks the service is to know of it. ``parent`` is the URI of what the job goes on from.
+    """What the process that asks the service is to know of it. ``parent`` is the URI of what the job goes on from,
+    and None where it trains nothing.
 
     Raises:
         Later: another job of the line is about to go on with its training, or the newest version is not decided on.
@@ -38,11 +39,22 @@ def beside(session: Session, claim: Claim, parent: str | None) -> Beside:
         if one.state == "queued":
             raise Later(f"job {one.job_id} of this line has asked the service for a training, and comes first")
     artifact = artifact_of(parent or "")
+    asked = {one.job_id: one.remote for one in others}
     if artifact is None:
-        return Beside()
+        return Beside(others=asked)
     newer = at_service.newer_versions(session, claim.line_id, f"{WANDB}{artifact.model}:", artifact.step)
     _check_decided(newer)
-    return Beside(others={one.job_id: one.remote for one in others}, newer={one.step: _what_then(one) for one in newer})
+    return Beside(others=asked, newer={one.step: _what_then(one) for one in newer})
+
+
+def check_not_taken(session: Session, claim: Claim, uris: Sequence[str]) -> None:
+    """Raises ``InvalidInput`` where what a service made for the job is a version of the line already."""
+    from db import versions
+
+    for uri in uris:
+        if is_remote(uri) and (name := versions.remote_named(session, claim.line_id, uri)) is not None:
+            remedy = f"it is {name} already, which `rlfleet adopt` made of it: `rlfleet jobs cancel {claim.job_id}`"
+            raise InvalidInput("step", uri, f"{remedy} puts this job aside, and its windows stay to be trained on")
 
 
 def _check_decided(newer: Sequence[Newer]) -> None:

@@ -118,7 +118,7 @@ def _watch_if_beat_did_not() -> None:
 
 def _look_around(queue_seconds: float | None) -> None:
     """Once a minute: raise alerts for workers and beats that fell silent, for jobs that wait too long, for canaries."""
-    from db import slots, stored, watching, workers
+    from db import at_service, slots, stored, watching, workers
     from db.session import transaction
 
     ago = slots.age_seconds(LOOK_AROUND)
@@ -134,6 +134,7 @@ def _look_around(queue_seconds: float | None) -> None:
     with transaction() as session:
         watching.alert_unwatched(session)
         stored.alert_lacking(session)
+        at_service.alert_away(session)
 
 
 def _ring_alerts() -> None:

@@ -167,9 +167,9 @@ def _named(event: Failed, config: Mapping[str, Any], lease: Lease) -> RlfleetErr
     if issubclass(kind, InvalidInput):
         return PermanentError(f"{event.error}: {event.message}")
     if issubclass(kind, OutOfMemory):
-        # The child has tried smaller micro-batches itself, down to one sequence.
-        smallest = {**config, "token_budget": memory.SMALLEST_BUDGET}
-        return _next_after(OutOfMemory(event.message), smallest, lease)
+        # On one device the child has tried smaller micro-batches itself, down to one sequence.
+        tried = {"token_budget": memory.SMALLEST_BUDGET} if int(config.get("devices", 1)) == 1 else {}
+        return _next_after(OutOfMemory(event.message), {**config, **tried}, lease)
     return kind(event.message)
 
 

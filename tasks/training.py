@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from rl.errors import NoTrainingData, PermanentError
+from rl.errors import Later, NoTrainingData, PermanentError
 from rl.objectives import is_on_policy
 from tasks import frozen, storing
-from tasks.beside import beside
+from tasks.beside import beside, check_not_taken
 from tasks.engine import announce
 from worker.child import resident
 from worker.settings import settings
@@ -77,13 +77,18 @@ def train_on(claim: Claim, lease: Lease) -> Effect:
 
     plan = _prepare(claim, lease)
     place = plan.choice.backend.place(partial(_child, lease))
-    written, manifest = supervise(place, plan.command, lease, {"stage": "train", "windows": plan.names})
+    try:
+        written, manifest = supervise(place, plan.command, lease, {"stage": "train", "windows": plan.names})
+    except Later:  # so it comes again and again, and writes its files each time
+        frozen.remove(plan.command)
+        raise
     there = storing.at_once(written, lease)
 
     def effect(session: Session) -> dict[str, Any]:
         from db import freezing, lines, versions
 
         line = lines.named(session, claim.line)
+        check_not_taken(session, claim, [one.path for one in written])
         parent = versions.named(session, plan.start.parent)[0].id if plan.start.parent else None
         version = versions.add(
             session,
@@ -137,6 +142,7 @@ def _prepare(claim: Claim, lease: Lease) -> Plan:
     _check_rounds(claim.line_id, names)
     dataset = _freeze(claim, names)
     kept = frozen.Frozen(dataset.id, own, is_on_policy(claim.config["objective"]), start.parent)
+    here = _here(start, lease)  # before its files are written: who waits for the store comes again and again
     folder = settings().artifacts.resolve() / "jobs" / str(claim.job_id) / f"fence-{claim.fence}"
     path, written = frozen.write(folder, kept)
     held = dataset.manifest.get("held_out")
@@ -144,7 +150,7 @@ def _prepare(claim: Claim, lease: Lease) -> Plan:
     command = frozen.command_for(
         claim.job_id,
         claim.fence,
-        _here(start, lease),
+        here,
         path,
         config,
         resume=resume,
@@ -188,7 +194,7 @@ def _asked_of(session: Session, claim: Claim) -> str | None:
     from db import versions
 
     known = (claim.resume or {}).get("remote")
-    return versions.remote_at(session, claim.line_id, known["newest"]) if known else None
+    return versions.remote_at(session, claim.line_id, known["newest"], known.get("parent")) if known else None
 
 
 def _remote(claim: Claim, is_thawed: bool) -> Remote | None:

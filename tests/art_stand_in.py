@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, urlsplit
 
 KEY = "wandb-key-of-a-test"
@@ -60,6 +60,10 @@ class Service:
     connection dies, and nothing is made. A number: that status, and nothing is made. ``held`` keeps trainings from
     getting on, ``fails`` is how the next ones end, ``looks`` are statuses of the next looks at events. ``page`` is how
     many events or checkpoints an answer holds at most. ``headers`` are those of all requests, but for the key.
+
+    ``slow`` says what does not answer, by the end of its path: ``hang`` says nothing, and ``drip`` a blank every 50 ms.
+    What was asked for is done all the same. ``repeats``: every page of events is the first, and says that more follow.
+    ``refuses`` is the status of every answer about models.
     """
 
     url: str = ""
@@ -71,9 +75,13 @@ class Service:
     looks: list[int] = field(default_factory=list)
     held: bool = False
     fails: str | None = None
+    slow: dict[str, Literal["hang", "drip"]] = field(default_factory=dict)
+    repeats: bool = False
+    refuses: int | None = None
     gradient_steps: int = 2
     says: Says = lambda model, body: "?"
     lock: threading.RLock = field(default_factory=threading.RLock)
+    over: threading.Event = field(default_factory=threading.Event)
 
     @property
     def jobs(self) -> list[Job]:
@@ -140,12 +148,24 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         pass
 
+    def handle_one_request(self) -> None:
+        """As ever; an answer that is slow comes once others can be answered."""
+        self.slow: Literal["hang", "drip"] | None = None
+        super().handle_one_request()
+        if self.slow == "hang":
+            self.service.over.wait()
+        while self.slow == "drip" and not self.service.over.wait(0.05):
+            self.wfile.write(b" ")
+            self.wfile.flush()
+
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or b"{}")
         path = urlsplit(self.path).path
         with self.service.lock:
             if not self._heard("POST", path, body):
                 return None
+            if path == "/v1/preview/models" and self.service.refuses:
+                return self._send({"error": {"message": "come again"}}, self.service.refuses)
             if path == "/v1/preview/models":
                 return self._send(self.service.model(body))
             if path == "/v1/preview/training-jobs":
@@ -211,9 +231,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _page(self, several: list[dict[str, Any]], asked: dict[str, str]) -> None:
         """What comes after the one that is named, as much of it as one answer holds."""
         ids = [one["id"] for one in several]
-        left = several[ids.index(asked["after"]) + 1 :] if asked.get("after") in ids else several
+        is_next = asked.get("after") in ids and not self.service.repeats
+        left = several[ids.index(asked["after"]) + 1 :] if is_next else several
         most = min(int(asked.get("limit", self.service.page)), self.service.page)
-        self._send({"data": left[:most], "has_more": len(left) > most})
+        self._send({"data": left[:most], "has_more": len(left) > most or self.service.repeats})
 
     def _hang_up(self) -> None:
         self.close_connection = True
@@ -221,11 +242,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, found: dict[str, Any], status: int = 200) -> None:
         body = json.dumps(found).encode()
+        self.slow = self.service.slow.get(urlsplit(self.path).path.rpartition("/")[2])
+        self.close_connection = self.close_connection or self.slow is not None
+        if self.slow == "hang":
+            return
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
+        self.send_header("Content-Length", str(len(body) if self.slow is None else 1 << 20))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body if self.slow is None else b" ")
 
 
 @contextmanager
@@ -241,6 +266,7 @@ def serving() -> Iterator[Service]:
     try:
         yield service
     finally:
+        service.over.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -190,7 +190,7 @@ def test_a_key_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("ART_BASE_URL", "http://service.example/v1", "begins with https://, since the key is sent there"),
+        ("ART_BASE_URL", "http://service.example/v1", "an https:// address without a user in it"),
         ("ART_DEADLINE_SECONDS", "0", "greater than 0"),
         ("WANDB_PROJECT", "a/b", "without slashes"),
         ("WANDB_ENTITY", "a:b", "without slashes"),
@@ -202,6 +202,13 @@ def test_what_cannot_be_used_is_said_by_name(
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setenv(name, value)
     with pytest.raises(InvalidSettings, match=f"{name} = '{value}': .*{words}"):
+        own_account()
+
+
+def test_the_key_goes_to_no_host_behind_a_users_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("ART_BASE_URL", "http://127.0.0.1:80@service.example/v1")
+    with pytest.raises(InvalidSettings, match=r"ART_BASE_URL = .<hidden>.: .*without a user"):
         own_account()
 
 

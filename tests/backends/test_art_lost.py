@@ -100,8 +100,16 @@ def test_a_busy_service_is_asked_again(service: Service, tmp_path: Path) -> None
 def test_a_service_that_is_not_there_is_asked_by_another_attempt(service: Service, tmp_path: Path) -> None:
     away = account(service, base_url="http://127.0.0.1:9/v1")
     gone = failed(carried_out(away, command(tmp_path)))
-    assert gone.error == "TransientError"
+    assert gone.error == "ServiceAway"
     assert gone.message == "ART's service at http://127.0.0.1:9/v1: APIConnectionError (ConnectError)"
+
+
+@pytest.mark.parametrize("status", [500, 429])
+def test_one_that_cannot_answer_for_now_too(service: Service, tmp_path: Path, status: int) -> None:
+    service.refuses = status
+    said = failed(carried_out(account(service), command(tmp_path)))
+    assert (said.error, service.posts) == ("ServiceAway", 0)
+    assert f"({status}): come again" in said.message
 
 
 def test_a_wrong_key_is_said_at_once(service: Service, tmp_path: Path) -> None:

@@ -7,15 +7,18 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from db import jobs, lines, planning
 from db.jobs import Claim
 from db.session import transaction
+from environments import play
 from rl import planner
 from rl.config import GrpoTrain, Lora, Optimizer, Rollout, RunConfig, TaskSet
 from rl.line_state import OpenRound
+from rl.records import ScenarioRef
 from tasks.carry import Lease
 from tasks.rollout import from_rollout
 from tests.gateway.conftest import World
@@ -23,9 +26,21 @@ from tests.gateway.doubles import FakeEngine
 from tests.tasks.rows import claimed, one, rows
 
 WINDOW = "run/demo/0001"
+PATIENCE_SECONDS = 120.0
 Said = str | dict[str, Any] | Response
 Model = Callable[[dict[str, Any]], Said]
 """From a request's body to the reply's content, its message, or the whole answer."""
+
+
+def be_patient(monkeypatch: pytest.MonkeyPatch, *but: int) -> None:
+    """Give all scenarios but these the time they want, whatever a round says: a machine that is busy is no stall."""
+    plain = play.play
+
+    def patient(environment: Any, ref: ScenarioRef, chat: Any, name: str, seed: Any, stall: float, threads: Any) -> Any:
+        seconds = stall if ref.seed in but else PATIENCE_SECONDS
+        return plain(environment, ref, chat, name, seed, seconds, threads)
+
+    monkeypatch.setattr(play, "play", patient)
 
 
 class Player(FakeEngine):

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from backends.art import ArtServerless
-from db import forgetting, jobs, lines
+from db import alerts, at_service, forgetting, jobs, lines
 from db.jobs import Claim
 from db.session import transaction
 from fleet.publish_rows import read
@@ -24,7 +25,8 @@ from rl.errors import Cancelled, Fenced, InvalidInput, InvalidSettings, Permanen
 from rl.protocol import CheckpointWritten, Done, Event, Remote, RemoteNoted, TrainCommand
 from rl.remote import Artifact, sha256_of
 from tasks import adopting, training
-from tasks.carry import Lease
+from tasks.alert_remedies import remedy_of
+from tasks.carry import Lease, carry_out
 from tasks.engine import serve_version
 from tasks.requests import request
 from tasks.supervise import supervise
@@ -95,8 +97,8 @@ def test_while_the_database_is_away_nothing_is_asked_for(service: Service, datab
     away = database_away()
     away.__enter__()
     back = threading.Timer(3, lambda: away.__exit__(None, None, None))
-    back.start()
     began = time.monotonic()
+    back.start()
     supervise(place, command(claim), Lease(claim, 600), {})
     back.join()
     assert time.monotonic() - began >= 2
@@ -115,6 +117,38 @@ def test_a_job_that_is_no_longer_ours_asks_for_nothing(service: Service, error: 
         supervise(place, command(claim), Lease(claim, 60), {})
     assert place.killed
     assert place.stored == []
+    assert job(claim.job_id).resume is None
+    with transaction() as session:
+        assert at_service.open_trainings(session, claim.line_id, 0) == []
+
+
+def test_a_training_that_is_there_is_known_though_its_job_is_cancelled(service: Service) -> None:
+    claim = asked(service)
+    jobs.heartbeat(claim, 60, None, {"remote": INTENT.model_dump(mode="json")})
+    jobs.cancel(claim.job_id)
+    known = INTENT.model_copy(update={"training": "training-1"})
+    place = Told(claim.job_id, noted(claim, "submitted", known), Done(job=claim.job_id, fence=claim.fence))
+    with pytest.raises(Cancelled):
+        supervise(place, command(claim), Lease(claim, 60), {})
+    assert job(claim.job_id).resume["remote"] == known.model_dump(mode="json")
+
+
+def test_a_service_that_is_away_costs_no_attempt(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_line()
+    add_played(add_version(service), state="scored")
+    wanted = request(HOUR)
+    monkeypatch.setenv("ART_BASE_URL", "http://127.0.0.1:9/v1")
+    assert "queued" in carry_out(wanted, training.train_on, leaves=True)
+    found = job(wanted)
+    assert (found.state, found.attempt, found.interruptions, found.resume) == ("queued", 0, 0, None)
+    assert found.error == "ServiceAway: ART's service at http://127.0.0.1:9/v1: APIConnectionError (ConnectError)"
+    with transaction() as session:
+        assert at_service.alert_away(session) == []
+        session.execute(text("update rlfleet.job_events set at = at - interval '16 minutes'"))
+        assert at_service.alert_away(session) == [wanted]
+    (alert,) = alerts.waiting()
+    assert (alert.name, alert.subject, alert.detail["error"]) == ("service_away", f"job {wanted}", found.error)
+    assert remedy_of(alert.name, alert.detail).startswith(f"read `rlfleet jobs show {wanted}`")
 
 
 def again(claim: Claim, remote: Remote) -> Claim:

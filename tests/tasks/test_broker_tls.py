@@ -134,7 +134,7 @@ def published(url: str) -> None:
     """As ``.delay`` does, without its words."""
     point_app_at(url)
     with app.connection_for_write(transport_options={"max_retries": 0}) as connection:
-        connection.ensure_connection(max_retries=1, timeout=10)
+        connection.ensure_connection(max_retries=1, timeout=60)
 
 
 def test_a_certificate_of_another_authority_is_refused(server: Secured, tmp_path: Path) -> None:

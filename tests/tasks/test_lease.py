@@ -74,7 +74,7 @@ def test_a_database_that_is_away_is_tolerated_until_the_lease_is_over(database_a
     started = time.monotonic()
     with database_away():
         held.beat({"step": 1})
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 30
         held._renewed -= 60
         with pytest.raises(Fenced, match=f"job {held.claim.job_id}: the lease ran out while the database was away"):
             held.beat({"step": 2})
@@ -89,6 +89,6 @@ def test_a_database_that_comes_back_in_time_costs_nothing(database_away: Away) -
             held.beat({"step": step})
     held.beat({"step": 3})
     assert job(held.claim.job_id).progress == {"step": 3}
-    held._renewed -= 50
+    held._renewed -= 30
     with database_away():
         held.beat({"step": 4})

@@ -21,7 +21,7 @@ from tasks.carry import Lease, carry_out
 from tasks.collect import _work
 from tasks.rollout import from_rollout
 from tests.gateway.conftest import world
-from tests.tasks.rollout_double import WINDOW, Model, Round, every, walks
+from tests.tasks.rollout_double import WINDOW, Model, Round, be_patient, every, walks
 from tests.tasks.rows import claimed, job, one, rows
 from tests.tasks.test_rollout import Make, _outcome, make, make_due, shard_of
 
@@ -39,6 +39,7 @@ def test_an_attempt_that_stored_something_is_not_charged_and_the_next_one_waits(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tasks.carry._what_is_next", lambda _: None)
+    be_patient(monkeypatch)
     round_ = make(stall_seconds=6, concurrency=1)
     (job_id,) = round_.jobs
     round_.engine.most = 9

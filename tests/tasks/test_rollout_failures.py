@@ -9,7 +9,6 @@ import pytest
 import environments
 from db import calls
 from db.session import transaction
-from environments import play
 from environments.babyai.goto import BabyAIGotoEpisode
 from environments.contract import Step
 from gateway.settings import GatewaySettings
@@ -21,7 +20,7 @@ from tasks.frozen import age_of
 from tasks.rollout import from_rollout
 from tasks.shard import MUTE
 from tests.gateway.conftest import world
-from tests.tasks.rollout_double import WINDOW, refusal, walks
+from tests.tasks.rollout_double import WINDOW, be_patient, refusal, walks
 from tests.tasks.rows import claimed, rows
 from tests.tasks.test_rollout import Make, make, make_due
 
@@ -97,13 +96,7 @@ def test_what_an_environment_raises_is_recorded_in_words(
 
 
 def test_an_episode_that_stalls_is_given_up_and_the_others_go_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others have all the time they want: a machine that is busy is no stall."""
-    stalls = play.play
-
-    def patient(environment: Any, ref: ScenarioRef, chat: Any, name: str, seed: Any, stall: float, threads: Any) -> Any:
-        return stalls(environment, ref, chat, name, seed, stall if ref.seed == 0 else 60, threads)
-
-    monkeypatch.setattr(play, "play", patient)
+    be_patient(monkeypatch, 0)
     round_ = make(stall_seconds=6)
     round_.engine.hangs_on = lambda body: is_of(body, 0)
     result = round_.play(round_.jobs[0])
@@ -119,7 +112,8 @@ def test_a_conversation_that_the_engine_never_answers_fails_alone(
 ) -> None:
     """The last one of the shard too, after which nothing else is asked."""
     monkeypatch.setattr("gateway.errors.RETRY_AFTER_SECONDS", 0.1)
-    round_ = make(scenarios=6, stall_seconds=10, answer_seconds=1, concurrency=concurrency)
+    be_patient(monkeypatch)
+    round_ = make(scenarios=6, stall_seconds=24, answer_seconds=1, concurrency=concurrency)
     if hangs:
         round_.engine.hangs_on = lambda body: is_of(body, 5)
     else:

@@ -224,6 +224,22 @@ def test_after_the_child_has_tried_smaller_batches_itself_four_bits_are_left_on_
     assert caught.value.adjust == {"quantization": "4bit"}
 
 
+@pytest.mark.parametrize("device", ["cpu0+cpu1", "gpu0+gpu1"])
+def test_a_child_of_several_devices_has_tried_nothing_itself_and_goes_on_with_half_the_budget(
+    make_child: MakeChild, monkeypatch: pytest.MonkeyPatch, device: str
+) -> None:
+    monkeypatch.setenv("RLFLEET_DEVICE", device)
+    worker_settings.settings.cache_clear()
+    config = CONFIG | {"devices": 2}
+    lease = Beats(claim=Claim(7, "train", 1, "main", {}, config, 3, 1))
+    with pytest.raises(OutOfMemory, match="12 GiB were wanted") as caught:
+        supervision.supervise(make_child(), with_config("out-of-memory", **config), lease, {})  # type: ignore[arg-type]
+    assert caught.value.adjust == {"token_budget": 512}
+    last = with_config("out-of-memory", **config | {"token_budget": 128})
+    with pytest.raises(PermanentError, match=r"^12 GiB were wanted; no smaller way to train it is left$"):
+        supervision.supervise(make_child(), last, lease, {})  # type: ignore[arg-type]
+
+
 def with_config(*script: str, **config: object) -> TrainCommand:
     made = command(*script)
     return made.model_copy(update={"config": made.config | config})

@@ -80,7 +80,7 @@ def test_a_service_hears_at_once_that_the_broker_is_away(closed_port: int) -> No
     run = subprocess.run([sys.executable, "-c", ENQUEUE], env=env, capture_output=True, text=True, check=True)
     print(run.stdout)  # noqa: T201 - how long it took
     seconds, _, message = run.stdout.partition(" ")
-    assert float(seconds) < 10, "without a limit on attempts it would take a minute"
+    assert float(seconds) < 30, "without a limit on attempts it would take a minute"
     assert "rlfleet.train_window: the broker did not take the message" in message
     assert "REDIS_URL" in message
     assert "secret" not in message
