@@ -14,7 +14,6 @@ ADOPT: Final = (
     " line's first one there"
 )
 LONGEST: Final = 500
-LONGEST_WAIT_SECONDS: Final = 60.0
 BUSY: Final = 429
 UNKNOWN: Final = 404
 REFUSED: Final = (401, 403)
@@ -50,17 +49,6 @@ def is_unknown(error: Exception) -> bool:
 def refuses_key(error: Exception) -> bool:
     """Whether the service does not take the key, or not for this."""
     return getattr(error, "status_code", None) in REFUSED
-
-
-def wait_seconds(error: Exception) -> float | None:
-    """How long to wait before the same request is made again; None where that does not help."""
-    if getattr(error, "status_code", None) != BUSY:
-        return None
-    try:
-        asked = float(error.response.headers.get("retry-after", "1"))  # type: ignore[attr-defined]
-    except (AttributeError, ValueError):
-        asked = 1.0
-    return min(max(asked, 1.0), LONGEST_WAIT_SECONDS) if math.isfinite(asked) else 1.0
 
 
 def said(error: Exception, account: Account) -> tuple[str, str]:

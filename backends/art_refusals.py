@@ -80,6 +80,13 @@ def of_unknown(remote: Remote, job: int) -> PermanentError:
     return PermanentError(f"{_name(remote)}: {words}; {remedy}")
 
 
+def of_unknown_model(remote: Remote, trouble: str, job: int) -> PermanentError:
+    """The service knows neither the training nor its model, so it may not be the one that was asked."""
+    words = f"the service knows neither it nor its model {remote.model} ({trouble})"
+    remedy = "see that ART_BASE_URL is right and WANDB_API_KEY of the same team"
+    return PermanentError(f"{_name(remote)}: {words}; {remedy}; then {_asked_again(remote, job)}")
+
+
 def _asked_again(remote: Remote, job: int) -> str:
     if remote.training is not None:
         return f"`rlfleet jobs requeue {job}` asks again, and submits nothing anew"

@@ -56,13 +56,13 @@ class Service:
         job = await create(model_id=model_id, trajectory_groups=groups, experimental_config=asked)
         return str(job.id or "")
 
-    async def end_of(self, remote: Remote) -> Literal["ended", "failed"] | None:
-        """What became of a training; None while it goes on, or where that is not known.
+    async def end_of(self, remote: Remote, newest: int) -> Literal["ended", "failed"] | None:
+        """What became of a training; None while it goes on, or where that is not known. ``newest`` is the model's step.
 
         One without an id has ended once there is a newer step. One that the service does not know does not go on.
         """
         if remote.training is None:
-            return "ended" if await self.newest(remote.model) > remote.newest else None
+            return "ended" if newest > remote.newest else None
         try:
             async for event in self.events(remote):
                 if event.type == "training_failed":

@@ -72,8 +72,7 @@ class Training:
             raise InvalidInput("parent", None, art_errors.ADOPT)
         here, base = self._account, self._command.base
         model = await self._within(self._service.model(here.entity, here.project, str(self._command.model), base))
-        await self._settle_others(model.id)
-        step = await self._within(self._service.newest(model.id))
+        step, _ = await self._settle_others(model.id)
         self._done(Artifact(model.entity, model.project, model.name, step), {}, {"model": model.id, "trained": False})
 
     async def _train(self) -> None:
@@ -105,66 +104,63 @@ class Training:
         return parent
 
     async def _submit(self, parent: Artifact, chosen: Chosen, asked: dict[str, object]) -> Remote:
-        """Ask for the training, once. It has no id in what is returned where nobody has the answer."""
+        """Ask for the training, once. It has no id in what is returned where nobody has the answer.
+
+        Raises:
+            Later: another training that the line asked for may leave a newer step.
+            PermanentError: its time is over and its end is not known, or the parent is not the newest step.
+        """
         model = await self._within(self._service.model(parent.entity, parent.project, parent.name, self._command.base))
-        newest = await self._alone(model.id)
+        newest, going_on = await self._settle_others(model.id)
+        for job, other in going_on.items():
+            raise art_refusals.of_other(self._command.job, job, other, is_late=self._is_late(other))
         if newest != parent.step:
             raise art_refusals.of_step(parent, newest, self._command.beside.newer)
         groups = self._groups(chosen)
         self._waiting.check()
         remote = Remote(model=model.id, newest=newest, asked_at=time.time(), parent=parent.uri)
         await self._store("intended", remote)
-        while True:
-            if self._talk.pausing:
-                await self._store("withdrawn", None)
-                raise Pause
-            try:
-                request = self._service.submit(model.id, groups, asked)
-                training = await self._waiting.within(SUBMIT_SECONDS, request, heeds_pause=False)
-            except Exception as error:
-                if not art_errors.made_nothing(error):
-                    self._trouble = art_errors.said(error, self._account)[1]
-                    return remote
-                wait = art_errors.wait_seconds(error)
-                if wait is None or time.time() + wait > self._deadline(remote):
-                    await self._store("withdrawn", None)
-                    raise
-                await self._waiting.rest(wait)
-                continue
-            if not training:
+        if self._talk.pausing:
+            await self._store("withdrawn", None)
+            raise Pause
+        try:
+            request = self._service.submit(model.id, groups, asked)
+            training = await self._waiting.within(SUBMIT_SECONDS, request, heeds_pause=False)
+        except Exception as error:
+            if not art_errors.made_nothing(error):
+                self._trouble = art_errors.said(error, self._account)[1]
                 return remote
-            remote = remote.model_copy(update={"training": training})
-            await self._store("submitted", remote)
+            await self._store("withdrawn", None)
+            raise
+        if not training:
             return remote
+        remote = remote.model_copy(update={"training": training})
+        await self._store("submitted", remote)
+        return remote
 
-    async def _alone(self, model_id: str) -> int:
-        """The model's newest step, once no other training that the line asked for can leave a newer one.
+    async def _settle_others(self, model_id: str) -> tuple[int, dict[int, Remote]]:
+        """The model's newest step, and its trainings of other jobs, by job, of which no end is known.
+
+        The end of any other is stored once its step is to be seen, or its time is over: its job knows it no more then.
+        The step is looked for first, so that one which comes meanwhile is not overlooked.
 
         Raises:
-            Later: one goes on, or has ended and its step is not to be seen yet.
-            PermanentError: nobody knows of one whose time is over.
+            Later: one has ended, and its step is not to be seen yet.
         """
-        ends = await self._settle_others(model_id)
-        for job, (other, end) in ends.items():
-            if end is None:
-                is_late = time.time() > self._deadline(other)
-                raise art_refusals.of_other(self._command.job, job, other, is_late=is_late)
-        newest = await self._within(self._service.newest(model_id))
-        for other, end in ends.values():
-            if end == "ended" and other.training is not None and newest <= other.newest:
-                raise Later(f"training {other.training} has ended with the service, and its step is not to be seen yet")
-        return newest
-
-    async def _settle_others(self, model_id: str) -> dict[int, tuple[Remote, str | None]]:
-        """What became of the model's trainings that other jobs asked for, by job; what is known of it is stored."""
-        ends: dict[int, tuple[Remote, str | None]] = {}
+        newest, going_on = await self._within(self._service.newest(model_id)), dict[int, Remote]()
         for job, other in self._command.beside.others.items():
-            if other.model == model_id:
-                end = await self._within(self._service.end_of(other))
-                ends[job] = (other, end)
-                if end is not None:
-                    await self._store("settled", other.model_copy(update={"end": end}), of=job)
-        return ends
+            if other.model != model_id:
+                continue
+            end = await self._within(self._service.end_of(other, newest))
+            if end is None:
+                going_on[job] = other
+                continue
+            is_seen = end == "failed" or newest > other.newest
+            if is_seen or self._is_late(other):
+                await self._store("settled", other.model_copy(update={"end": end}), of=job)
+            if not is_seen:
+                raise Later(f"training {other.training} has ended with the service, and its step is not to be seen yet")
+        return newest, going_on
 
     async def _follow(self, remote: Remote, parent: Artifact) -> Remote:
         """Heed the training's events until it has ended, or has left its step to a service that knows it no more.
@@ -191,14 +187,21 @@ class Training:
             await self._wait(remote, parent)
 
     async def _has_left_a_step(self, remote: Remote) -> bool:
-        """Whether a training that the service does not know left one. Raises ``PermanentError`` if not in a while."""
+        """Whether a training that the service does not know left one. Raises ``PermanentError`` if not in a while.
+
+        A service that does not know the model either says nothing of the training: it may be another one.
+        """
         since, newest = self._unknown, await self._look(remote, self._service.newest(remote.model))
-        is_answered, self._unknown = newest is not None or self._unknown > 0, since
-        is_there = newest is not None and newest > remote.newest
-        if is_answered and not is_there and time.monotonic() - since > UNKNOWN_SECONDS:
-            await self._store("settled", remote.model_copy(update={"end": "ended"}))
-            raise art_refusals.of_unknown(remote, self._command.job)
-        return is_there
+        knows_neither, self._unknown = newest is None and self._unknown > 0, since
+        if newest is not None and newest > remote.newest:
+            return True
+        if time.monotonic() - since > UNKNOWN_SECONDS:
+            if knows_neither:
+                raise art_refusals.of_unknown_model(remote, self._trouble, self._command.job)
+            if newest is not None:
+                await self._store("settled", remote.model_copy(update={"end": "ended"}))
+                raise art_refusals.of_unknown(remote, self._command.job)
+        return False
 
     def _heeded(self, remote: Remote, event: Any) -> Remote:
         data = event.data if isinstance(event.data, dict) else {}
@@ -241,8 +244,7 @@ class Training:
             self._has_looked, self._trouble = False, art_errors.said(error, self._account)[1]
             if art_errors.refuses_key(error):
                 raise art_refusals.of_key(remote, self._trouble, self._command.job) from error
-            is_unknown = art_errors.is_unknown(error)
-            self._unknown = (self._unknown or time.monotonic()) if is_unknown else 0.0
+            self._unknown = (self._unknown or time.monotonic()) if art_errors.is_unknown(error) else 0.0
             return None
         self._has_looked, self._unknown = True, 0.0
         return found
@@ -259,7 +261,7 @@ class Training:
             PermanentError: the training's time is over, and it was looked, or that cannot be done.
         """
         self._waiting.check()
-        if time.time() > self._deadline(remote):
+        if self._is_late(remote):
             self._late, job = self._late or time.monotonic(), self._command.job
             if self._has_looked:
                 await self._store("settled", remote.model_copy(update={"end": "given up"}))
@@ -268,8 +270,8 @@ class Training:
                 raise art_refusals.of_silence(remote, self._trouble, job)
         await asyncio.sleep(POLL_SECONDS)
 
-    def _deadline(self, remote: Remote) -> float:
-        return remote.asked_at + self._account.deadline_seconds
+    def _is_late(self, remote: Remote) -> bool:
+        return time.time() > remote.asked_at + self._account.deadline_seconds
 
     async def _store(self, phase: Any, remote: Remote | None, of: int | None = None) -> None:
         self._talk.say(RemoteNoted(**self._ids, phase=phase, remote=remote, of=of))

@@ -60,9 +60,3 @@ class Waiting:
         finally:
             task.cancel()
             await asyncio.wait({task}, timeout=POLL_SECONDS)
-
-    async def rest(self, seconds: float) -> None:
-        """So long, or until a pause is asked for."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0 and not self._talk.pausing:
-            await asyncio.sleep(min(left, POLL_SECONDS))

@@ -59,10 +59,11 @@ class Remote(BaseModel):
     may have been asked for, and that nobody has the answer. ``parent`` is the service's name of the version that it
     goes on from. ``after`` is the last of its events that was heeded, with ``steps`` of ``total`` gradient steps made
     by then and the means of their ``metrics``. ``end`` is what became of it where that is known and no version came of
-    it here; ``given up`` says that a person was told to look.
+    it here; ``given up`` says that a person was told to look. It is stored: a worker of an earlier version leaves out
+    what it does not know.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
     model: str
     newest: int
     asked_at: float

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rl.errors import InvalidInput, StartError
+from rl.errors import InvalidInput, Later, StartError
+from tasks import frozen
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def adopt(claim: Claim, lease: Lease) -> Effect:
     Raises:
         InvalidSettings: no key of the service is set here.
         InvalidInput: the line has that very version already.
-        Later: another job of the line is about to go on with a training there, which may have left the newest step.
+        Later: another job of the line is about to go on with a training there, which may have left the newest step; or
+            that of one that has ended is not to be seen yet; or the service is away.
         MissingDependency: ART is not installed here.
         PermanentError, TransientError: the service refuses it, or does not answer.
     """
@@ -72,7 +74,11 @@ def adopt(claim: Claim, lease: Lease) -> Effect:
         model=str(claim.inputs[KEY]),
         beside=others,
     )
-    written, manifest = supervise(backend.place(_no_child), command, lease, {"stage": KEY})
+    try:
+        written, manifest = supervise(backend.place(_no_child), command, lease, {"stage": KEY})
+    except Later:
+        frozen.remove(command)
+        raise
     (last,) = written
     told = {
         "asked": backend.name,

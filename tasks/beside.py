@@ -48,7 +48,10 @@ def beside(session: Session, claim: Claim, parent: str | None) -> Beside:
 
 
 def check_not_taken(session: Session, claim: Claim, uris: Sequence[str]) -> None:
-    """Raises ``InvalidInput`` where what a service made for the job is a version of the line already."""
+    """Raises ``InvalidInput`` where what a service made for the job is a version of the line already.
+
+    One that was rejected does not count: its step may have been deleted there, and its number given to a new one.
+    """
     from db import versions
 
     for uri in uris:

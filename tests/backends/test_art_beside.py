@@ -126,6 +126,25 @@ def test_a_training_that_the_service_does_not_know_does_not_go_on(service: Servi
     assert next(one for one in found if isinstance(one, CheckpointWritten)).step == 1
 
 
+@pytest.mark.parametrize("is_adoption", [False, True])
+def test_one_that_has_ended_keeps_its_id_until_its_step_is_to_be_seen(
+    service: Service, tmp_path: Path, *, is_adoption: bool
+) -> None:
+    other = going_on(service, tmp_path)
+    service.jobs[0].happened = len(service.jobs[0].events)
+    fields = {"parent": None, "dataset": "", "config": {}} if is_adoption else {}
+    told = command(tmp_path, job=8, beside=beside(j7=other), **fields)
+    found = carried_out(account(service), told)
+    assert (failed(found).error, settled(found)) == ("Later", [])
+    assert "training training-1 has ended with the service, and its step is not to be seen yet" in failed(found).message
+    service.models[NAME].add_checkpoint()
+    found = carried_out(account(service), told)
+    assert settled(found) == [(7, "ended")]
+    made = [one.path for one in found if isinstance(one, CheckpointWritten)]
+    assert made == ([Artifact(ENTITY, PROJECT, NAME, 1).uri] if is_adoption else [])
+    assert service.posts == 1
+
+
 def test_a_step_that_is_not_the_next_one_is_not_taken(service: Service, tmp_path: Path) -> None:
     remote = going_on(service, tmp_path)
     service.jobs[0].held = False

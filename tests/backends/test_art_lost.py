@@ -89,12 +89,16 @@ def test_a_refusal_made_nothing_and_takes_the_intent_back(
     assert service.jobs == []
 
 
-def test_a_busy_service_is_asked_again(service: Service, tmp_path: Path) -> None:
-    service.submits = [429, 429]
+def test_a_busy_service_is_asked_by_another_attempt(service: Service, tmp_path: Path) -> None:
+    service.submits = [429]
     events = carried_out(account(service), command(tmp_path))
-    assert noted(events)[:2] == ["intended", "submitted"]
-    assert isinstance(events[-1], Done)
-    assert (service.posts, len(service.jobs)) == (3, 1)
+    assert noted(events) == ["intended", "withdrawn"]
+    assert last_remote(events) is None
+    assert failed(events).error == "ServiceAway"
+    assert "RateLimitError (429): not now, ***" in failed(events).message
+    assert (service.posts, service.jobs) == (1, [])
+    assert isinstance(carried_out(account(service), command(tmp_path))[-1], Done)
+    assert (service.posts, len(service.jobs)) == (2, 1)
 
 
 def test_a_service_that_is_not_there_is_asked_by_another_attempt(service: Service, tmp_path: Path) -> None:

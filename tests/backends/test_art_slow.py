@@ -120,6 +120,20 @@ def test_one_that_left_none_is_asked_for_anew(
     assert said.message.endswith("`rlfleet jobs requeue 7` submits the training anew")
 
 
+def test_a_service_that_knows_neither_it_nor_its_model_settles_nothing(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(art_training, "UNKNOWN_SECONDS", 1.0)
+    known = submitted(service, tmp_path)
+    elsewhere = account(service, base_url=service.url.replace("/v1", "/v2"))
+    events = carried_out(elsewhere, command(tmp_path, remote=known))
+    said = failed(events)
+    assert (said.error, noted(events), service.posts) == ("PermanentError", [], 1)
+    assert "the service knows neither it nor its model model-1" in said.message
+    assert "see that ART_BASE_URL is right" in said.message
+    assert said.message.endswith("`rlfleet jobs requeue 7` asks again, and submits nothing anew")
+
+
 @pytest.mark.parametrize("training", ["training-1", None])
 def test_a_key_that_is_refused_meanwhile_is_said_at_once(
     service: Service, tmp_path: Path, training: str | None

@@ -86,5 +86,9 @@ def test_another_schema_and_unknown_words_are_refused(change: dict[str, object])
         EVENTS.validate_python(said | change)
 
 
+def test_what_a_later_version_stored_of_a_training_is_read_without_what_is_new() -> None:
+    assert Remote.model_validate(REMOTE.model_dump(mode="json") | {"extra": 1}) == REMOTE
+
+
 def test_every_task_has_a_queue_that_exists() -> None:
     assert set(TASK_QUEUES.values()) == set(QUEUES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -84,6 +85,21 @@ def test_one_of_a_cancelled_job_has_ended_where_its_step_is_adopted(service: Ser
     again = claimed(claim.job_id)
     with pytest.raises(Later, match="its newest step, which is not decided on yet"):
         training.train_on(again, Lease(again, 600))
+    assert uris() == EXPECTED
+
+
+def test_an_adoption_waits_for_the_step_of_one_that_has_ended(service: Service, tmp_path: Path) -> None:
+    claim = left(service)
+    jobs.cancel(claim.job_id)
+    jobs.end_cancelled(claim)
+    service.models[NAME].checkpoints.clear()
+    adopted = adoption()
+    with pytest.raises(Later, match="its step is not to be seen yet"):
+        adopting.adopt(adopted, Lease(adopted, 600))
+    assert job(claim.job_id).resume["remote"]["end"] is None
+    assert list((tmp_path / "artifacts" / "jobs" / str(adopted.job_id)).iterdir()) == []
+    service.models[NAME].add_checkpoint()
+    done(adopted, adopting.adopt(adopted, Lease(adopted, 600)))
     assert uris() == EXPECTED
 
 
