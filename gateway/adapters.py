@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
+from typing import Any
 
 from gateway.bases import Bases, lack_of_base
 from gateway.configured import Server
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 
 ROOM_SECONDS = 30.0
 """Whoever waits for a place among the adapters gives up after this: one load at a time looks for one."""
+REFUSED_SECONDS = 2.0
+"""For so long a server that cannot take a version is not asked again whether it can: every call would list and log."""
 
 Live = Callable[[], frozenset[str]]
 """The names of the versions that are released or pinned now."""
@@ -54,6 +57,7 @@ class Adapters(Loading):
         self._lock = asyncio.Lock()
         self._coming: Counter[str] = Counter()
         self._used: dict[str, None] = {}
+        self._refused: dict[tuple[str, str], tuple[EngineFailed, float]] = {}
         if server.kind == "sglang":
             self.load_path, self.unload_path = "/load_lora_adapter", "/unload_lora_adapter"
 
@@ -62,6 +66,22 @@ class Adapters(Loading):
         self._used.pop(version, None)
         self._used[version] = None
         await super().check(url, version, uri)
+
+    async def _once(
+        self, kind: str, work: Callable[[str, str, str], Coroutine[Any, Any, None]], url: str, version: str, uri: str
+    ) -> None:
+        """As in ``Loading``. That there is no room, or another base model, stands for a moment without a look."""
+        now = asyncio.get_running_loop().time
+        refused, until = self._refused.get((url, version), (None, 0.0))
+        if refused is not None and now() < until:
+            raise EngineFailed(str(refused), refused.reason, asked=False)
+        try:
+            await super()._once(kind, work, url, version, uri)
+        except EngineFailed as error:
+            if not error.asked:
+                fresh = {key: one for key, one in self._refused.items() if now() < one[1]}
+                self._refused = fresh | {(url, version): (error, now() + REFUSED_SECONDS)}
+            raise
 
     async def is_missing(self, url: str, version: str, status: int) -> bool:
         """As in ``Loading``. SGLang says 400 or 500 of an adapter that it does not know, and of other things."""
@@ -94,6 +114,7 @@ class Adapters(Loading):
             await super()._loaded(url, version, uri)
         finally:
             self._coming[version] -= 1
+            self._refused.clear()  # its place is one that can be given up now
 
     async def _cards(self, url: str) -> list[Card]:
         cards = await super()._cards(url)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from gateway.bases import is_same
 from gateway.errors import EngineFailed
 from gateway.wire import Wire
+from rl.checkpoint_files import place_of
 from rl.errors import EngineUnavailable
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class Loading:
     def __init__(self, wire: Wire, key_name: str = "RLFLEET_ENGINE_KEY") -> None:
         self._wire, self._key_name = wire, key_name
         self._folders: dict[tuple[str, str], Served] = {}
+        self._doubted: dict[tuple[str, str], tuple[str, str]] = {}
         self._under_way: dict[tuple[str, ...], asyncio.Task[None]] = {}
 
     async def check(self, url: str, version: str, uri: str) -> None:
@@ -76,6 +78,7 @@ class Loading:
     def forget_all_but(self, urls: set[str]) -> None:
         """Engines at other addresses are gone."""
         self._folders = {key: one for key, one in self._folders.items() if key[0] in urls}
+        self._doubted = {key: one for key, one in self._doubted.items() if key[0] in urls}
 
     async def _once(
         self, kind: str, work: Callable[[str, str, str], Coroutine[Any, Any, None]], url: str, version: str, uri: str
@@ -112,6 +115,11 @@ class Loading:
         log.warning("%s at %s is served from %s, and is loaded from %s", version, url, held, uri)
         await self._unloaded(url, version)
         await self._loaded(url, version, uri)
+        served, doubted = self._folders.get((url, version)), self._doubted.pop((url, version), None)
+        if served is not None and served.root == held and doubted != (uri, held):
+            # Another gateway put it back before the look, or the engine says the same of both: the next look tells.
+            self._doubted[url, version] = uri, held
+            self._folders.pop((url, version))
 
     async def _loaded(self, url: str, version: str, uri: str) -> None:
         content = {"lora_name": version, "lora_path": uri}
@@ -126,7 +134,11 @@ class Loading:
             excerpt = said[:200].decode("utf-8", "replace")
             why = f"cannot load {version} from {uri} ({status})"
             raise EngineFailed(f"{why}: {excerpt}", why)
-        self._seen(url, version, uri, await self._held(url, version))
+        held = await self._held(url, version)
+        if held is not None and place_of(held) and place_of(uri) and not is_same(held, uri):
+            self._folders.pop((url, version), None)  # another gateway loaded another checkpoint before the look
+        else:
+            self._seen(url, version, uri, held)
 
     def _seen(self, url: str, version: str, uri: str, held: str | None) -> None:
         self._folders[url, version] = Served(uri, held, asyncio.get_running_loop().time())

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 
 from db.session import transaction
-from gateway import adapters, loading
+from gateway import adapters, loading, probing
 from tests.gateway.adapter_servers import Sglang, Vllm
 from tests.gateway.conftest import World
-from tests.gateway.test_adapters import configured, table
+from tests.gateway.test_adapters import choose, configured, table
 from tests.gateway.test_completions import VERSION, ask, problem
 from tests.recorder.doubles import wait_until
 
@@ -80,8 +80,9 @@ def test_callers_do_not_wait_for_an_adapter_that_others_load(world: World, tmp_p
         assert ask(gateway, third).headers[VERSION] == third
 
 
-def test_a_load_under_way_has_its_place(world: World, tmp_path: Path) -> None:
-    """Where there is no other, that says nothing of the version that finds none."""
+def test_a_load_under_way_has_its_place(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no other, that says nothing of the version that finds none, and only until the load ends."""
+    monkeypatch.setattr(adapters, "REFUSED_SECONDS", 600.0)
     server = Slow()
     gateway = up(world, tmp_path, server, "adapters = 2")
     world.release(0)
@@ -98,6 +99,31 @@ def test_a_load_under_way_has_its_place(world: World, tmp_path: Path) -> None:
     assert set(server.roots) == {stable, late}
     assert ask(gateway, canary).headers[VERSION] == canary
     assert set(server.roots) == {stable, canary}
+
+
+def test_a_full_server_is_not_asked_by_every_call(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(probing, "SECONDS", 600.0)
+    monkeypatch.setattr(adapters, "REFUSED_SECONDS", 600.0)
+    server = Vllm()
+    gateway = up(world, tmp_path, server, "adapters = 1")
+    world.release(0)
+    stable, late, other = world.names[:3]
+    assert ask(gateway, stable).status_code == 200
+    why = "has 1 adapters, all of them live; raise adapters = 1 of gpu"
+    assert why in problem(ask(gateway, late))[2]
+
+    caplog.clear()
+    looked = server.probed
+    for _ in range(20):
+        assert why in problem(ask(gateway, late))[2]
+    assert (server.probed, [one for one in caplog.messages if why in one]) == (looked, [])
+    assert ask(gateway, stable).status_code == 200
+    monkeypatch.setattr(adapters, "REFUSED_SECONDS", 0.0)
+    for number in range(2):
+        assert why in problem(ask(gateway, other))[2]
+        assert server.probed == looked + 2 * (number + 1), "what it has, and whether there is room"
 
 
 def test_who_waits_for_a_place_gives_up(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,6 +174,7 @@ def test_what_another_gateway_loaded_under_the_name_is_seen(
     gateway = up(world, tmp_path, server)
     assert ask(gateway, name).status_code == 200
 
+    monkeypatch.setattr(loading, "SEEN_SECONDS", 600.0)
     server.roots[name] = "/checkpoints/last"
     asked = server.probed
     assert ask(gateway, name).status_code == 200
@@ -166,7 +193,6 @@ def test_a_server_that_names_its_folder_otherwise_loads_it_once(
     """An engine says where a link leads on its own host; others do not list adapters."""
     monkeypatch.setattr(loading, "SEEN_SECONDS", 0.0)
     name, server = world.names[0], Vllm()
-    gateway = up(world, tmp_path, server)
     plain = server.load
 
     async def load(request: Request) -> JSONResponse:
@@ -175,6 +201,58 @@ def test_a_server_that_names_its_folder_otherwise_loads_it_once(
         return answer
 
     server.load = load  # type: ignore[method-assign]
+    gateway = up(world, tmp_path, server)
     for _ in range(4):
         assert ask(gateway, name).headers[VERSION] == name
     assert server.said == [("load", f"/checkpoints/{name}")]
+
+
+PLACE, OLDER = "/checkpoints/jobs/7/fence-2/step-000004", "/checkpoints/jobs/5/fence-1/step-000002"
+
+
+@pytest.mark.parametrize(("uri", "before", "other"), [(PLACE, None, OLDER), ("/chosen", "/last", "/last")])
+def test_another_gateway_that_loads_another_checkpoint_before_the_look_is_not_believed(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, uri: str, before: str | None, other: str
+) -> None:
+    monkeypatch.setattr(loading, "SEEN_SECONDS", 600.0)
+    name, server = world.names[0], Vllm(folders={uri})
+    choose(name, uri)
+    if before is not None:
+        server.roots[name] = before
+    plain, swapped = server.load, []
+
+    async def load(request: Request) -> JSONResponse:
+        answer = await plain(request)
+        if not swapped:
+            swapped.append(server.roots[name])
+            server.roots[name] = other
+        return answer
+
+    server.load = load  # type: ignore[method-assign]
+    gateway = up(world, tmp_path, server)
+
+    for _ in range(3):
+        assert ask(gateway, name).status_code == 200
+    assert (swapped, server.roots) == ([uri], {name: uri})
+    assert server.said[-3:] == [("load", uri), ("unload", name), ("load", uri)]
+
+
+def test_a_server_that_says_the_same_of_every_folder_loads_it_once_more_at_most(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the version when the gateway starts."""
+    monkeypatch.setattr(loading, "SEEN_SECONDS", 0.0)
+    name, folder = world.names[0], "/checkpoints/" + world.names[0]
+    server = Vllm(roots={name: "/of/its/own"})
+    plain = server.load
+
+    async def load(request: Request) -> JSONResponse:
+        answer = await plain(request)
+        server.roots[name] = "/of/its/own"
+        return answer
+
+    server.load = load  # type: ignore[method-assign]
+    gateway = up(world, tmp_path, server)
+    for _ in range(4):
+        assert ask(gateway, name).headers[VERSION] == name
+    assert server.said == [("unload", name), ("load", folder)] * 2
