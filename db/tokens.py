@@ -111,6 +111,14 @@ def listing(session: Session) -> list[Holder]:
     return [_holder(row) for row in rows]
 
 
+def can_let_in(session: Session) -> bool:
+    """Whether the login of ``DATABASE_URL`` may look a token up, and note that it was used."""
+    statement = """
+        select has_table_privilege('rlfleet.tokens', 'select') and has_table_privilege('rlfleet.tokens', 'update')
+    """
+    return bool(session.scalar(text(statement)))
+
+
 def hashed(secret: str) -> str:
     """What is stored of a secret. Any text has a hash, halves of pairs included."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 from fastapi import APIRouter, Response
@@ -12,9 +13,12 @@ from admin import probes
 from admin.access import Viewer
 from admin.api.shapes import PROBLEMS, Problem
 from admin.probes import Broker, Disk, Process
-from db import migrate
+from db import migrate, tokens
+from db.session import transaction
 from db.workers import Present
-from rl.errors import DatabaseUnavailable
+from rl.errors import DatabaseRefused, DatabaseUnavailable
+
+log = logging.getLogger(__name__)
 
 router = APIRouter(tags=["health"])
 PATIENCE_SECONDS = 3.0
@@ -53,16 +57,24 @@ async def live() -> Health:
 
 @router.get("/ready", responses={503: {"model": Health}})
 def ready(response: Response) -> Health:
-    """200 when the database answers and has the tables that this version knows, else 503."""
+    """200 when the database answers, has the tables that this version knows and lets tokens be read, else 503."""
     try:
         found = migrate.revision(PATIENCE_SECONDS)
+        with transaction(PATIENCE_SECONDS) as session:
+            can_let_in = not found.is_newest or tokens.can_let_in(session)
     except DatabaseUnavailable:
         return _unavailable(response, "the database does not answer")
+    except DatabaseRefused as error:
+        log.error("%s", error)
+        return _unavailable(response, "the database refuses the admin server: its log says what its login may not do")
     if found.current is None:
         return _unavailable(response, "the database has no tables of ours: `rlfleet migrate` makes them")
     if not found.is_newest:
         remedy = "`rlfleet migrate` brings an older one up to date"
         words = f"the database is at revision {found.current}, this version needs {found.newest}: {remedy}"
+        return _unavailable(response, words)
+    if not can_let_in:
+        words = "the login of DATABASE_URL may let nobody in: make it a member of rlfleet_admin (docs/perimeter.md)"
         return _unavailable(response, words)
     return Health(status="ok")
 

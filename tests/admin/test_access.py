@@ -23,7 +23,7 @@ from db.session import transaction
 from rl.errors import InvalidSettings
 from tests.admin.conftest import Client, token
 from tests.admin.world import serving
-from tests.conftest_roles import member_of
+from tests.conftest_roles import login, member_of, speaking
 
 STATUS = "/api/admin/training/status"
 TRIGGER = "/api/admin/training/trigger"
@@ -112,7 +112,16 @@ def test_a_server_that_may_not_read_tokens_is_not_well_and_tells_its_log_why(
         assert (answer.status_code, answer.json()["error"]) == (503, "the database refuses the admin server")
         assert "permission denied" not in answer.text
         assert "permission denied for table tokens" in caplog.text
+        ready = operator.get("/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
+        assert ready.json()["reason"].startswith("the login of DATABASE_URL may let nobody in: make it a member of")
+    with login(database) as stranger, speaking(stranger):
+        ready = operator.get("/ready")
+        assert (ready.status_code, ready.json()["status"]) == (503, "unavailable")
+        assert ready.json()["reason"].startswith("the database refuses the admin server: its log says")
+    assert "permission denied for schema rlfleet" in caplog.text
     with member_of(database, "rlfleet_admin"):
+        assert operator.get("/ready").json() == {"status": "ok", "reason": ""}
         assert operator.post(TRIGGER, params={"line": "other"}, json={}).status_code == 400
         with transaction() as session:
             assert [one.outcome for one in audit.listing(session)] == ["refused"]

@@ -20,8 +20,8 @@ OTTO = Caller(Holder(1, "otto", "operator", "a test", "", None, None, None), "12
 NAMED = {"line": "main", "trajectory_id:path": "a1", "version": V1, "job_id": "1", "run": "nobody", "window:path": HOUR}
 ASKED = {"/api/admin/evaluations": {"version": V1}, "/trajectories": {"line": "main", "window": HOUR}}
 PLACES = {"/versions/{name}": V1, "/windows/{name:path}": HOUR, "/runs/{name}": "nobody"}
-OTHERWISE = {"/health": 503, "/runs/{name}": 404, "/api/admin/runs/{run}": 404}
-"""No broker and no engine is there, and no run was made."""
+OTHERWISE = {"/health": 503, "/ready": 503, "/runs/{name}": 404, "/api/admin/runs/{run}": 404}
+"""No broker and no engine is there, this login may let nobody in, and no run was made."""
 ROUTES = sorted(
     {
         route.path

@@ -151,7 +151,9 @@ def test_an_administrator_may_run_what_the_module_prints(several: list[str]) -> 
 def test_who_may_not_make_roles_that_are_not_there_is_told_so(
     several: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    (url, *_) = several
+    (url, elsewhere, _) = several
+    with speaking(elsewhere):
+        migrate()
     with login(url) as owner:
         _execute(url, f"grant create on database {urlsplit(url).path[1:]} to {urlsplit(owner).username}")
         _execute(url, "alter role rlfleet_viewer rename to rlfleet_viewer_elsewhere")
