@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+from backends.sink_files import replaced
 from backends.sinks import Copied, Run
 
 
@@ -24,15 +23,8 @@ class JsonlSink:
     def put(self, run: Run) -> Copied:
         path = self._folder / run.group / f"{run.key}.jsonl"
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{uuid4().hex}")
-        try:
-            with temporary.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps({"schema": 1, **row}) + "\n" for row in _rows(run))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replaced(path, path.parent) as file:
+            file.writelines(f"{json.dumps({'schema': 1, **row})}\n".encode() for row in _rows(run))
         return Copied(run.mark)
 
     def arrived(self) -> Iterable[Copied]:

@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
-from uuid import uuid4
 
+from backends.sink_files import replaced
 from backends.sinks import Copied, Run
 from rl.errors import MissingDependency
 
@@ -37,21 +37,24 @@ class TensorboardSink:
         if fresh:
             events = [(one.step, one.at, one.metrics) for one in fresh]
             name = f"events.out.tfevents.{fresh[0].step:010}-{fresh[-1].step:010}.rlfleet"
-            _write(folder / name, events)
+            _write(folder / name, folder.parent, events)
         results: list[tuple[int, float, Mapping[str, float]]] = [
             (one.step, 0.0, {f"evaluation/{one.scenarios}": one.k / one.n}) for one in run.evaluations if one.n
         ]
         results += [(len(run.steps), one.at, {"released": float(one.released)}) for one in run.decisions]
         if results:
-            _write(folder / "results" / "events.out.tfevents.0000000000.rlfleet", results)
+            _write(folder / "results" / "events.out.tfevents.0000000000.rlfleet", folder.parent, results)
         return Copied(run.mark)
 
     def arrived(self) -> Iterable[Copied]:
         return ()
 
 
-def _write(path: Path, events: Iterable[tuple[int, float, Mapping[str, float]]]) -> None:
-    """Have a file of these events, each a step, a moment in Unix seconds, and values by name; all of it or none."""
+def _write(path: Path, beside: Path, events: Iterable[tuple[int, float, Mapping[str, float]]]) -> None:
+    """Have a file of these events, each a step, a moment in Unix seconds, and values by name; all of it or none.
+
+    While it is written it lies in ``beside``, the folder of all runs of the group, whose next copy finds what was left.
+    """
     event_pb2, summary_pb2, RecordWriter = _library()  # noqa: N806 (a class)
     made = io.BytesIO()
     writer = RecordWriter(made)
@@ -62,12 +65,8 @@ def _write(path: Path, events: Iterable[tuple[int, float, Mapping[str, float]]])
             value=[summary_pb2.Summary.Value(tag=tag, simple_value=one) for tag, one in named]
         )
         writer.write(event_pb2.Event(wall_time=at, step=step, summary=scalars).SerializeToString())
-    temporary = path.with_name(f".part.{uuid4().hex}")
-    try:
-        temporary.write_bytes(made.getvalue())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced(path, beside) as file:
+        file.write(made.getvalue())
 
 
 def _library() -> tuple[Any, Any, Any]:

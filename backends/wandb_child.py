@@ -44,17 +44,21 @@ def main(folder: Path, parent: int, to: Mapping[str, str | None]) -> None:
             return
         away: dict[str, str] = {}
         while (path := _next(folder, to)) is not None:
-            _say(folder, path.name, *_carried_out(folder, path, away))
+            _say(folder, path.name, *_carried_out(folder, path, to, away))
             path.unlink(missing_ok=True)
 
 
-def _carried_out(folder: Path, path: Path, away: dict[str, str]) -> tuple[Mapping[str, Any] | None, str | None]:
+def _carried_out(
+    folder: Path, path: Path, to: Mapping[str, str | None], away: dict[str, str]
+) -> tuple[Mapping[str, Any] | None, str | None]:
     """The mark of the order, where it can be known, and why the run is not there, if it is not."""
     job = job_of(path)
     mark: Mapping[str, Any] | None = None if job is None else {"job": job, "key": path.stem}
     try:
         order = json.loads(path.read_bytes())
         mark = order["mark"]
+        if not _goes(order, to):  # another worker replaced it between the look at it and its move
+            raise NotCopied("it was not sent: its order is of another server, entity or project; see that all have one")
         _carry_out(folder, path, order, away)
     except (NotCopied, OSError) as reason:
         return mark, str(reason)
@@ -83,9 +87,13 @@ def _next(folder: Path, to: Mapping[str, str | None]) -> Path | None:
     waiting = sorted(those_in(folder / "orders"), key=lambda path: path.stat().st_mtime)
     for path in waiting:
         order = read(path)
-        if not order or all(name in order and order[name] == value for name, value in to.items()):
+        if not order or _goes(order, to):
             return path.rename(folder / "working" / path.name)
     return None
+
+
+def _goes(order: Mapping[str, Any], to: Mapping[str, str | None]) -> bool:
+    return all(name in order and order[name] == value for name, value in to.items())
 
 
 def _carry_out(folder: Path, path: Path, order: Mapping[str, Any], away: dict[str, str]) -> None:

@@ -40,6 +40,8 @@ LONGEST_TAG: Final = 64
 
 _started: dict[Path, subprocess.Popen[bytes]] = {}
 """The newest child of each folder."""
+_said: dict[Path, float] = {}
+"""Until when nothing more is said of an order that waits, in Unix seconds."""
 
 
 class WandbSink:
@@ -102,12 +104,20 @@ class WandbSink:
                 self._set_aside("working")
 
     def _late(self) -> Iterator[Copied]:
-        """Runs that wait for too long; they go on waiting."""
+        """Runs that wait for too long, each told again when it has waited twice as long; they go on waiting.
+
+        What is told counts as a failure, and puts the run off: told at each look, one whose child was killed would not
+        be asked for again for an hour.
+        """
         for name, words in (("orders", "waiting for its turn"), ("working", "on its way")):
             for path in those_in(self._folder / name):
                 with contextlib.suppress(FileNotFoundError):
-                    waited, job = time.time() - path.stat().st_mtime, job_of(path)
-                    if waited > SLOW_SECONDS and job is not None:
+                    known, now, job = self._folder / path.name, time.time(), job_of(path)
+                    waited = now - path.stat().st_mtime
+                    if waited <= SLOW_SECONDS:
+                        _said.pop(known, None)
+                    elif now >= _said.get(known, 0.0) and job is not None:
+                        _said[known] = now + waited
                         error = f"{words} for {waited / 60:.0f} minutes; see {self._folder / 'child.log'}"
                         yield Copied({"job": job, "key": path.stem}, error)
 

@@ -39,7 +39,9 @@ HOLDER: Final = text(f"""
 
 @contextmanager
 def alone(repository: str, name: str) -> Iterator[Callable[[], None]]:
-    """Hold the repository within the block, as ``name``. What it gives is to be called before each step.
+    """Hold the repository within the block, as ``name``, of which ``LONGEST_NAME`` bytes are told.
+
+    What it gives is to be called before each step.
 
     That raises ``DatabaseUnavailable`` where the connection is lost, and with it perhaps the lock.
 
@@ -52,7 +54,7 @@ def alone(repository: str, name: str) -> Iterator[Callable[[], None]]:
         if not _ask(connection, TAKE, {"repository": repository}):
             with Session(connection) as session:
                 who = holder(session, repository)
-            under_way = f"it is being published to by {who or 'another process'}"
+            under_way = f"another publication goes there: {who or 'another process'}"
             raise Later(f"{repository}: {under_way}; give the same command again once that has ended")
         try:
             yield lambda: _look(connection, repository)

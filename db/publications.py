@@ -9,7 +9,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from db import alerts
@@ -28,7 +28,8 @@ ASK: Final = text("""
        set options = excluded.options, tries = 0, error = null, failed_at = null, next_at = now(), done_at = null
 """)
 DUE: Final = text("""
-    select m.target, m.ref, m.options, m.options ->> 'asked' as asked, v.name, l.name as line, c.uri, c.kind, c.base_uri
+    select m.target, m.ref, m.options, m.options ->> 'asked' as asked, v.name, l.name as line, c.uri, c.kind,
+           c.base_uri, c.removed_at is not null as is_gone
       from rlfleet.mirrors m
       join rlfleet.versions v on v.id = m.ref
       join rlfleet.lines l on l.id = v.line_id
@@ -72,7 +73,8 @@ CANCEL: Final = text("""
 class Publication:
     """A version that is to be in ``repository``. ``asked`` is when it was asked for.
 
-    ``needs`` are the folders that publishing it reads: its checkpoint, and the base that an adapter is merged into.
+    ``needs`` are the folders that publishing it reads: its checkpoint, and the base that an adapter is merged into;
+    none where retention removed the checkpoint, since any host can refuse that.
     ``options`` has ``private``, ``merged``, ``any`` and ``base``, as ``rlfleet publish`` has them.
     """
 
@@ -116,7 +118,7 @@ def due(session: Session) -> list[Publication]:
             version=row.name,
             line=row.line,
             repository=row.target.removeprefix(PREFIX),
-            needs=(row.uri, row.base_uri) if row.kind == "adapter" and row.options["merged"] else (row.uri,),
+            needs=_needs(row),
             options=dict(row.options),
             asked=row.asked,
         )
@@ -124,9 +126,16 @@ def due(session: Session) -> list[Publication]:
     ]
 
 
-def done(session: Session, one: Publication, revision: str) -> None:
-    """The Hub has it, as that commit."""
-    session.execute(DONE, one.key | {"revision": revision})
+def _needs(row: Row[Any]) -> tuple[str, ...]:
+    if row.is_gone:
+        return ()
+    return (row.uri, row.base_uri) if row.kind == "adapter" and row.options["merged"] else (row.uri,)
+
+
+def done(session: Session, version_id: int, repository: str, asked: str, revision: str) -> None:
+    """The Hub has what was asked for at that time, as that commit."""
+    values = {"target": f"{PREFIX}{repository}", "ref": version_id, "asked": asked, "revision": revision}
+    session.execute(DONE, values)
 
 
 def failed(session: Session, one: Publication, error: str) -> None:

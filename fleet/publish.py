@@ -28,6 +28,7 @@ from rl import checkpoint_files
 from rl.errors import InvalidInput, Later, PermanentError, StartError
 from rl.model_card import written
 from worker.bounded import bounded
+from worker.crash import crash_point
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -84,7 +85,9 @@ def publish(wanted: Wanted, show: Show, begins: Callable[[str], None]) -> tuple[
         card = written(stored.card(wanted.repository, base, licence, is_adapter=is_adapter)).encode()
         with _weights(stored, base, step, is_adapter=is_adapter) as files:
             message = f"{stored.version}, published by rlfleet"
-            return stored.version, hub.put(wanted.repository, {**files, CARD: card}, message, step)
+            published = hub.put(wanted.repository, {**files, CARD: card}, message, step)
+            _write_down(wanted, stored, published.revision)
+            return stored.version, published
 
 
 @contextmanager
@@ -93,7 +96,7 @@ def _alone(wanted: Wanted, show: Show) -> Iterator[Show]:
     from db import hub_lock, publications
     from db.session import transaction
 
-    with hub_lock.alone(wanted.repository, f"{actor()}@{socket.gethostname()} publishes {wanted.version}") as look:
+    with hub_lock.alone(wanted.repository, f"{wanted.version} by {actor()}@{socket.gethostname()}") as look:
         if wanted.asked is not None:
             with transaction() as session:
                 if not publications.waits(session, wanted.version, wanted.repository, wanted.asked):
@@ -104,6 +107,17 @@ def _alone(wanted: Wanted, show: Show) -> Iterator[Show]:
             show(doing, done, total)
 
         yield step
+
+
+def _write_down(wanted: Wanted, stored: Stored, revision: str) -> None:
+    """What was left to the fleet waits no more before the lock is let go, so that nobody begins it again."""
+    from db import publications
+    from db.session import transaction
+
+    crash_point("after-put", "mirror")
+    if wanted.asked is not None:
+        with transaction() as session:
+            publications.done(session, stored.made.version.id, wanted.repository, wanted.asked, revision)
 
 
 def checked(wanted: Wanted) -> tuple[Stored, str | None, bool]:

@@ -1,14 +1,13 @@
 """Versions that ``rlfleet publish --later`` left to the fleet: brought to the Hub by that command, one after the other.
 
 It runs in a process of its own, which ends with the worker, or after a time. A tick starts one, and a later tick writes
-down what became of it, so nothing here ever waits for the Hub. The command looks at what the Hub has: one that was
-killed, or whose end nobody wrote down, is given again, and nothing is published twice.
+down why it failed; what it published it writes down itself, while nobody else can publish there. So nothing here ever
+waits for the Hub. The command looks at what the Hub has: one that was killed is given again, and nothing is sent twice.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import shutil
 import signal
@@ -28,7 +27,6 @@ from rl.errors import InvalidSettings
 from rl.secret_files import SECRETS
 from tasks.stored import here
 from worker.bounded import bounded
-from worker.crash import crash_point
 from worker.settings import settings
 
 if TYPE_CHECKING:
@@ -52,16 +50,14 @@ MERGED_DAYS: Final = 7
 
 @dataclass(frozen=True)
 class _Begun:
-    """A publication that is on its way, and what it prints."""
+    """A publication that is on its way, and what it prints of errors."""
 
     one: Publication
     process: subprocess.Popen[bytes]
-    out: IO[bytes]
     err: IO[bytes]
 
     def close(self) -> None:
         """Let go of what it printed."""
-        self.out.close()
         self.err.close()
 
 
@@ -79,7 +75,6 @@ def catch_up() -> str:
     if _begun:
         if _begun[0].process.poll() is None:
             return f"hub: {_begun[0].one.version} is on its way"
-        crash_point("after-put", "mirror")
         said.append(_write_down(_begun[0]))
         _begun.pop().close()
     with _alone() as lock:
@@ -115,23 +110,23 @@ def _begin(one: Publication, lock: int) -> str:
     except InvalidSettings as error:  # of this worker: what was asked for is not wrong
         _failed(one, str(error))
         return f"{one.version} failed"
-    out, err = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115 (read by a later tick)
+    err = tempfile.TemporaryFile()  # noqa: SIM115 (read by a later tick)
     process = subprocess.Popen(
         bounded(LIMIT_SECONDS, "-m", "fleet", *_words(one)),
         stdin=subprocess.DEVNULL,
-        stdout=out,
+        stdout=subprocess.DEVNULL,
         stderr=err,
         env=_environ(),
         start_new_session=True,
         pass_fds=(lock,),
     )
-    _begun.append(_Begun(one, process, out, err))
+    _begun.append(_Begun(one, process, err))
     return f"{one.version} begun"
 
 
 def _words(one: Publication) -> list[str]:
     options = one.options
-    words = ["publish", one.version, f"--line={one.line}", f"--hub={one.repository}", f"--asked={one.asked}", "--json"]
+    words = ["publish", one.version, f"--line={one.line}", f"--hub={one.repository}", f"--asked={one.asked}"]
     words += [f"--{name}" for name in ("private", "merged", "any") if options[name]]
     return [*words, f"--base={options['base']}"] if options["base"] else words
 
@@ -143,14 +138,12 @@ def _environ() -> dict[str, str]:
 
 
 def _write_down(begun: _Begun) -> str:
-    """Say in its row what became of it."""
+    """Say in its row what became of it, unless it was published: the command said so."""
     from db import publications
     from db.session import transaction
 
     one, code = begun.one, begun.process.returncode
-    if code == 0 and (revision := _revision(begun.out)) is not None:
-        with transaction() as session:
-            publications.done(session, one, revision)
+    if code == 0:
         return f"{one.version} published"
     error = _error(code, begun.err)
     if code == UNDER_WAY:
@@ -171,14 +164,6 @@ def _failed(one: Publication, error: str) -> None:
     log.warning("%s is not yet in %s: %s", one.version, one.repository, error)
     with transaction() as session:
         publications.failed(session, one, error)
-
-
-def _revision(out: IO[bytes]) -> str | None:
-    out.seek(0)
-    try:
-        return str(json.loads(out.read(LONGEST_BYTES))["revision"])
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def _error(code: int, err: IO[bytes]) -> str:

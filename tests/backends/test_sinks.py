@@ -145,6 +145,25 @@ def test_processes_of_the_same_number_on_two_hosts_write_one_folder(
     assert not files[0].name.startswith(".")
 
 
+@pytest.mark.parametrize("kind", [JsonlSink, TensorboardSink])
+def test_what_one_that_was_killed_left_is_removed_after_a_day(tmp_path: Path, kind: type[Any]) -> None:
+    if (pid := os.fork()) == 0:
+        Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[method-assign,assignment]
+        kind(tmp_path).put(a_run(2))
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    (left,) = (path for path in tmp_path.rglob("*") if path.is_file())
+    theirs = left.with_name(".theirs")
+    theirs.touch()
+    os.utime(theirs, (0, 0))
+    kind(tmp_path).put(a_run(2))
+    assert left.exists(), "somebody may be writing it"
+    os.utime(left, (0, 0))
+    kind(tmp_path).put(a_run(2, key="job-8-0123456789"))
+    assert (left.exists(), theirs.exists()) == (False, True)
+    assert [path.name for path in tmp_path.rglob(".*")] == [".theirs"]
+
+
 def _die_at(number: int) -> None:
     left = [number]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backends import sink_settings, wandb_orders, wandb_sink
+from backends import sink_settings, wandb_child, wandb_orders, wandb_sink
 from backends.sinks import Copied, Run
 from backends.wandb_sink import WandbSink
 from tests.backends.wandb_runs import (
@@ -105,6 +105,26 @@ def test_a_run_that_waits_for_long_is_said_to_be_behind(
     assert late.error == f"{words} for 12 minutes; see {tmp_path / 'wandb' / 'child.log'}"
 
 
+def test_a_run_that_waits_is_told_again_when_it_has_waited_twice_as_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WandbSink, "_see_to_it", lambda self: None)
+    sink = WandbSink(tmp_path / "wandb")
+    sink.put(a_run(2))
+    path = tmp_path / "wandb" / "orders" / f"{RUN}.json"
+    begun, now = path.stat().st_mtime, [0.0]
+    monkeypatch.setattr(time, "time", lambda: begun + now[0])
+    told = []
+    for minute in range(1, 61):
+        now[0] = 60.0 * minute + 1
+        told += [minute for _ in sink.arrived()]
+        sink.put(a_run(2))
+    assert told == [10, 21, 43]
+    sink.put(a_run(2, key="job-8-0123456789", mark={"job": 8}))
+    now[0] += 660.0
+    assert [one.mark["job"] for one in sink.arrived()] == [8]
+
+
 def test_a_place_is_the_project_of_the_account(service: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     sink = WandbSink(Path("wandb"))
     assert sink.place == f"{service.url}/acme/babylon-rl-training"
@@ -137,6 +157,31 @@ def test_an_order_of_another_server_brings_no_key_there(
         assert wandb_sink._started == {}, "nothing is sent that nobody asked for since"
         assert copied(sink, a_run(3)) == Copied({"job": 7, "step": 3})
         assert other.runs.keys() == {RUN}
+    assert (service.asked, service.runs) == (0, {})
+
+
+def test_an_order_that_another_worker_replaces_when_it_is_taken_is_not_sent(
+    tmp_path: Path, service: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, to, run = tmp_path / "wandb", wandb_sink._to(), a_run(3)
+    killed_before(monkeypatch, folder, "orders", run)
+    (folder / "working").mkdir()
+    rename = Path.rename
+
+    def after_the_other(self: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "rename", rename)
+        with monkeypatch.context() as of_another_worker:
+            of_another_worker.setattr(WandbSink, "_see_to_it", lambda self: None)
+            of_another_worker.setenv("WANDB_PROJECT", "other")
+            WandbSink(folder).put(run)
+        return self.rename(target)
+
+    monkeypatch.setattr(Path, "rename", after_the_other)
+    path = wandb_child._next(folder, to)
+    assert path is not None
+    mark, error = wandb_child._carried_out(folder, path, to, {})
+    assert mark == {"job": 7, "step": 3}
+    assert (error or "").startswith("it was not sent: its order is of another server, entity or project")
     assert (service.asked, service.runs) == (0, {})
 
 

@@ -18,15 +18,15 @@ def holder(repository: str = REPO) -> str | None:
 
 
 def test_one_holds_a_repository_and_the_next_is_told_who() -> None:
-    with hub_lock.alone(REPO, "ann@host publishes v1.0.0") as look:
+    with hub_lock.alone(REPO, "v1.0.0 by ann@host") as look:
         look()
-        with hub_lock.alone("acme/other", "bob@host publishes v1.0.0"):
+        with hub_lock.alone("acme/other", "v1.0.0 by bob@host"):
             said = holder()
             assert said is not None
-            assert said.startswith("ann@host publishes v1.0.0 (since 20")
+            assert said.startswith("v1.0.0 by ann@host (since 20")
         with pytest.raises(Later) as taken, hub_lock.alone("Acme/Agent", "bob@host"):
             pass
-        assert str(taken.value).startswith("Acme/Agent: it is being published to by ann@host publishes v1.0.0 (since ")
+        assert str(taken.value).startswith("Acme/Agent: another publication goes there: v1.0.0 by ann@host (since ")
         look()
         assert holder("acme/other") is None
     assert holder() is None
@@ -50,7 +50,8 @@ def test_who_lost_the_connection_is_told_at_the_next_look() -> None:
         with transaction() as session:
             session.execute(
                 text(
-                    "select pg_terminate_backend(pid, 30000) from pg_stat_activity where application_name = 'ann@host'"
+                    "select pg_terminate_backend(pid, 30000) from pg_stat_activity "
+                    "where application_name = 'ann@host' and datname = current_database()"
                 )
             )
         assert holder() is None

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from db import alerts, mirrors, publications
 from db.publications import Publication
@@ -40,6 +41,10 @@ def said(of: Any, one: Publication, words: str) -> None:
         of(session, one, words)
 
 
+def done(session: Session, one: Publication, revision: str) -> None:
+    publications.done(session, one.version_id, one.repository, one.asked, revision)
+
+
 def wait_is_over() -> None:
     with transaction() as session:
         session.execute(text("update rlfleet.mirrors set next_at = now()"))
@@ -54,7 +59,7 @@ def test_of_a_repository_the_first_that_was_asked_for_goes_first(versions: dict[
     said(publications.failed, due()[0], "no answer")
     assert [one.version_id for one in due()] == [third], "the second waits for the first"
     wait_is_over()
-    said(publications.done, due()[0], "c0ffee")
+    said(done, due()[0], "c0ffee")
     assert [one.version_id for one in due()] == [second, third]
     assert due()[0].options.items() >= OPTIONS.items()
 
@@ -83,12 +88,12 @@ def test_nothing_is_said_of_what_was_asked_for_again_meanwhile(versions: dict[st
     ask(versions["v1.0.0"])
     (before,) = due()
     ask(versions["v1.0.0"], private=False)
-    for of in (publications.done, publications.failed, publications.refused):
+    for of in (done, publications.failed, publications.refused):
         said(of, before, "of the one before")
     (one,) = due()
     assert not one.options["private"]
     assert alerts.waiting() == []
-    said(publications.done, one, "c0ffee")
+    said(done, one, "c0ffee")
     said(publications.failed, one, "a look that came late")
     assert (due(), mirrors.behind()) == ([], [])
 
@@ -103,6 +108,14 @@ def test_what_cannot_be_is_given_up_with_an_alert_and_lets_the_next_go(versions:
     (alert,) = alerts.waiting()
     detail = {"version": one.version, "repository": REPO, "error": "it is rejected"}
     assert (alert.name, alert.subject, alert.detail) == ("publication_refused", one.version, detail)
+
+
+def test_one_whose_checkpoint_was_removed_needs_no_folder_to_be_refused(versions: dict[str, int]) -> None:
+    ask(versions["v1.0.0"], merged=True)
+    assert len(due()[0].needs) == 2
+    with transaction() as session:
+        session.execute(text("update rlfleet.checkpoints set removed_at = now()"))
+    assert due()[0].needs == ()
 
 
 def test_one_that_waits_can_be_cancelled(versions: dict[str, int]) -> None:

@@ -169,11 +169,17 @@ def test_a_worker_that_is_killed_takes_the_command_with_it_and_the_next_goes_on(
     assert_published_once(there)
 
 
-def test_a_worker_that_is_killed_before_it_wrote_it_down_publishes_nothing_twice(version: str, there: StandIn) -> None:
-    process = ticking(RLFLEET_ENV="test", RLFLEET_CRASH_AT="mirror:after-put")
-    assert process.wait(PATIENCE) == -signal.SIGKILL
-    assert noted(TARGET) == [("version", 0, 0, False)]
+def test_a_command_that_is_killed_before_it_wrote_it_down_publishes_nothing_twice(
+    version: str, there: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as crashing:
+        crashing.setenv("RLFLEET_ENV", "test")
+        crashing.setenv("RLFLEET_CRASH_AT", "mirror:after-put")
+        assert tasks.mirror() == f"hub: {version} begun"
+        assert until_it_ended(version) == f"hub: {version} failed"
+    assert mirrors.behind()[0].error == "signal 9 ended it"
     assert len(there.repositories[REPO].commits) == 2
+    at_once()
     goes_on(version)
     assert_published_once(there)
 

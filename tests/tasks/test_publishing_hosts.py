@@ -11,10 +11,11 @@ import pytest
 from sqlalchemy import update
 
 import tasks
-from db import alerts, audit, hub_lock, mirrors
+from db import alerts, audit, hub_lock, mirrors, publications
 from db.session import transaction
 from db.tables import Checkpoint
 from tasks import publishing
+from tests.fleet.publishing import published
 from tests.hub_stand_in import StandIn
 from tests.tasks.left_to_publish import (
     NONE,
@@ -68,7 +69,7 @@ def test_of_two_hosts_one_publishes_to_a_repository_and_the_newest_commit_is_the
 
 
 def test_a_tick_that_comes_second_to_the_repository_has_not_tried(version: str, there: StandIn) -> None:
-    with hub_lock.alone(REPO, "ann@elsewhere publishes v1.0.0"):
+    with hub_lock.alone(REPO, "v1.0.0 by ann@elsewhere"):
         assert tasks.mirror() == NONE
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(hub_lock, "holder", lambda *_: None)  # as when the other began just after the look
@@ -88,6 +89,34 @@ def test_what_was_done_elsewhere_meanwhile_is_not_done_again(version: str, there
         assert tasks.mirror() == f"hub: {version} begun"
     assert until_it_ended(version) == f"hub: {version} is on its way elsewhere"
     assert there.asked == []
+
+
+def test_what_was_published_by_hand_since_stays_the_newest_where_no_tick_wrote_down_the_end(
+    version: str, there: StandIn, tmp_path: Path
+) -> None:
+    assert tasks.mirror() == f"hub: {version} begun"
+    begun = publishing._begun.pop()  # as where the worker was killed when the command had ended, or another one ticks
+    assert begun.process.wait(PATIENCE) == 0
+    begun.close()
+    second = add_another(tmp_path / "checkpoint2")
+    with transaction() as session:
+        assert publications.cancel(session, second, REPO)
+    published(there, second, "--hub", REPO)
+    assert tasks.mirror() == NONE
+    assert shown(there) == second
+    assert noted(TARGET) == [("version", 0, 0, True)]
+
+
+def test_a_checkpoint_that_retention_removed_is_given_up_and_lets_the_next_go(
+    version: str, there: StandIn, tmp_path: Path
+) -> None:
+    (tmp_path / "checkpoint").rename(tmp_path / "elsewhere")
+    rows("update rlfleet.checkpoints set removed_at = now() returning 1")
+    second = add_another(tmp_path / "checkpoint2")
+    assert tasks.mirror() == f"hub: {version} begun"
+    assert until_it_ended(version) == f"hub: {version} refused, {second} begun"
+    (alert,) = alerts.waiting()
+    assert "retention removed its checkpoint" in alert.detail["error"]
 
 
 def test_a_base_of_another_host_is_that_hosts_to_merge(version: str, there: StandIn, tmp_path: Path) -> None:
