@@ -40,12 +40,12 @@ WAITING: Final = text("""
       from rlfleet.checkpoints c
       left join rlfleet.mirrors m on m.target = 'store' and m.kind = 'checkpoint' and m.ref = c.id
      where c.removed_at is null and c.kind <> 'remote' and m.done_at is null
-     order by coalesce(m.tries, 0), c.id desc
+     order by case when m.tries > 0 then random() else -1 end, c.id desc
 """)
 
 
 def waiting(session: Session) -> list[Copied]:
-    """The checkpoints that the store is to have and has not: those that failed least first, of these the newest."""
+    """The checkpoints that the store is to have and has not: the newest first, then those that failed, in any order."""
     return [Copied(row.id, row.uri, row.sha256, row.sent, row.is_due) for row in session.execute(WAITING)]
 
 

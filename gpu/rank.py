@@ -43,10 +43,12 @@ def main() -> None:
     try:
         _join(args.device, here.torch_threads, line, commands, events)
     except BaseException:  # what the child says of it is the exit code
-        traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+        with contextlib.suppress(OSError):
+            traceback.print_exc()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     # As the child: and what tears collectives down may wait for processes that are gone, or for a broken device.
     os._exit(code)
 

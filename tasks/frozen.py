@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import shutil
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -148,12 +148,8 @@ def curate(folder: Path, url: str, own: Container[str], held_out: Mapping[str, A
 
 
 def remove(command: TrainCommand) -> None:
-    """Remove the files of an attempt that did not begin: the next one writes its own."""
-    for path in (command.dataset, command.curated):
-        if path is not None:
-            Path(path).unlink(missing_ok=True)
-    with suppress(OSError):  # a log may lie there too
-        Path(command.out).rmdir()
+    """Remove the folder of an attempt that did not begin, dataset and log: the next one writes its own."""
+    shutil.rmtree(command.out, ignore_errors=True)
 
 
 def _written(path: Path, lines: Iterable[bytes]) -> tuple[Path, str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from celery.utils.log import get_task_logger
 
-from rl.errors import DatabaseUnavailable, InvalidInput, RlfleetError, StoreRefused, StoreUnavailable
+from rl.errors import DatabaseRefused, DatabaseUnavailable, InvalidInput, RlfleetError, StoreRefused, StoreUnavailable
 from rl.remote import is_remote
 from tasks.stored import here
 from worker.drain import draining
@@ -38,7 +38,7 @@ NONE = "no store is set"
 HANGS_SECONDS = 9.0
 """A store that took nothing of a checkpoint for so long is left alone for a while. A pass has ten seconds or more."""
 MOST_FAILED = 2
-"""Where so many checkpoints were not taken in a pass, the cause is not one of them."""
+"""Where so many checkpoints were not taken in a pass, the cause is hardly theirs."""
 
 
 def at_once(written: Sequence[CheckpointWritten], lease: Lease) -> frozenset[str]:
@@ -132,7 +132,7 @@ def catch_up(deadline: float) -> str:
             if not any(one.is_due for one in found):
                 return f"store: {len(found)} wait for their next try" if found else "store: nothing waits here"
             return asyncio.run(_catch_up(Store(url), found, deadline))
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, DatabaseRefused):
         raise
     except RlfleetError as error:  # of the store or its settings, and so of all of them
         _note_failed([one for one in found if one.is_due], error)
@@ -159,12 +159,14 @@ class _Progress:
 async def _catch_up(store: Store, found: list[Copied], deadline: float) -> str:
     """Those that are due first. Once one was taken the store is well, and the others need not wait either.
 
-    One that is not taken holds up the others for one pass at most: it comes after those that failed less.
+    Where none was taken, all that are due wait: the store is away, or one that it refuses came first, as chance has it.
     A pass that its own deadline ends says nothing against a store that took something, or was hardly asked.
     """
     from backends import checkpoints
 
-    done, errors = 0, list[RlfleetError]()
+    errors: dict[Copied, RlfleetError] = {}
+    bad: set[Copied] = set()
+    done = 0
     for one in sorted(found, key=lambda one: not one.is_due):
         if not (one.is_due or done) or len(errors) == MOST_FAILED or time.monotonic() > deadline:
             break
@@ -175,22 +177,26 @@ async def _catch_up(store: Store, found: list[Copied], deadline: float) -> str:
                 await checkpoints.publish(store, Path(here(one.uri)), one.sha256, one.sent, sent)
         except TimeoutError:
             if sent.hangs and not done:
-                errors.append(StoreUnavailable(f"{store.url} took nothing of a checkpoint while it was waited for"))
-                _note_failed([one], errors[-1])
+                errors[one] = StoreUnavailable(f"{store.url} took nothing of a checkpoint while it was waited for")
             elif sent.sent > one.sent:
                 _note(one, sent.sent, done=False)
             break
         except (StoreRefused, StoreUnavailable) as error:
             if sent.sent > one.sent:
                 _note(one, sent.sent, done=False)
-            _note_failed([one], error)
-            errors.append(error)
+            errors[one] = error
         except (InvalidInput, OSError, ValueError) as error:  # of this folder alone
             _note_failed([one], error)
+            bad.add(one)
         else:
             _note(one, 0, done=True)
             done += 1
-    return "; ".join([f"store: {done} of {len(found)} sent", *map(str, errors)])
+    if errors and not done:
+        (*_, last) = errors.values()
+        errors = {one: errors.get(one, last) for one in found if one.is_due and one not in bad}
+    for one, why in errors.items():
+        _note_failed([one], why)
+    return "; ".join([f"store: {done} of {len(found)} sent", *dict.fromkeys(map(str, errors.values()))])
 
 
 def _note_begun(one: Copied) -> None:
@@ -245,7 +251,7 @@ def sweep(deadline: float, tell: Callable[[str], object] = log.warning) -> tuple
         if not (given_up := would_remove()):
             return 0, True
         store = Store(store_settings().url)
-    except DatabaseUnavailable:
+    except (DatabaseUnavailable, DatabaseRefused):
         raise
     except RlfleetError as error:
         tell(f"what nobody needs stays in the store until the next pass: {error}")

@@ -25,12 +25,14 @@ def test_an_attempt_that_waits_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("RLFLEET_ARTIFACTS", str(tmp_path))
     settings.cache_clear()
-    line, seen = add_line(), []
+    line, seen = add_line(), list[Path]()
     add_scored(line, HOUR)
     job_id = asked(line, kind="train", inputs={"windows": [HOUR]}, config=SFT.model_dump(mode="json"), queue="gpu")
 
-    def waits(*_: Any) -> Any:
+    def waits(_: object, command: Any, *__: object) -> Any:
         seen.extend(tmp_path.rglob("*.jsonl"))
+        if where == "service":
+            (Path(command.out) / "art.log").write_text("it is busy\n")
         raise error
 
     monkeypatch.setattr(training, "_child", lambda lease: None)

@@ -62,13 +62,15 @@ def _late_commit(bench: Bench, host: Host) -> float:
     hours, job = _one_each(bench, worker)
     since = bench.ground.now()
     host.unplug()
-    wait_until(lambda: f"job {job.id} fence 1 is done, and waits" in worker.log, 60, "a training done without a link")
+    wait_until(
+        lambda: f"job {job.id} fence {job.fence} is done, and waits" in worker.log, 60, "a training done without a link"
+    )
     seconds = bench.work.recovery(job.id, since)
     bound = bench.recovery_bound - bench.lease_seconds + LONG_LEASE_SECONDS
     expect(seconds <= bound, f"claimed again {seconds:.1f} s after the cut, more than {bound:g} s")
-    _done(bench, hours, fence=2, by="gpu0")
+    _done(bench, hours, fence=job.fence + 1, by="gpu0")
     host.mend()
-    fenced = f"job {job.id} fence 1: the lease was lost before its effect was committed"
+    fenced = f"job {job.id} fence {job.fence}: the lease was lost before its effect was committed"
     wait_until(lambda: fenced in worker.log, NOTICED_SECONDS, "the late commit refused")
     bench.workers.stop(worker.name)
     return seconds
@@ -81,9 +83,9 @@ def _taken_over(bench: Bench, host: Host, worker: Worker) -> float:
     host.silence()
     seconds = bench.work.recovery(job.id, since)
     host.mend()
-    fenced = (f"job {job.id}: the lease ran out", f"job {job.id} fence 1: the lease was lost")
+    fenced = (f"job {job.id}: the lease ran out", f"job {job.id} fence {job.fence}: the lease was lost")
     wait_until(lambda: any(words in worker.log for words in fenced), NOTICED_SECONDS, "the first holder fenced")
-    _done(bench, hours, fence=2, by="gpu0")
+    _done(bench, hours, fence=job.fence + 1, by="gpu0")
     return seconds
 
 
