@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 
 from rl.errors import InvalidInput, Later, PermanentError
 from rl.protocol import Remote
@@ -84,7 +85,15 @@ def of_unknown_model(remote: Remote, trouble: str, job: int) -> PermanentError:
     """The service knows neither the training nor its model, so it may not be the one that was asked."""
     words = f"the service knows neither it nor its model {remote.model} ({trouble})"
     remedy = "see that ART_BASE_URL is right and WANDB_API_KEY of the same team"
-    return PermanentError(f"{_name(remote)}: {words}; {remedy}; then {_asked_again(remote, job)}")
+    gone = f"if the model was deleted there, `rlfleet jobs requeue {job} --anew` forgets the training"
+    return PermanentError(f"{_name(remote)}: {words}; {remedy}; then {_asked_again(remote, job)}; {gone}")
+
+
+def of_unseen(other: Remote, job: int, deadline: float) -> Later:
+    """Another training's end is known, and the step that it may have left is not to be seen yet."""
+    until = datetime.fromtimestamp(other.asked_at + deadline, UTC)
+    words = f"training {other.training} of job {job} has ended with the service, and its step is not to be seen yet"
+    return Later(f"{words}; until {until:%Y-%m-%d %H:%M} UTC it is waited for")
 
 
 def _asked_again(remote: Remote, job: int) -> str:

@@ -18,27 +18,22 @@ from pydantic import TypeAdapter
 from backends import art_errors, art_refusals
 from backends.art_account import Account
 from backends.art_service import Service
-from backends.art_waiting import POLL_SECONDS, Pause, Talk, Waiting
+from backends.art_waiting import LOOK_SECONDS, POLL_SECONDS, SUBMIT_SECONDS, Pause, Talk, Waiting
 from rl import art
 from rl.art_groups import STRIPPED, Chosen, choose
 from rl.config import TrainConfig
-from rl.errors import InvalidInput, Later, PermanentError
+from rl.errors import InvalidInput, PermanentError
 from rl.objectives import Grouped, Objective
 from rl.protocol import CheckpointWritten, Done, Failed, Paused, Progress, Remote, RemoteNoted, TrainCommand
 from rl.remote import Artifact, artifact_of, sha256_of
 
 ALIVE_SECONDS: Final = 5.0
-LOOK_SECONDS: Final = 60.0
-"""One look at the service takes no longer, with all its pages and retries."""
-SUBMIT_SECONDS: Final = 300.0
-"""A request for a training carries all its trajectories."""
 LATE_SECONDS: Final = 300.0
 """A service that cannot be asked gets so long once a training's time is over."""
 UNKNOWN_SECONDS: Final = 60.0
 """A training that the service does not know gets so long: it may not be to be seen everywhere yet."""
 CONFIG: TypeAdapter[Objective] = TypeAdapter(TrainConfig)
-Groups = Callable[[Chosen], list[Any]]
-"""Makes ART's own groups of those that were chosen."""
+Groups = Callable[[Chosen], list[Any]]  # makes ART's own groups of those that were chosen
 T = TypeVar("T")
 
 
@@ -49,7 +44,7 @@ class Training:
         self._service, self._groups, self._account = Service(client), groups, account
         self._command, self._talk, self._waiting = command, talk, Waiting(talk)
         self._remote = command.remote
-        self._trouble, self._has_looked, self._late, self._unknown = "", False, 0.0, 0.0
+        self._trouble, self._has_looked, self._late, self._unknown, self._model_known = "", False, 0.0, 0.0, 0.0
         self._ids: dict[str, int] = {"job": command.job, "fence": command.fence}
 
     async def run(self) -> None:
@@ -159,7 +154,7 @@ class Training:
             if is_seen or self._is_late(other):
                 await self._store("settled", other.model_copy(update={"end": end}), of=job)
             if not is_seen:
-                raise Later(f"training {other.training} has ended with the service, and its step is not to be seen yet")
+                raise art_refusals.of_unseen(other, job, self._account.deadline_seconds)
         return newest, going_on
 
     async def _follow(self, remote: Remote, parent: Artifact) -> Remote:
@@ -192,16 +187,20 @@ class Training:
         A service that does not know the model either says nothing of the training: it may be another one.
         """
         since, newest = self._unknown, await self._look(remote, self._service.newest(remote.model))
-        knows_neither, self._unknown = newest is None and self._unknown > 0, since
+        is_unknown, self._unknown = self._unknown > 0, since
+        if is_unknown:
+            self._check_model(remote)
+        self._model_known = (self._model_known or time.monotonic()) if newest is not None else 0.0
         if newest is not None and newest > remote.newest:
             return True
-        if time.monotonic() - since > UNKNOWN_SECONDS:
-            if knows_neither:
-                raise art_refusals.of_unknown_model(remote, self._trouble, self._command.job)
-            if newest is not None:
-                await self._store("settled", remote.model_copy(update={"end": "ended"}))
-                raise art_refusals.of_unknown(remote, self._command.job)
+        if self._model_known and time.monotonic() - max(since, self._model_known) > UNKNOWN_SECONDS:
+            await self._store("settled", remote.model_copy(update={"end": "ended"}))
+            raise art_refusals.of_unknown(remote, self._command.job)
         return False
+
+    def _check_model(self, remote: Remote) -> None:
+        if self._unknown and time.monotonic() - self._unknown > UNKNOWN_SECONDS:
+            raise art_refusals.of_unknown_model(remote, self._trouble, self._command.job)
 
     def _heeded(self, remote: Remote, event: Any) -> Remote:
         data = event.data if isinstance(event.data, dict) else {}
@@ -228,6 +227,7 @@ class Training:
             if step is not None and step > remote.newest:
                 await self._store("settled", remote.model_copy(update={"end": "given up"}))
                 raise art_refusals.of_several(parent, remote, step, self._command.job)
+            self._check_model(remote)
             await self._wait(remote, parent)
 
     async def _look(self, remote: Remote, work: Coroutine[Any, Any, T]) -> T | None:

@@ -11,6 +11,10 @@ from rl.protocol import Event
 
 T = TypeVar("T")
 POLL_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 60.0
+"""One look at the service takes no longer, with all its pages and retries."""
+SUBMIT_SECONDS: Final = 300.0
+"""A request for a training carries all its trajectories."""
 
 
 class Talk(Protocol):

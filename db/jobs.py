@@ -274,12 +274,12 @@ def cancel(job_id: int, session: Session | None = None) -> State | None:
     return State(row[0]) if row else None
 
 
-def requeue(job_id: int, session: Session | None = None) -> bool:
-    """Open new attempts, from the beginning or what is ``KEPT``, for a job that ended without success. Else False."""
+def requeue(job_id: int, session: Session | None = None, *, anew: bool = False) -> bool:
+    """Open new attempts for a job that ended without success: ``anew``, or from what is ``KEPT``. Else False."""
     statement = f"""
         update rlfleet.jobs
            set state = 'queued', attempt = 0, interruptions = 0, cancel_requested = false, run_at = now(),
-               last_sent_at = null, finished_at = null, resume = {KEPT}, adjust = null
+               last_sent_at = null, finished_at = null, resume = {"null" if anew else KEPT}, adjust = null
          where id = :job_id and state in ('failed', 'dead', 'cancelled') returning 1
     """  # noqa: S608 (of a constant)
     return _row(statement, session, job_id=job_id) is not None

@@ -93,14 +93,20 @@ def find_job(
 
 
 @jobs_app.command("requeue")
-def requeue_job(job_id: JobId, as_json: AsJson = False) -> None:
+def requeue_job(
+    job_id: JobId,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="forget what a training service was asked for: it is asked once more")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Give a failed, dead or cancelled job new attempts."""
     from db import jobs
 
     connect()
-    with noted("requeue job", job_id) as session:
+    with noted("requeue job", job_id, anew=anew) as session:
         _known(job_id, session)
-        if not jobs.requeue(job_id, session):
+        if not jobs.requeue(job_id, session, anew=anew):
             raise InvalidInput("job", job_id, "only a failed, dead or cancelled job can be queued again")
     later = _ring()
     tell(as_json, {"job_id": job_id, "state": "queued", "later": later.strip() or None}, f"job {job_id}: queued{later}")

@@ -57,7 +57,7 @@ class Adapters(Loading):
         self._lock = asyncio.Lock()
         self._coming: Counter[str] = Counter()
         self._used: dict[str, None] = {}
-        self._refused: dict[tuple[str, str], tuple[EngineFailed, float]] = {}
+        self._refused: dict[tuple[str, str], tuple[str, str, float]] = {}
         if server.kind == "sglang":
             self.load_path, self.unload_path = "/load_lora_adapter", "/unload_lora_adapter"
 
@@ -72,15 +72,15 @@ class Adapters(Loading):
     ) -> None:
         """As in ``Loading``. That there is no room, or another base model, stands for a moment without a look."""
         now = asyncio.get_running_loop().time
-        refused, until = self._refused.get((url, version), (None, 0.0))
-        if refused is not None and now() < until:
-            raise EngineFailed(str(refused), refused.reason, asked=False)
+        words, reason, until = self._refused.get((url, version), ("", "", 0.0))
+        if now() < until:
+            raise EngineFailed(words, reason, asked=False)
         try:
             await super()._once(kind, work, url, version, uri)
         except EngineFailed as error:
             if not error.asked:
-                fresh = {key: one for key, one in self._refused.items() if now() < one[1]}
-                self._refused = fresh | {(url, version): (error, now() + REFUSED_SECONDS)}
+                fresh = {key: one for key, one in self._refused.items() if now() < one[2]}
+                self._refused = fresh | {(url, version): (str(error), error.reason, now() + REFUSED_SECONDS)}
             raise
 
     async def is_missing(self, url: str, version: str, status: int) -> bool:

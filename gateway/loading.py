@@ -110,6 +110,7 @@ class Loading:
         known = self._folders.get((url, version))
         is_as_before = known is not None and (known.uri, known.root) == (uri, held)
         if held is None or is_as_before or is_same(held, uri):
+            self._doubted.pop((url, version), None)
             self._seen(url, version, uri, held)
             return
         log.warning("%s at %s is served from %s, and is loaded from %s", version, url, held, uri)

@@ -18,7 +18,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "worker_silent": "look at its machine, its log and its way to Postgres; its jobs are with others already",
     "beat_silent": "start a beat, or read its log",
     "store_lacks": "start the host that has it, or mend the store; if it is lost, `rlfleet jobs cancel {job}`",
-    "service_away": "read `rlfleet jobs show {job}`; see to the way from the gpu workers to ART_BASE_URL, or just wait",
+    "service_away": "read `rlfleet jobs show {job}`; see to the way to ART_BASE_URL and to quotas there, or wait",
     "queue_old": "start a worker of queue {queue} if capacity is 0, else add workers or wait",
     "capture_refused": "read refused.jsonl in the gateway's folder: it has the calls with the reasons",
     "message_rejected": "find and correct the sender; the table rejections has an example",

@@ -112,7 +112,7 @@ def catch_up(deadline: float) -> str:
     Folders that are not on this host are another's to send. Whatever goes wrong is noted and logged.
 
     Raises:
-        DatabaseUnavailable: the database went away.
+        DatabaseUnavailable, DatabaseRefused: the database went away, or does not let us.
     """
     from backends.settings import store_settings
     from backends.store import Store
@@ -159,18 +159,18 @@ class _Progress:
 async def _catch_up(store: Store, found: list[Copied], deadline: float) -> str:
     """Those that are due first. Once one was taken the store is well, and the others need not wait either.
 
-    Where none was taken, all that are due wait: the store is away, or one that it refuses came first, as chance has it.
+    Where nothing was taken, all that are due wait: the store is away, or one that it refuses came first by chance.
     A pass that its own deadline ends says nothing against a store that took something, or was hardly asked.
     """
     from backends import checkpoints
 
     errors: dict[Copied, RlfleetError] = {}
-    bad: set[Copied] = set()
+    tried: dict[Copied, _Progress] = {}
     done = 0
     for one in sorted(found, key=lambda one: not one.is_due):
         if not (one.is_due or done) or len(errors) == MOST_FAILED or time.monotonic() > deadline:
             break
-        sent = _Progress(one.sent)
+        sent = tried[one] = _Progress(one.sent)
         _note_begun(one)
         try:
             async with asyncio.timeout(deadline - time.monotonic()):
@@ -187,15 +187,13 @@ async def _catch_up(store: Store, found: list[Copied], deadline: float) -> str:
             errors[one] = error
         except (InvalidInput, OSError, ValueError) as error:  # of this folder alone
             _note_failed([one], error)
-            bad.add(one)
         else:
             _note(one, 0, done=True)
             done += 1
-    if errors and not done:
-        (*_, last) = errors.values()
-        errors = {one: errors.get(one, last) for one in found if one.is_due and one not in bad}
     for one, why in errors.items():
         _note_failed([one], why)
+    if errors and not done and not any(sent.sent > sent.began for sent in tried.values()):
+        _note_failed([one for one in found if one.is_due and one not in tried], [*errors.values()][-1])
     return "; ".join([f"store: {done} of {len(found)} sent", *dict.fromkeys(map(str, errors.values()))])
 
 

@@ -24,7 +24,7 @@ WORDS = {
     "capture_refused": "calls that the gateway kept could not be stored",
     "early_stop": "the run {subject} stopped early",
     "message_rejected": "messages arrive that no task can be made of: {subject}",
-    "service_away": "{subject} waits for a training service that cannot be reached",
+    "service_away": "{subject} waits for a training service that cannot be reached or is too busy",
     "store_lacks": "{subject} waits for a checkpoint that the store does not give",
 }
 REMEDIES = {
@@ -32,7 +32,7 @@ REMEDIES = {
     "canary_rolled_back": "see why on the page of its version, before another one is tried",
     "capture_refused": "look at the folder that the alert names; the gateway's log says why",
     "message_rejected": "stop whoever sends them; `rlfleet status` shows an example",
-    "service_away": "see to the way there from the gpu workers, or wait until it is back",
+    "service_away": "see to the way there from the gpu workers and to quotas, or wait until it is back",
     "store_lacks": "start the host that has it, or mend the store; if it is lost, cancel the job",
 }
 TOLD_OF_ROWS = {"approval_waiting", "job_dead", "kind_paused", "queue_old", "worker_silent"}

@@ -136,7 +136,10 @@ def test_one_that_has_ended_keeps_its_id_until_its_step_is_to_be_seen(
     told = command(tmp_path, job=8, beside=beside(j7=other), **fields)
     found = carried_out(account(service), told)
     assert (failed(found).error, settled(found)) == ("Later", [])
-    assert "training training-1 has ended with the service, and its step is not to be seen yet" in failed(found).message
+    assert (
+        "training training-1 of job 7 has ended with the service, and its step is not to be seen yet"
+        in failed(found).message
+    )
     service.models[NAME].add_checkpoint()
     found = carried_out(account(service), told)
     assert settled(found) == [(7, "ended")]

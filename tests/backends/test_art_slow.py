@@ -131,7 +131,19 @@ def test_a_service_that_knows_neither_it_nor_its_model_settles_nothing(
     assert (said.error, noted(events), service.posts) == ("PermanentError", [], 1)
     assert "the service knows neither it nor its model model-1" in said.message
     assert "see that ART_BASE_URL is right" in said.message
-    assert said.message.endswith("`rlfleet jobs requeue 7` asks again, and submits nothing anew")
+    assert "`rlfleet jobs requeue 7` asks again, and submits nothing anew" in said.message
+    assert said.message.endswith("if the model was deleted there, `rlfleet jobs requeue 7 --anew` forgets the training")
+
+
+def test_an_intent_at_a_service_that_knows_no_such_model_is_told_soon(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(art_training, "UNKNOWN_SECONDS", 1.0)
+    intent = submitted(service, tmp_path).model_copy(update={"training": None})
+    elsewhere = account(service, base_url=service.url.replace("/v1", "/v2"))
+    events = carried_out(elsewhere, command(tmp_path, remote=intent))
+    assert "the service knows neither it nor its model model-1" in failed(events).message
+    assert (noted(events), service.posts) == ([], 1)
 
 
 @pytest.mark.parametrize("training", ["training-1", None])

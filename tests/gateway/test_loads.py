@@ -106,6 +106,7 @@ def test_a_full_server_is_not_asked_by_every_call(
 ) -> None:
     monkeypatch.setattr(probing, "SECONDS", 600.0)
     monkeypatch.setattr(adapters, "REFUSED_SECONDS", 600.0)
+    monkeypatch.setattr(loading, "SEEN_SECONDS", 600.0)
     server = Vllm()
     gateway = up(world, tmp_path, server, "adapters = 1")
     world.release(0)

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from db import at_service, decisions, dispatch, jobs, lines, promotions, releases, versions
 from db.jobs import Claim
 from db.session import transaction
+from fleet import cli
 from rl.config import Release
 from rl.errors import Later, PermanentError
 from rl.protocol import Beside, Remote
@@ -156,6 +157,18 @@ def test_a_requeue_goes_on_with_a_training_that_may_still_end(
     jobs.fail(claim, "InvalidSettings: no key", retry=False)
     assert jobs.requeue(claim.job_id)
     assert job(claim.job_id).resume == ({"remote": remote} if is_kept else None)
+
+
+def test_a_person_may_have_it_forgotten(service: Service) -> None:
+    claim = asked(service, KNOWN)
+    cancelled(claim)
+    result = CliRunner().invoke(cli.app, ["jobs", "requeue", str(claim.job_id), "--anew", "--json"])
+    assert result.exit_code == 0, result.output
+    assert (job(claim.job_id).state, job(claim.job_id).resume) == ("queued", None)
+    detail = one(
+        "select detail from rlfleet.audit where action = 'requeue job' and subject = :id", id=str(claim.job_id)
+    )[0]
+    assert detail["anew"] is True
 
 
 @pytest.mark.parametrize(("state", "stage"), [("candidate", None), ("ready", "canary")])
