@@ -192,8 +192,10 @@ async def _catch_up(store: Store, found: list[Copied], deadline: float) -> str:
             done += 1
     for one, why in errors.items():
         _note_failed([one], why)
-    if errors and not done and not any(sent.sent > sent.began for sent in tried.values()):
-        _note_failed([one for one in found if one.is_due and one not in tried], [*errors.values()][-1])
+    took = done or any(sent.sent > sent.began for sent in tried.values())
+    others = [one for one in found if one.is_due and one not in tried]
+    if errors and others and not took:
+        _note_failed(others, [*errors.values()][-1])
     return "; ".join([f"store: {done} of {len(found)} sent", *dict.fromkeys(map(str, errors.values()))])
 
 
