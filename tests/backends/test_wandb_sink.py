@@ -90,6 +90,7 @@ def test_a_run_is_recorded_without_a_key_and_read_back(
     assert not [name for name in NAMES if name in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_run_and_its_model_are_sent_and_sent_again_without_doubling_a_step(
     tmp_path: Path, checkpoint: Path, service: StandIn
 ) -> None:

@@ -120,6 +120,7 @@ def test_a_hub_that_fails_once_at_the_licence_is_asked_again(version: str, there
     assert "license_link" not in head, "it names a file that is not published"
 
 
+@pytest.mark.slow
 def test_a_second_one_is_told_who_publishes_and_does_nothing(version: str, there: StandIn) -> None:
     there.faults["put"] = ["hold"]
     first = start(there, version, "--hub", REPO, USER="ann")
@@ -138,6 +139,7 @@ def test_a_second_one_is_told_who_publishes_and_does_nothing(version: str, there
     assert published(there, version, "--hub", REPO)["verified"]
 
 
+@pytest.mark.slow
 def test_who_lost_the_connection_to_the_database_commits_nothing(version: str, there: StandIn) -> None:
     there.faults["put"] = ["hold"]
     process = start(there, version, "--hub", REPO)

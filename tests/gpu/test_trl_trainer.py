@@ -106,6 +106,7 @@ def test_updates_of_uneven_batches_agree(policy: Policy, base: Path, tmp_path: P
     assert other[-1].manifest["trl"]["rows"] == 1
 
 
+@pytest.mark.slow
 def test_the_lineage_goes_on(policy: Policy, base: Path, tmp_path: Path, write_rows: Write) -> None:
     """A version that TRL trained is a parent of one that we train, Adam's moments included, and the other way round."""
     dataset, config = groups(write_rows), GRPO | {"mini_batches": 2}

@@ -116,6 +116,7 @@ TEXTS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0
 VALUES = st.recursive(st.none() | st.booleans() | TEXTS, lambda one: st.lists(one) | st.dictionaries(TEXTS, one))
 
 
+@pytest.mark.slow
 @given(st.dictionaries(TEXTS, VALUES), st.integers(0, 10_000))
 def test_members_are_those_before_the_break(said: dict[str, Any], at: int) -> None:
     text = json.dumps(said, indent=at % 3 or None)

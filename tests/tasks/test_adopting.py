@@ -61,6 +61,7 @@ def uris() -> list[str]:
 EXPECTED = [Artifact(ENTITY, PROJECT, NAME, step).uri for step in (0, 1)]
 
 
+@pytest.mark.slow
 def test_a_training_that_goes_on_comes_first(service: Service) -> None:
     claim = left(service)
     jobs.release(claim, "a drain")
@@ -73,6 +74,7 @@ def test_a_training_that_goes_on_comes_first(service: Service) -> None:
     assert uris() == EXPECTED
 
 
+@pytest.mark.slow
 def test_one_of_a_cancelled_job_has_ended_where_its_step_is_adopted(service: Service) -> None:
     claim = left(service)
     jobs.cancel(claim.job_id)
@@ -88,6 +90,7 @@ def test_one_of_a_cancelled_job_has_ended_where_its_step_is_adopted(service: Ser
     assert uris() == EXPECTED
 
 
+@pytest.mark.slow
 def test_an_adoption_waits_for_the_step_of_one_that_has_ended(service: Service, tmp_path: Path) -> None:
     claim = left(service)
     jobs.cancel(claim.job_id)
@@ -103,6 +106,7 @@ def test_an_adoption_waits_for_the_step_of_one_that_has_ended(service: Service, 
     assert uris() == EXPECTED
 
 
+@pytest.mark.slow
 def test_a_step_that_is_a_version_is_not_made_another(service: Service) -> None:
     claim = left(service)
     jobs.release(claim, "a drain")
@@ -115,6 +119,7 @@ def test_a_step_that_is_a_version_is_not_made_another(service: Service) -> None:
     assert uris() == EXPECTED[1:]
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_from_its_own_version_and_not_from_a_namesake(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_tool_calls_are_a_part_of_the_answer(served: Engine, stand: Stand) -> No
     assert verdicts() == {name: TIE if name < "s12" else WIN for name in HELD}
 
 
+@pytest.mark.slow
 def test_an_answer_that_the_engine_failed_at_is_not_kept(served: Engine, stand: Stand) -> None:
     """An engine that fails one prompt and answers another may answer the first one later."""
     first, second = world(held())

@@ -133,6 +133,7 @@ def test_a_training_that_is_there_is_known_though_its_job_is_cancelled(service: 
     assert job(claim.job_id).resume["remote"] == known.model_dump(mode="json")
 
 
+@pytest.mark.slow
 def test_a_service_that_is_away_costs_no_attempt(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     add_line()
     add_played(add_version(service), state="scored")

@@ -76,6 +76,7 @@ def add_step(service: Service, state: str = "candidate", stage: str | None = Non
         return version.name
 
 
+@pytest.mark.slow
 def test_the_next_job_waits_for_one_that_the_service_is_at(service: Service) -> None:
     known = KNOWN.model_copy(update={"asked_at": time.time()})
     claim = asked(service, known)
@@ -185,6 +186,7 @@ def test_a_newest_step_that_is_not_decided_on_is_waited_for(service: Service, st
     assert service.asked == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("state", "words"),
     [

@@ -107,6 +107,7 @@ def test_an_entry_more_than_was_asked_for_is_no_score(stand: Stand, change: dict
     assert "is there twice" in why
 
 
+@pytest.mark.slow
 def test_a_judge_that_was_slow_once_is_asked_again(stand: Stand) -> None:
     def slow(body: dict[str, Any], number: int) -> Reply:
         if number == 1:

@@ -55,6 +55,7 @@ def test_it_is_published_by_itself_and_the_audit_has_the_commit(version: str, th
     assert_published_once(there)
 
 
+@pytest.mark.slow
 def test_a_hub_that_is_away_is_told_stops_no_other_and_has_it_once_it_answers(
     version: str, there: StandIn, closed_port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,6 +153,7 @@ def test_one_that_takes_too_long_is_ended(version: str, there: StandIn, monkeypa
     assert mirrors.behind()[0].error == "it took longer than 2 s"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["put:hold", "commit:held"])
 def test_a_worker_that_is_killed_takes_the_command_with_it_and_the_next_goes_on(
     fault: str, version: str, there: StandIn

@@ -91,6 +91,7 @@ def test_what_was_done_elsewhere_meanwhile_is_not_done_again(version: str, there
     assert there.asked == []
 
 
+@pytest.mark.slow
 def test_what_was_published_by_hand_since_stays_the_newest_where_no_tick_wrote_down_the_end(
     version: str, there: StandIn, tmp_path: Path
 ) -> None:
@@ -151,6 +152,7 @@ def test_merged_weights_that_nobody_came_back_for_are_removed(there: StandIn, tm
     assert {path.name for path in merged.iterdir() if path.is_dir()} == {"new", "held", ".held.7.writing"}
 
 
+@pytest.mark.slow
 def test_a_host_that_dies_leaves_the_repository_to_the_next(version: str, there: StandIn, tmp_path: Path) -> None:
     there.faults["put"] = ["hold"]
     other = ticking(RLFLEET_STATE=str(tmp_path / "elsewhere"))

@@ -35,6 +35,7 @@ def test_an_engine_that_is_away_is_asked_for_two_minutes_or_half_a_stall(stall: 
     assert (client._outage_seconds, client._patience_seconds) == (seconds, seconds)
 
 
+@pytest.mark.slow
 def test_an_attempt_that_stored_something_is_not_charged_and_the_next_one_waits(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,6 +110,7 @@ def waits_for_a_lock() -> bool:
     return bool(one(query)[0])
 
 
+@pytest.mark.slow
 def test_a_store_that_waits_for_the_round_does_not_hold_up_its_own_heartbeat(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_what_an_environment_raises_is_recorded_in_words(
     assert (round_.state(), len(round_.stored())) == ("collected", 6)
 
 
+@pytest.mark.slow
 def test_an_episode_that_stalls_is_given_up_and_the_others_go_on(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     be_patient(monkeypatch, 0)
     round_ = make(stall_seconds=6)
@@ -105,6 +106,7 @@ def test_an_episode_that_stalls_is_given_up_and_the_others_go_on(make: Make, mon
     assert [row[2:] for row in round_.quarantined()] == [("stall", "turn 0 took more than 6 s")] * 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("concurrency", [1, 64])
 @pytest.mark.parametrize("hangs", [True, False])
 def test_a_conversation_that_the_engine_never_answers_fails_alone(
